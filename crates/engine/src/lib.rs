@@ -1,0 +1,2 @@
+//! Sandboxes, images, networks and volumes of one node.
+#![forbid(unsafe_code)]

@@ -1,0 +1,4 @@
+//! The fluyt binary.
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,2 @@
+//! Go's text/template over JSON values.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Content store, layers, snapshots, archives.
+#![forbid(unsafe_code)]

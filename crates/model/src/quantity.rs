@@ -1,0 +1,1 @@
+//! Byte sizes and durations as people type and read them.

@@ -1,0 +1,2 @@
+//! The process that owns one sandbox.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Bridges, addresses, nftables, DNS.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The OCI distribution protocol.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! An OCI runtime as a library.
+#![forbid(unsafe_code)]

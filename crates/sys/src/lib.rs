@@ -1,0 +1,4 @@
+//! The Linux boundary of fluyt: system calls as owned, safe operations, and the only `unsafe` in the workspace.
+//!
+//! No policy lives here. Every error names the path, id or address it is about. Each module is one kernel
+//! interface; a module that needs `unsafe` argues it in a SAFETY comment at the block.

@@ -1,0 +1,4 @@
+//! Repository rules.
+#![forbid(unsafe_code)]
+
+fn main() {}
