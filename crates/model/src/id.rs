@@ -17,7 +17,10 @@ pub fn from_random(bytes: [u8; 32]) -> String {
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)] as char, DIGITS[usize::from(b & 15)] as char]).collect()
+    bytes
+        .iter()
+        .flat_map(|b| [DIGITS[usize::from(b >> 4)] as char, DIGITS[usize::from(b & 15)] as char])
+        .collect()
 }
 
 /// The first twelve digits, without an algorithm prefix.
@@ -38,9 +41,7 @@ pub fn check_name(what: &str, name: &str) -> Result<()> {
     if first_ok && rest_ok && name.len() >= 2 {
         return Ok(());
     }
-    Err(Error::invalid(format!(
-        "Invalid {what} name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
-    )))
+    Err(Error::invalid(format!("Invalid {what} name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")))
 }
 
 #[cfg(test)]
