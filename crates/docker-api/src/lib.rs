@@ -1,2 +1,6 @@
-//! Docker's types, lowered to the sandbox contract and rendered from it.
+//! Docker's documents: their types, and (in other modules) their lowering to the sandbox contract.
+//!
+//! Everything here is pure: no clock, no randomness, no I/O.
 #![forbid(unsafe_code)]
+
+pub mod types;

@@ -1,0 +1,156 @@
+//! Images.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Empty, GraphDriver, HealthConfig, List, Map, PortSet, is_false};
+
+/// `docker inspect` of an image.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ImageInspect {
+    /// `sha256:…` of its configuration.
+    pub id: String,
+    /// `name:tag`.
+    pub repo_tags: Vec<String>,
+    /// `name@digest`.
+    pub repo_digests: Vec<String>,
+    /// Always empty.
+    pub parent: String,
+    /// Of `commit` or `import`.
+    pub comment: String,
+    /// RFC 3339.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub created: String,
+    /// Of the tool that made it.
+    pub docker_version: String,
+    /// Its author.
+    pub author: String,
+    /// What its containers run.
+    pub config: ImageConfig,
+    /// `amd64`, …
+    pub architecture: String,
+    /// `v8`, …
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub variant: String,
+    /// `linux`.
+    pub os: String,
+    /// Windows only.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub os_version: String,
+    /// Bytes of its unpacked layers.
+    pub size: i64,
+    /// Where they are.
+    pub graph_driver: GraphDriver,
+    /// The layers.
+    #[serde(rename = "RootFS")]
+    pub root_fs: RootFs,
+    /// What only this host knows.
+    pub metadata: ImageMetadata,
+}
+
+/// An image's own configuration: as in the OCI image specification, with Docker's additions.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ImageConfig {
+    /// `user[:group]`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub user: String,
+    /// Ports its containers listen on.
+    #[serde(skip_serializing_if = "PortSet::is_empty")]
+    pub exposed_ports: PortSet,
+    /// Environment.
+    #[serde(skip_serializing_if = "List::is_vacant")]
+    pub env: List<String>,
+    /// The command.
+    #[serde(skip_serializing_if = "List::is_vacant")]
+    pub entrypoint: List<String>,
+    /// Its arguments.
+    #[serde(skip_serializing_if = "List::is_vacant")]
+    pub cmd: List<String>,
+    /// Paths that get a volume.
+    #[serde(skip_serializing_if = "Map::is_vacant")]
+    pub volumes: Map<Empty>,
+    /// Working directory.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub working_dir: String,
+    /// Labels.
+    #[serde(skip_serializing_if = "Map::is_vacant")]
+    pub labels: Map<String>,
+    /// Signal of `stop`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub stop_signal: String,
+    /// Windows only.
+    #[serde(skip_serializing_if = "is_false")]
+    pub args_escaped: bool,
+    /// Health check.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<HealthConfig>,
+    /// Build triggers.
+    #[serde(skip_serializing_if = "List::is_vacant")]
+    pub on_build: List<String>,
+    /// Shell of the shell forms.
+    #[serde(skip_serializing_if = "List::is_vacant")]
+    pub shell: List<String>,
+}
+
+/// The layers of an image.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct RootFs {
+    /// `layers`.
+    #[serde(rename = "Type", skip_serializing_if = "String::is_empty")]
+    pub kind: String,
+    /// Diff ids, the base first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<String>,
+}
+
+/// What only this host knows of an image.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ImageMetadata {
+    /// RFC 3339.
+    pub last_tag_time: String,
+}
+
+/// An image in `GET /images/json`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ImageSummary {
+    /// Containers made from it; -1: not counted.
+    pub containers: i64,
+    /// Seconds since 1970.
+    pub created: i64,
+    /// `sha256:…`.
+    pub id: String,
+    /// Labels.
+    pub labels: Map<String>,
+    /// Always empty.
+    pub parent_id: String,
+    /// `name@digest`.
+    pub repo_digests: Vec<String>,
+    /// `name:tag`.
+    pub repo_tags: Vec<String>,
+    /// Bytes shared with other images; -1: not counted.
+    pub shared_size: i64,
+    /// Bytes of its unpacked layers.
+    pub size: i64,
+}
+
+/// A step in an image's history, the newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct HistoryItem {
+    /// Of `commit` or `import`.
+    pub comment: String,
+    /// Seconds since 1970.
+    pub created: i64,
+    /// The instruction.
+    pub created_by: String,
+    /// The image's id, or `<missing>`.
+    pub id: String,
+    /// Bytes of the layer.
+    pub size: i64,
+    /// `name:tag` of the image.
+    pub tags: List<String>,
+}
