@@ -1,2 +1,33 @@
-//! Content store, layers, snapshots, archives.
+//! The image store of one data root: blobs, layers, images, archives in and out, collection, checks.
+//!
+//! A plain blocking library; several processes may use one root at once. It knows no containers (who uses an
+//! image is told by the caller), no registry protocol, no terminal.
+//!
+//! # Map
+//! - [`Store::open`] is the way in; it is cheap enough for every command.
+//! - Content: [`Store::blobs`] reads, [`Store::lease`] then [`Lease::blobs`] writes. What a lease found or wrote
+//!   stays until the lease is dropped, by then a record must reference it.
+//! - Records: [`Db`], shared with the engine through [`Db::migrate`].
+//!
+//! # On disk
+//! See ARCHITECTURE.md, "Data root". This crate owns `db.sqlite` (with the engine), `blobs/`, `ingest/`, `leases/`,
+//! `gc.lock`, `layers/` and `l/`.
 #![forbid(unsafe_code)]
+
+pub mod blobs;
+pub mod db;
+pub mod digest;
+mod failpoint;
+pub mod lease;
+pub mod oci;
+pub mod progress;
+mod records;
+mod store;
+
+pub use blobs::{Blobs, Ingest};
+pub use db::{Db, Part};
+pub use digest::Digest;
+pub use lease::Lease;
+pub use oci::{Descriptor, Document, ImageConfig, Index, Manifest, Platform};
+pub use progress::{Outcome, Progress, Silent};
+pub use store::Store;

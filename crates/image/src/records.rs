@@ -1,0 +1,39 @@
+//! The tables of the image store. What they mean is drawn here; the modules that use them own the queries.
+//!
+//! ```text
+//! images  id = config digest        one row an image that is here for one platform
+//!         config                    the configuration blob, verbatim
+//!         layers                    JSON list of LayerRef, lowest first: all that a container start needs
+//! refs    name = full reference     docker.io/library/x:tag or docker.io/library/x@sha256:…
+//!         target                    the manifest or index that the name stands for
+//!         image                     -> images.id
+//! layers  key = diff id or chain id directory layers/HEX/fs, link l/LINK
+//! ```
+
+/// The steps of the schema; see [`crate::db::Db::migrate`].
+pub(crate) const SCHEMA: &[&str] = &["
+CREATE TABLE images(
+    id TEXT PRIMARY KEY NOT NULL,
+    manifest TEXT NOT NULL,
+    config TEXT NOT NULL,
+    layers TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    created INTEGER NOT NULL,
+    added INTEGER NOT NULL,
+    parent TEXT
+) WITHOUT ROWID;
+CREATE TABLE refs(
+    name TEXT PRIMARY KEY NOT NULL,
+    target TEXT NOT NULL,
+    image TEXT NOT NULL REFERENCES images(id),
+    updated INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX refs_by_image ON refs(image);
+CREATE TABLE layers(
+    key TEXT PRIMARY KEY NOT NULL,
+    diff_id TEXT NOT NULL,
+    link TEXT NOT NULL UNIQUE,
+    size INTEGER NOT NULL,
+    disk INTEGER
+) WITHOUT ROWID;
+"];
