@@ -1,4 +1,37 @@
-//! Repository rules.
+//! `cargo xtask COMMAND`.
 #![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+use fluyt_xtask::{Result, vm};
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+  vm [FLAGS] -- COMMAND…  runs a command on a virtual machine that has cgroup v2 alone
+      --memory MIB --cpus N --timeout SECONDS --accel auto|kvm|tcg --results DIR --quiet
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&arguments) {
+        Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
+        Err(e) => {
+            eprintln!("xtask: {e}");
+            ExitCode::from(125)
+        }
+    }
+}
+
+fn dispatch(arguments: &[String]) -> Result<i32> {
+    match arguments.split_first() {
+        Some((command, rest)) if command == "vm" => vm::main(rest),
+        Some((command, _)) if command == "help" || command == "--help" => {
+            print!("{USAGE}");
+            Ok(0)
+        }
+        _ => {
+            eprint!("{USAGE}");
+            Ok(125)
+        }
+    }
+}
