@@ -3,10 +3,11 @@
 
 use std::process::ExitCode;
 
-use fluyt_xtask::{Result, vm};
+use fluyt_xtask::{Result, tidy, vm};
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
+  tidy                    checks the rules of this repository
   vm [FLAGS] -- COMMAND…  runs a command on a virtual machine that has cgroup v2 alone
       --memory MIB --cpus N --timeout SECONDS --accel auto|kvm|tcg --results DIR --quiet
 ";
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
 
 fn dispatch(arguments: &[String]) -> Result<i32> {
     match arguments.split_first() {
+        Some((command, _)) if command == "tidy" => tidy::main(),
         Some((command, rest)) if command == "vm" => vm::main(rest),
         Some((command, _)) if command == "help" || command == "--help" => {
             print!("{USAGE}");
