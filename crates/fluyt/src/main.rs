@@ -1,6 +1,4 @@
 //! The fluyt binary.
 #![forbid(unsafe_code)]
 
-mod cli;
-
 fn main() {}

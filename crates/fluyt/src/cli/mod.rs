@@ -1,4 +1,0 @@
-//! The Docker-compatible command line.
-
-pub mod create;
-pub mod flags;
