@@ -3,4 +3,5 @@
 //! Everything here is pure: no clock, no randomness, no I/O.
 #![forbid(unsafe_code)]
 
+pub mod lower;
 pub mod types;

@@ -1,4 +1,6 @@
 //! The fluyt binary.
 #![forbid(unsafe_code)]
 
+mod cli;
+
 fn main() {}

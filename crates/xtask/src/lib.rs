@@ -1,11 +1,15 @@
 //! What a developer runs on this repository: its rules, its one test command, its demonstration, its cgroup v2 machine.
 //!
-//! Nothing of this is shipped. It needs only the standard library, so that it builds in seconds.
+//! Nothing of this is shipped. It needs the standard library and serde_json, so that it builds in seconds.
 #![forbid(unsafe_code)]
 
+pub mod packages;
+pub mod suite;
+pub mod tidy;
 pub mod vm;
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 /// Why a command of this tool failed, as one message for a person.
 #[derive(Debug)]
@@ -28,3 +32,12 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+/// The repository that this tool was built from.
+///
+/// # Errors
+/// It is not there any more.
+pub fn repository() -> Result<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    path.canonicalize().map_err(|e| Failure::new(format!("{}: {e}", path.display())))
+}

@@ -3,10 +3,14 @@
 
 use std::process::ExitCode;
 
-use fluyt_xtask::{Result, vm};
+use fluyt_xtask::{Result, packages, suite, tidy, vm};
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
+  setup                   installs the Debian packages that the other commands need (as root)
+  test [FLAGS] [FILTER]   builds and runs every test, here and on a cgroup v2 machine, and the lints
+      -p CRATE --jobs N --quick (no machine, no lints) --no-vm --vm-only --no-lint --install
+  tidy                    checks the rules of this repository
   vm [FLAGS] -- COMMAND…  runs a command on a virtual machine that has cgroup v2 alone
       --memory MIB --cpus N --timeout SECONDS --accel auto|kvm|tcg --results DIR --quiet
 ";
@@ -24,6 +28,10 @@ fn main() -> ExitCode {
 
 fn dispatch(arguments: &[String]) -> Result<i32> {
     match arguments.split_first() {
+        Some((command, rest)) if command == "test" => suite::main(rest),
+        Some((command, rest)) if command == "run-list" => suite::run_list(rest),
+        Some((command, _)) if command == "setup" => packages::install().map(|()| 0),
+        Some((command, _)) if command == "tidy" => tidy::main(),
         Some((command, rest)) if command == "vm" => vm::main(rest),
         Some((command, _)) if command == "help" || command == "--help" => {
             print!("{USAGE}");

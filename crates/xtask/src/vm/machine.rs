@@ -121,7 +121,9 @@ impl Machine {
             match self.qemu.try_wait() {
                 Ok(Some(_)) => return Ok(()),
                 Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(50)),
-                Ok(None) => return Err(Failure::new("the machine ran into its time limit (--timeout SECONDS)")),
+                Ok(None) => {
+                    return Err(Failure::new("the machine ran into its time limit (--timeout SECONDS)"));
+                }
                 Err(e) => return Err(Failure::new(format!("waiting for qemu: {e}"))),
             }
         }
@@ -154,7 +156,11 @@ fn make_disk(path: &Path) -> Result<()> {
         .arg(path)
         .status()
         .map_err(|e| Failure::new(format!("mkfs.ext4: {e}: apt-get install e2fsprogs")))?;
-    if status.success() { Ok(()) } else { Err(Failure::new(format!("mkfs.ext4 failed on {}", path.display()))) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Failure::new(format!("mkfs.ext4 failed on {}", path.display())))
+    }
 }
 
 /// Shares `directory` under a socket and waits until the server listens.

@@ -55,9 +55,8 @@ pub fn main(arguments: &[String]) -> Result<i32> {
     let mut options = Options { verbose: true, ..Options::default() };
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
-        let mut value = |what: &str| {
-            words.next().cloned().ok_or_else(|| Failure::new(format!("{what} needs a value")))
-        };
+        let mut value =
+            |what: &str| words.next().cloned().ok_or_else(|| Failure::new(format!("{what} needs a value")));
         match word.as_str() {
             "--" => {
                 let command: Vec<String> = words.cloned().collect();

@@ -1,0 +1,176 @@
+//! Docker's create request, lowered to the sandbox contract. Pure: the same request gives the same sandbox.
+//!
+//! The image's defaults come in as a `ContainerConfig` (an image's `config` object has the same fields).
+//! Names of networks, volumes, users and other containers stay symbolic; the engine resolves them.
+
+mod limits;
+mod merge;
+mod mounts;
+mod network;
+mod security;
+
+use fluyt_model::sandbox::{
+    ContainerSpec, HealthCheck, LogSpec, ProcessSpec, RestartCondition, RestartPolicy as Restart,
+    SandboxSpec, Stdin, StopSpec,
+};
+use fluyt_model::{Error, Result};
+
+use crate::types::{ContainerConfig, CreateRequest, HealthConfig, RestartPolicy};
+
+pub use limits::resources;
+pub use merge::with_image;
+pub use network::attachment;
+
+const SECOND: u64 = 1_000_000_000;
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Lowers `request` for an image with the defaults `image` and the id `image_id`.
+///
+/// # Errors
+/// `Invalid`, with Docker's sentence, for contradictions and for values that cannot be read.
+pub fn container(request: &CreateRequest, image: &ContainerConfig, image_id: &str) -> Result<SandboxSpec> {
+    let config = with_image(&request.config, image);
+    let host = &request.host_config;
+    let args = command(&config)?;
+    let namespaces = network::namespaces(host)?;
+    network::check_conflicts(&config, host, &namespaces)?;
+    let restart = restart_policy(&host.restart_policy)?;
+    if host.auto_remove && restart.condition != RestartCondition::No {
+        return Err(Error::conflict("conflicting options: cannot specify both --restart and --rm"));
+    }
+    let container = ContainerSpec {
+        image: config.image.clone(),
+        image_id: image_id.to_owned(),
+        process: process(&config, request, args)?,
+        mounts: mounts::all(&config, host)?,
+        devices: security::devices(host),
+        device_rules: host.resources.device_cgroup_rules.to_vec(),
+        cdi_devices: security::cdi_devices(host)?,
+        resources: limits::resources(&host.resources),
+        security: security::security(host)?,
+        restart,
+        health: config.healthcheck.as_ref().and_then(|h| health(h, &config.shell)),
+        log: LogSpec { driver: host.log_config.kind.clone(), options: (*host.log_config.config).clone() },
+        stop: StopSpec { signal: config.stop_signal.clone(), timeout: config.stop_timeout },
+        init: host.init.unwrap_or(false),
+    };
+    Ok(SandboxSpec {
+        hostname: config.hostname.clone(),
+        domainname: config.domainname.clone(),
+        networks: network::attachments(&config, request)?,
+        ports: network::ports(&config, host)?,
+        dns: network::dns(host),
+        extra_hosts: network::extra_hosts(host)?,
+        namespaces,
+        sysctls: (*host.sysctls).clone(),
+        shm_size: u64::try_from(host.shm_size)
+            .map_err(|_| Error::invalid("SHM size can not be less than 0"))?,
+        cgroup_parent: host.resources.cgroup_parent.clone(),
+        containers: vec![container],
+        auto_remove: host.auto_remove,
+        labels: (*config.labels).clone(),
+        annotations: (*host.annotations).clone(),
+    })
+}
+
+fn command(config: &ContainerConfig) -> Result<Vec<String>> {
+    // A single empty string is how a client says "no entry point, not even the image's".
+    let cleared = matches!(config.entrypoint.as_slice(), [only] if only.is_empty());
+    let entrypoint: &[String] = if cleared { &[] } else { &config.entrypoint };
+    let args: Vec<String> = entrypoint.iter().chain(config.cmd.iter()).cloned().collect();
+    if args.is_empty() {
+        return Err(Error::invalid("no command specified").with_hint(format!(
+            "image {} has neither CMD nor ENTRYPOINT: give a command after its name",
+            config.image
+        )));
+    }
+    Ok(args)
+}
+
+fn process(config: &ContainerConfig, request: &CreateRequest, args: Vec<String>) -> Result<ProcessSpec> {
+    let host = &request.host_config;
+    let mut env = Vec::with_capacity(config.env.len() + 3);
+    if !config.env.iter().any(|e| e.starts_with("PATH=")) {
+        env.push(DEFAULT_PATH.to_owned());
+    }
+    if config.tty && !config.env.iter().any(|e| e.starts_with("TERM=")) {
+        env.push("TERM=xterm".to_owned());
+    }
+    // `KEY` without a value takes the variable away; the client has filled in what it wanted to pass on.
+    env.extend(config.env.iter().filter(|e| e.contains('=')).cloned());
+    if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
+        return Err(Error::invalid(format!(
+            "the working directory '{}' is invalid, it needs to be an absolute path",
+            config.working_dir
+        )));
+    }
+    Ok(ProcessSpec {
+        args,
+        env,
+        cwd: config.working_dir.clone(),
+        user: config.user.clone(),
+        groups: host.group_add.to_vec(),
+        tty: config.tty,
+        stdin: match (config.open_stdin, config.stdin_once) {
+            (false, _) => Stdin::Null,
+            (true, false) => Stdin::Open,
+            (true, true) => Stdin::Once,
+        },
+        console_size: (host.console_size[0], host.console_size[1]),
+        rlimits: limits::rlimits(host)?,
+        oom_score_adj: limits::oom_score_adj(host)?,
+    })
+}
+
+/// Lowers a restart policy.
+///
+/// # Errors
+/// `Invalid` for an unknown name or retries that make no sense.
+pub fn restart_policy(policy: &RestartPolicy) -> Result<Restart> {
+    let condition = match policy.name.as_str() {
+        "" | "no" => RestartCondition::No,
+        "on-failure" => RestartCondition::OnFailure,
+        "always" => RestartCondition::Always,
+        "unless-stopped" => RestartCondition::UnlessStopped,
+        "on-unhealthy" => RestartCondition::OnUnhealthy,
+        other => {
+            return Err(Error::invalid(format!("invalid restart policy: unknown policy '{other}'"))
+                .with_hint("use one of 'no', 'always', 'on-failure', 'unless-stopped' or 'on-unhealthy'"));
+        }
+    };
+    let counts = matches!(condition, RestartCondition::OnFailure | RestartCondition::OnUnhealthy);
+    if policy.maximum_retry_count != 0 && !counts {
+        return Err(Error::invalid(
+            "invalid restart policy: maximum retry count can only be used with 'on-failure' or 'on-unhealthy'",
+        ));
+    }
+    let max_retries = u32::try_from(policy.maximum_retry_count)
+        .map_err(|_| Error::invalid("invalid restart policy: maximum retry count cannot be negative"))?;
+    Ok(Restart { condition, max_retries })
+}
+
+/// The check that `config` asks for; `None` if it asks for none or for `NONE`.
+fn health(config: &HealthConfig, shell: &[String]) -> Option<HealthCheck> {
+    let args = match config.test.split_first() {
+        Some((kind, rest)) if kind == "CMD" => rest.to_vec(),
+        Some((kind, rest)) if kind == "CMD-SHELL" => {
+            let default = ["/bin/sh".to_owned(), "-c".to_owned()];
+            let shell = if shell.is_empty() { &default[..] } else { shell };
+            shell.iter().cloned().chain([rest.join(" ")]).collect()
+        }
+        _ => return None,
+    };
+    let or = |value: i64, default: u64| u64::try_from(value).ok().filter(|v| *v > 0).unwrap_or(default);
+    let retries = u32::try_from(config.retries).ok().filter(|n| *n > 0).unwrap_or(3);
+    (!args.is_empty()).then(|| HealthCheck {
+        args,
+        interval: or(config.interval, 30 * SECOND),
+        timeout: or(config.timeout, 30 * SECOND),
+        retries,
+        start_period: or(config.start_period, 0),
+        start_interval: or(config.start_interval, 5 * SECOND),
+    })
+}
+
+#[cfg(test)]
+mod tests;

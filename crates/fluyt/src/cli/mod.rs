@@ -1,0 +1,4 @@
+//! The Docker-compatible command line.
+
+pub mod create;
+pub mod flags;
