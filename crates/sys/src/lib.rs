@@ -2,5 +2,7 @@
 //!
 //! No policy lives here. Every error names the path, id or address it is about. Each module is one kernel
 //! interface; a module that needs `unsafe` argues it in a SAFETY comment at the block.
+
 pub mod netlink;
 pub mod signal;
+pub mod signals;

@@ -1,0 +1,78 @@
+//! Networks and volumes.
+
+use fluyt_docker_api::types::network::{ConfigReference, EndpointResource};
+use fluyt_docker_api::types::{Ipam, IpamConfig, Map, NetworkInspect, Volume};
+use fluyt_engine::{NetworkView, VolumeView};
+
+use crate::cli::time;
+
+/// A network as `network inspect` shows it.
+pub fn network(view: &NetworkView) -> NetworkInspect {
+    let spec = &view.spec;
+    let config: Vec<IpamConfig> = spec
+        .subnets
+        .iter()
+        .map(|s| IpamConfig {
+            subnet: s.subnet.clone(),
+            ip_range: s.range.clone(),
+            gateway: s.gateway.clone(),
+            auxiliary_addresses: Map::null_if_empty(
+                s.aux.iter().map(|(name, ip)| (name.clone(), ip.to_string())).collect(),
+            ),
+        })
+        .collect();
+    let with_prefix = |address: Option<String>| address.unwrap_or_default();
+    NetworkInspect {
+        name: spec.name.clone(),
+        id: view.id.clone(),
+        created: time::rfc3339_nano(view.created),
+        scope: "local".to_owned(),
+        driver: spec.driver.clone(),
+        enable_ipv4: spec.ipv4,
+        enable_ipv6: spec.ipv6,
+        ipam: Ipam {
+            driver: "default".to_owned(),
+            options: Map::null_if_empty(spec.ipam_options.clone()),
+            config: config.into(),
+        },
+        internal: spec.internal,
+        attachable: spec.attachable,
+        ingress: false,
+        config_from: ConfigReference::default(),
+        config_only: false,
+        containers: view
+            .endpoints
+            .iter()
+            .map(|(id, name, e)| {
+                let resource = EndpointResource {
+                    name: name.clone(),
+                    endpoint_id: e.endpoint_id.clone(),
+                    mac_address: e.mac.clone(),
+                    ipv4_address: with_prefix(e.ipv4.map(|(a, p)| format!("{a}/{p}"))),
+                    ipv6_address: with_prefix(e.ipv6.map(|(a, p)| format!("{a}/{p}"))),
+                };
+                (id.clone(), resource)
+            })
+            .collect(),
+        options: spec.options.clone(),
+        labels: spec.labels.clone(),
+    }
+}
+
+/// A volume as `volume inspect` shows it.
+pub fn volume(view: &VolumeView) -> Volume {
+    let mut labels = view.spec.labels.clone();
+    if view.anonymous {
+        labels.entry("com.docker.volume.anonymous".to_owned()).or_default();
+    }
+    Volume {
+        created_at: time::rfc3339_seconds(view.created),
+        driver: if view.spec.driver.is_empty() { "local".to_owned() } else { view.spec.driver.clone() },
+        labels: if labels.is_empty() { Map::null() } else { labels.into() },
+        mountpoint: view.mountpoint.display().to_string(),
+        name: view.spec.name.clone(),
+        options: Map::null_if_empty(view.spec.options.clone()),
+        scope: "local".to_owned(),
+        usage_data: None,
+    }
+}
