@@ -269,6 +269,11 @@ impl Ingest {
         let target = self.blobs.path(&digest);
         if let Some(lease) = &self.blobs.lease {
             lease.protect(&digest)?;
+            if target.exists() {
+                // Somebody was faster; the drop removes what was written here.
+                return Ok(digest);
+            }
+            lease.created_blob(&digest);
         }
         failpoint::pass("blob-before-sync");
         rustix::fs::fdatasync(&self.file).about(|| self.path.display().to_string())?;

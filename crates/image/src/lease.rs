@@ -37,7 +37,13 @@ impl Lease {
             .about(|| path.display().to_string())?;
         flock(&file, FlockOperation::NonBlockingLockExclusive).about(|| path.display().to_string())?;
         drop(guard);
-        let file = LeaseFile { root: root.to_owned(), path, file, held: Mutex::default() };
+        let file = LeaseFile {
+            root: root.to_owned(),
+            path,
+            file,
+            held: Mutex::default(),
+            created: Mutex::default(),
+        };
         Ok(Self { file: Arc::new(file), root: root.into() })
     }
 
@@ -54,6 +60,14 @@ impl Lease {
     pub fn protect(&self, digest: &Digest) -> Result<()> {
         self.file.protect(digest)
     }
+
+    pub(crate) fn created_layer(&self, key: &Digest) {
+        self.file.created.lock().unwrap_or_else(PoisonError::into_inner).layers.push(key.clone());
+    }
+
+    pub(crate) fn created(&self) -> Created {
+        self.file.created.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 #[derive(Debug)]
@@ -62,6 +76,14 @@ pub(crate) struct LeaseFile {
     path: PathBuf,
     file: File,
     held: Mutex<HashSet<Digest>>,
+    created: Mutex<Created>,
+}
+
+/// What was added to the store under a lease, for undoing an operation that failed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Created {
+    pub blobs: Vec<Digest>,
+    pub layers: Vec<Digest>,
 }
 
 impl LeaseFile {
@@ -74,6 +96,10 @@ impl LeaseFile {
         (&self.file).write_all(format!("{digest}\n").as_bytes()).about(|| self.path.display().to_string())?;
         held.insert(digest.clone());
         Ok(())
+    }
+
+    pub(crate) fn created_blob(&self, digest: &Digest) {
+        self.created.lock().unwrap_or_else(PoisonError::into_inner).blobs.push(digest.clone());
     }
 }
 

@@ -14,19 +14,31 @@
 //! `gc.lock`, `layers/` and `l/`.
 #![forbid(unsafe_code)]
 
+pub mod archive;
 pub mod blobs;
 pub mod db;
 pub mod digest;
 mod failpoint;
+pub mod gc;
+pub mod images;
+pub mod layer;
 pub mod lease;
 pub mod oci;
+pub mod platform;
 pub mod progress;
 mod records;
 mod store;
+pub mod time;
+pub mod usage;
 
+pub use archive::load::Loaded;
 pub use blobs::{Blobs, Ingest};
 pub use db::{Db, Part};
 pub use digest::Digest;
+pub use gc::Collected;
+pub use images::{Image, Name, NewImage};
+pub use layer::Limits;
+pub use layer::unpack::{LayerRef, LayerSource};
 pub use lease::Lease;
 pub use oci::{Descriptor, Document, ImageConfig, Index, Manifest, Platform};
 pub use progress::{Outcome, Progress, Silent};

@@ -8,6 +8,7 @@
 //!         target                    the manifest or index that the name stands for
 //!         image                     -> images.id
 //! layers  key = diff id or chain id directory layers/HEX/fs, link l/LINK
+//!         dependent                 whether its content depends on the layers below (key = chain id then)
 //! ```
 
 /// The steps of the schema; see [`crate::db::Db::migrate`].
@@ -34,6 +35,7 @@ CREATE TABLE layers(
     diff_id TEXT NOT NULL,
     link TEXT NOT NULL UNIQUE,
     size INTEGER NOT NULL,
+    dependent INTEGER NOT NULL,
     disk INTEGER
 ) WITHOUT ROWID;
 "];

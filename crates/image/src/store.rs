@@ -7,6 +7,7 @@ use fluyt_model::error::IoContext;
 
 use crate::blobs::Blobs;
 use crate::db::{Db, Part};
+use crate::layer::Limits;
 use crate::lease::Lease;
 use crate::records;
 
@@ -17,6 +18,7 @@ use crate::records;
 pub struct Store {
     pub(crate) root: PathBuf,
     pub(crate) db: Db,
+    pub(crate) limits: Limits,
 }
 
 impl Store {
@@ -32,7 +34,12 @@ impl Store {
         }
         let db = Db::open(root)?;
         db.migrate(Part::Image, records::SCHEMA)?;
-        Ok(Self { root: root.to_owned(), db })
+        Ok(Self { root: root.to_owned(), db, limits: Limits::default() })
+    }
+
+    /// Replaces the bounds on what a layer may contain.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     /// The data root.
