@@ -1,2 +1,48 @@
-//! An OCI runtime as a library.
+//! An OCI runtime (runtime-spec 1.2) as a library.
+//!
+//! # Contract
+//! [`launch`] clones the init stage of a container straight into its namespaces; while that child mounts the container's
+//! file systems, `launch` makes the control groups and sets their limits. Between [`launch`] and [`Starting::proceed`] the
+//! caller may plug in the network ([`Starting::netns`]). `proceed` runs the runtime hooks, lets the child go and returns
+//! when the program has been executed, or with the reason why not: [`Kind::CommandNotFound`] and
+//! [`Kind::CommandNotExecutable`] carry Docker's words. Whatever fails, what was made so far is undone; if the caller dies
+//! in between, the child dies with it.
+//!
+//! The caller is single threaded and is not changed: no namespace, directory, mask or signal of it. It reaps the container
+//! (`fluyt_sys::clone::reap`), runs `poststart` and `poststop` hooks ([`hooks::run_all`]) and deletes the [`Cgroup`].
+//! It must itself run from a sealed executable ([`fluyt_sys::exe::seal`]); `launch` does not seal.
+//!
+//! Users and groups are numbers as in the specification; names are the caller's business. A program without a slash is
+//! searched in the container along the `PATH` of `process.env`.
+//!
+//! Absent: state on disk (the command line has it), logs, restarts, networks.
+//!
+//! [`Kind::CommandNotFound`]: fluyt_model::error::Kind::CommandNotFound
+//! [`Kind::CommandNotExecutable`]: fluyt_model::error::Kind::CommandNotExecutable
 #![forbid(unsafe_code)]
+
+mod affinity;
+mod cgroup;
+mod exec;
+pub mod features;
+pub mod hooks;
+mod init;
+mod launch;
+mod prepare;
+mod procfs;
+mod rdt;
+mod rlimit;
+mod seccomp;
+pub mod spec;
+mod sync;
+mod systemd;
+mod validate;
+
+pub use cgroup::{
+    BlkioEntry, Cgroup, CgroupDriver, CgroupPaths, CgroupStats, CpuStats, HugetlbStats, MemoryStats,
+    OomWatch, PidsStats, V1Dir,
+};
+pub use exec::{ExecRequest, exec};
+pub use launch::{Io, Launch, Rootfs, Running, Starting, launch, rootfs_of};
+pub use procfs::start_time;
+pub use validate::id as validate_id;

@@ -3,6 +3,14 @@
 //! No policy lives here. Every error names the path, id or address it is about. Each module is one kernel
 //! interface; a module that needs `unsafe` argues it in a SAFETY comment at the block.
 
+pub mod bpf;
+pub mod clone;
+pub mod exe;
+pub mod mount;
+pub mod netdev;
 pub mod netlink;
+pub mod pass;
+pub mod seccomp;
 pub mod signal;
 pub mod signals;
+pub mod task;

@@ -53,7 +53,11 @@ pub fn number(text: &str) -> Option<i32> {
     let bare = upper.strip_prefix("SIG").unwrap_or(&upper);
     let realtime = |rest: &str, base: i32, sign: char| match rest {
         "" => Some(base),
-        rest => rest.strip_prefix(sign)?.parse::<i32>().ok().map(|n| if sign == '+' { base + n } else { base - n }),
+        rest => rest
+            .strip_prefix(sign)?
+            .parse::<i32>()
+            .ok()
+            .map(|n| if sign == '+' { base + n } else { base - n }),
     };
     let found = if let Some(rest) = bare.strip_prefix("RTMIN") {
         realtime(rest, RTMIN, '+')
@@ -72,7 +76,13 @@ pub fn number(text: &str) -> Option<i32> {
 pub fn send(pidfd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
     // SAFETY: plain numbers and a null siginfo, for which the kernel fills in its own.
     let done = unsafe {
-        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), number, std::ptr::null::<libc::siginfo_t>(), 0)
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            number,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -1,0 +1,42 @@
+//! CPU lists like `0-3,7` and setting a process's affinity to one.
+
+use fluyt_model::error::{Error, IoContext, Result};
+use rustix::process::Pid;
+use rustix::thread::CpuSet;
+
+/// Restricts a process to a list of CPUs.
+pub(crate) fn set(pid: i32, list: &str) -> Result<()> {
+    let set = parse(list)?;
+    rustix::thread::sched_setaffinity(Pid::from_raw(pid), &set).about(|| format!("execCPUAffinity {list:?}"))
+}
+
+fn parse(list: &str) -> Result<CpuSet> {
+    let bad = || Error::invalid(format!("CPU list {list:?}"));
+    let number = |s: &str| s.trim().parse::<usize>().ok().filter(|n| *n < CpuSet::MAX_CPU).ok_or_else(bad);
+    let mut set = CpuSet::new();
+    for part in list.split(',').filter(|p| !p.trim().is_empty()) {
+        let (from, to) = match part.split_once('-') {
+            Some((a, b)) => (number(a)?, number(b)?),
+            None => (number(part)?, number(part)?),
+        };
+        if from > to {
+            return Err(bad());
+        }
+        (from..=to).for_each(|n| set.set(n));
+    }
+    if set.count() == 0 { Err(bad()) } else { Ok(set) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_and_ranges() {
+        let set = parse("0-2,5").expect("valid");
+        assert_eq!((set.count(), set.is_set(5), set.is_set(3)), (4, true, false));
+        for bad in ["", "3-1", "x", "99999"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Running one more process in a container: joining all its namespaces at once, its cgroups, and its restrictions.
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, OwnedFd};
+
+use fluyt_model::error::{Error, IoContext, Kind, Result};
+use fluyt_sys::clone;
+use rustix::fs::CWD;
+use rustix::process::{Pid, PidfdFlags};
+use rustix::thread::ThreadNameSpaceType;
+
+use crate::cgroup::{Cgroup, CgroupPaths};
+use crate::init::{self, console};
+use crate::launch::{Io, Running};
+use crate::procfs::{self, Proc};
+use crate::seccomp::Filter;
+use crate::spec::{Process, Seccomp, State};
+use crate::sync::{self, ChildEnd, Order, ParentEnd, Report};
+
+/// A process to run in a container.
+#[derive(Debug)]
+pub struct ExecRequest {
+    /// The container's init process.
+    pub target_pid: i32,
+    /// Its start time, to be sure that the pid is still its; `None`: not checked.
+    pub target_start_time: Option<u64>,
+    /// The container's groups.
+    pub cgroup: CgroupPaths,
+    /// What to run. Its `oom_score_adj`, scheduler and so on count, not those of the container.
+    pub process: Process,
+    /// The container's system call filter.
+    pub seccomp: Option<Seccomp>,
+    /// The execution domain of the container.
+    pub personality: Option<crate::spec::Personality>,
+    /// The standard streams.
+    pub io: Io,
+    /// Descriptors 3 to 2 + this number stay open.
+    pub preserve_fds: u32,
+    /// A cgroup below the container's for this process.
+    pub sub_cgroup: Option<String>,
+    /// The container's state, for a seccomp listener.
+    pub state: State,
+    /// Stay in the caller's session keyring.
+    pub no_new_keyring: bool,
+}
+
+impl ExecRequest {
+    /// A request with the defaults: streams inherited, no filter.
+    #[must_use]
+    pub fn new(target_pid: i32, cgroup: CgroupPaths, process: Process) -> Self {
+        Self {
+            target_pid,
+            target_start_time: None,
+            cgroup,
+            process,
+            seccomp: None,
+            personality: None,
+            io: Io::Inherit,
+            preserve_fds: 0,
+            sub_cgroup: None,
+            state: State::default(),
+            no_new_keyring: false,
+        }
+    }
+}
+
+/// The namespaces in which `pid` differs from the caller, as `setns` wants them.
+fn differing(pid: i32) -> Result<u64> {
+    const LIST: [(&str, u64); 8] = [
+        ("user", clone::NEWUSER),
+        ("mnt", clone::NEWNS),
+        ("pid", clone::NEWPID),
+        ("net", clone::NEWNET),
+        ("ipc", clone::NEWIPC),
+        ("uts", clone::NEWUTS),
+        ("cgroup", clone::NEWCGROUP),
+        ("time", clone::NEWTIME),
+    ];
+    let mut flags = 0;
+    for (name, flag) in LIST {
+        let theirs = format!("/proc/{pid}/ns/{name}");
+        let theirs = match rustix::fs::readlinkat(CWD, theirs.as_str(), Vec::new()) {
+            Ok(t) => t,
+            // A kernel without this kind.
+            Err(rustix::io::Errno::NOENT) if name == "time" || name == "cgroup" => continue,
+            Err(e) => return Err(Error::io(theirs, e.into())),
+        };
+        let ours = format!("/proc/thread-self/ns/{name}");
+        let ours = rustix::fs::readlinkat(CWD, ours.as_str(), Vec::new()).about(|| ours)?;
+        if ours != theirs {
+            flags |= flag;
+        }
+    }
+    Ok(flags)
+}
+
+fn setns(pidfd: &OwnedFd, flags: u64) -> std::io::Result<()> {
+    if flags == 0 {
+        return Ok(());
+    }
+    let bits = u32::try_from(flags).map_err(std::io::Error::other)?;
+    let kinds = ThreadNameSpaceType::from_bits_retain(bits);
+    Ok(rustix::thread::move_into_thread_name_spaces(pidfd.as_fd(), kinds)?)
+}
+
+/// Runs a process in a container and returns when its program has been executed.
+///
+/// The caller is single threaded, is not changed, and reaps the process.
+///
+/// # Errors
+/// `NotFound` if the container is gone, `Kind::CommandNotFound`, `Kind::CommandNotExecutable`, or what the kernel refuses.
+pub fn exec(request: ExecRequest) -> Result<Running> {
+    crate::validate::process(&request.process)?;
+    let pid = request.target_pid;
+    let gone = || Error::not_found(format!("the container's process {pid} is gone"));
+    let target = Pid::from_raw(pid).ok_or_else(gone)?;
+    let pidfd = rustix::process::pidfd_open(target, PidfdFlags::empty()).map_err(|_| gone())?;
+    if let Some(expected) = request.target_start_time {
+        if procfs::start_time(pid).ok() != Some(expected) {
+            return Err(gone());
+        }
+    }
+    let filter = request.seccomp.as_ref().map(Filter::compile).transpose()?;
+    let flags = differing(pid)?;
+    let cgroup = sub_group(&request)?;
+    let (parent_end, child_end) = sync::pair()?;
+    let birth_place = cgroup.birth_place()?;
+    let joiner = Joiner { pidfd: &pidfd, late: flags & clone::NEWTIME };
+    spawn(request, filter, flags, &cgroup, birth_place, (ParentEnd(parent_end), child_end), &joiner)
+}
+
+fn sub_group(request: &ExecRequest) -> Result<Cgroup> {
+    let mut paths = request.cgroup.clone();
+    if let Some(sub) = &request.sub_cgroup {
+        let sub = init::root::clean(std::path::Path::new(sub));
+        paths.v2 = paths.v2.map(|p| p.join(&sub));
+        for dir in &mut paths.v1 {
+            dir.path.push(&sub);
+        }
+    }
+    Ok(Cgroup::open(&paths))
+}
+
+struct Joiner<'a> {
+    pidfd: &'a OwnedFd,
+    /// Namespaces that only a process with its own memory can join.
+    late: u64,
+}
+
+fn spawn(
+    request: ExecRequest,
+    filter: Option<Filter>,
+    flags: u64,
+    cgroup: &Cgroup,
+    birth_place: Option<OwnedFd>,
+    ends: (ParentEnd, OwnedFd),
+    joiner: &Joiner<'_>,
+) -> Result<Running> {
+    let Joiner { pidfd, late } = *joiner;
+    let mut before = || setns(pidfd, flags & !late);
+    let mut stage = Stage { request, filter, late, in_userns: flags & clone::NEWUSER != 0 };
+    let mut ends = Some(ends);
+    let mut child = || {
+        let Some((parent_end, child_end)) = ends.take() else { return 1 };
+        drop(parent_end);
+        stage.main(pidfd, child_end)
+    };
+    let options =
+        clone::Options { flags: 0, cgroup: birth_place.as_ref().map(AsFd::as_fd), before: Some(&mut before) };
+    let child = clone::spawn(options, &mut child).about(|| "joining the container's namespaces")?;
+    let (sync, _) = ends.take().ok_or_else(|| Error::internal("the pair went to the child"))?;
+    let done = accompany(&stage, &child, cgroup, birth_place.is_some(), &sync);
+    match done {
+        Ok(console) => {
+            let start_time = procfs::start_time(child.pid).unwrap_or(0);
+            let cgroup = Cgroup::open(&stage.request.cgroup);
+            Ok(Running { pid: child.pid, pidfd: child.pidfd, start_time, console, cgroup })
+        }
+        Err(e) => {
+            let _ = rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
+            let _ = clone::reap(child.pid, true);
+            Err(e)
+        }
+    }
+}
+
+/// The parent's part of the conversation.
+fn accompany(
+    stage: &Stage,
+    child: &clone::Child,
+    cgroup: &Cgroup,
+    born_inside: bool,
+    sync: &ParentEnd,
+) -> Result<Option<OwnedFd>> {
+    let process = &stage.request.process;
+    if !born_inside {
+        cgroup.attach(child.pid)?;
+    }
+    sync.order(Order::Attached);
+    if let Some(score) = process.oom_score_adj {
+        crate::launch::set_oom_score(child.pid, score)?;
+    }
+    if let Some(cpus) = process.exec_cpu_affinity.as_ref().map(|a| &a.last).filter(|l| !l.is_empty()) {
+        crate::affinity::set(child.pid, cpus)?;
+    }
+    crate::rlimit::set(child.pid, &process.rlimits)?;
+    sync.order(Order::Go);
+    let (mut console, mut execing) = (None, false);
+    loop {
+        match sync.next()? {
+            Report::Terminal(master) => console = Some(master),
+            Report::Notify(listener) => {
+                if let Some(seccomp) = &stage.request.seccomp {
+                    crate::seccomp::notify::pass(seccomp, &listener, &stage.request.state, child.pid)?;
+                }
+            }
+            Report::Execing => execing = true,
+            Report::Eof if execing => return Ok(console),
+            Report::Failed(e) => return Err(e),
+            Report::Eof => return Err(Error::internal("the process died before it could run its program")),
+            other => return Err(Error::internal(format!("the exec stage said {other:?} out of turn"))),
+        }
+    }
+}
+
+/// The child's part.
+struct Stage {
+    request: ExecRequest,
+    filter: Option<Filter>,
+    late: u64,
+    in_userns: bool,
+}
+
+impl Stage {
+    fn main(&mut self, pidfd: &OwnedFd, sync: OwnedFd) -> i32 {
+        let mut sync = ChildEnd::new(sync);
+        let Err(e) = self.run(pidfd, &mut sync);
+        sync.failed(&e);
+        match e.kind() {
+            Kind::CommandNotFound => 127,
+            Kind::CommandNotExecutable => 126,
+            _ => 1,
+        }
+    }
+
+    fn run(&mut self, pidfd: &OwnedFd, sync: &mut ChildEnd) -> Result<Infallible> {
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+            .about(|| "making the exec stage non-dumpable")?;
+        setns(pidfd, self.late).about(|| "joining the time namespace")?;
+        if self.in_userns {
+            init::become_root()?;
+        }
+        rustix::process::setsid().about(|| "setsid")?;
+        let process = &self.request.process;
+        match &self.request.io {
+            Io::Inherit => {}
+            Io::Fds { stdin, stdout, stderr } => console::stdio(stdin, stdout, stderr)?,
+            Io::Terminal { rows, cols } => {
+                let (master, slave) = console::open()?;
+                let size = process.console_size.as_ref();
+                let (rows, cols) =
+                    if *rows == 0 { size.map_or((0, 0), |s| (s.height, s.width)) } else { (*rows, *cols) };
+                console::resize(&master, rows, cols)?;
+                sync.terminal(master.as_fd())?;
+                console::adopt(&slave)?;
+            }
+        }
+        if !self.request.no_new_keyring {
+            init::finish::keyring(&self.request.state.id)?;
+        }
+        init::finish::scheduling(process)?;
+        if let Some(p) = &self.request.personality {
+            init::finish::personality(p)?;
+        }
+        if !(process.apparmor_profile.is_empty() && process.selinux_label.is_empty()) {
+            init::finish::labels(&Proc::open()?, process)?;
+        }
+        sync.await_order(Order::Go)?;
+        let target = init::assume_process(process, self.filter.as_ref(), sync)?;
+        init::execute(process, &target, self.filter.as_ref(), self.request.preserve_fds, sync)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_does_not_differ_from_itself() {
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        assert_eq!(differing(pid).expect("own namespaces"), 0);
+    }
+}

@@ -1,0 +1,254 @@
+//! The mounts of the configuration, attached by descriptor so that no path is walked twice.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use fluyt_model::error::{Error, IoContext, Result};
+use fluyt_sys::mount::{self as attr, Attr};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, UnmountFlags};
+
+use super::options::Options;
+use super::root::{Root, attach, clean};
+use crate::spec;
+
+const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+/// What lxcfs and the like may replace below `/proc`; any other mount there would fool tools that trust procfs.
+const PROC_PLACES: [&str; 12] = [
+    "proc/cpuinfo",
+    "proc/diskstats",
+    "proc/meminfo",
+    "proc/stat",
+    "proc/swaps",
+    "proc/uptime",
+    "proc/loadavg",
+    "proc/slabinfo",
+    "proc/net/dev",
+    "proc/sys/kernel/ns_last_pid",
+    "proc/sys/crypto/fips_enabled",
+    "proc/sys/kernel/random",
+];
+
+/// Mounts whose read-only attribute waits until everything inside them is made.
+#[derive(Debug, Default)]
+pub(crate) struct Deferred(Vec<OwnedFd>);
+
+impl Deferred {
+    /// Makes them read-only.
+    pub(crate) fn finish(self) -> Result<()> {
+        for fd in self.0 {
+            attr::setattr(fd.as_fd(), &Attr { set: attr::RDONLY, ..Attr::default() }, false)
+                .about(|| "making a mount read-only")?;
+        }
+        Ok(())
+    }
+}
+
+/// Everything that one mount needs besides itself.
+pub(crate) struct Mounter<'a> {
+    pub(crate) root: &'a Root,
+    /// Relative sources of bind mounts start here.
+    pub(crate) bundle: BorrowedFd<'a>,
+    pub(crate) label: &'a str,
+    pub(crate) deferred: Deferred,
+}
+
+fn object(m: &spec::Mount) -> String {
+    format!("mounting {:?} to rootfs at {:?}", m.source, m.destination)
+}
+
+impl Mounter<'_> {
+    /// Performs one mount of the configuration, except those of type `cgroup`.
+    pub(crate) fn mount(&mut self, m: &spec::Mount, prepared: Option<BorrowedFd<'_>>) -> Result<()> {
+        let options = Options::parse(&m.options);
+        self.mount_parsed(m, &options, prepared).map_err(|e| e.context(object(m)))
+    }
+
+    fn mount_parsed(&mut self, m: &spec::Mount, o: &Options, prepared: Option<BorrowedFd<'_>>) -> Result<()> {
+        let place = clean(&m.destination);
+        if o.remount {
+            return self.remount(&place, o);
+        }
+        if o.bind.is_some() || m.kind == "bind" {
+            return self.bind(m, &place, o, prepared);
+        }
+        let target = self.root.ensure_dir(&place)?;
+        self.check_place(&place, target.as_fd(), &m.kind)?;
+        let mount = self.new_file_system(m, o, target.as_fd())?;
+        self.finish(&mount, o, target.as_fd(), m.kind == "tmpfs" || place == Path::new("dev"))?;
+        if o.set & attr::RDONLY != 0 && (m.kind == "tmpfs" || place == Path::new("dev")) {
+            self.deferred.0.push(mount);
+        }
+        Ok(())
+    }
+
+    fn new_file_system(&self, m: &spec::Mount, o: &Options, target: BorrowedFd<'_>) -> Result<OwnedFd> {
+        let mut data = o.data.clone();
+        if m.kind == "tmpfs" && !data.iter().any(|d| d.starts_with("mode=")) {
+            // As if the directory itself had become volatile.
+            let mode = rustix::fs::fstat(target).about(|| "mount point")?.st_mode & 0o7777;
+            data.push(format!("mode={mode:o}"));
+        }
+        if !self.label.is_empty() && !data.iter().any(|d| d.starts_with("context=")) {
+            if ["tmpfs", "mqueue", "devpts", "overlay", "ramfs"].contains(&m.kind.as_str()) {
+                data.push(format!("context={}", self.label));
+            }
+        }
+        let source = m.source.to_string_lossy();
+        let made = match file_system(&m.kind, &source, &data) {
+            Err(e) if m.kind == "sysfs" && e.kind() == fluyt_model::error::Kind::PermissionDenied => {
+                clone_tree(CWD, Path::new("/sys"), true)
+            }
+            Err(e) if m.kind == "proc" && e.kind() == fluyt_model::error::Kind::PermissionDenied => {
+                clone_tree(CWD, Path::new("/proc"), true)
+            }
+            other => other,
+        }?;
+        if o.copy_up && m.kind == "tmpfs" {
+            super::copyup::copy_up(target, made.as_fd())?;
+        }
+        Ok(made)
+    }
+
+    fn bind(
+        &mut self,
+        m: &spec::Mount,
+        place: &Path,
+        o: &Options,
+        prepared: Option<BorrowedFd<'_>>,
+    ) -> Result<()> {
+        let recursive = o.bind == Some(true);
+        let tree = match prepared {
+            Some(fd) => fd.try_clone_to_owned().about(|| "mount")?,
+            None => clone_tree(self.bundle, &m.source, recursive)?,
+        };
+        let kind = FileType::from_raw_mode(rustix::fs::fstat(&tree).about(|| "mount source")?.st_mode);
+        let target = if kind == FileType::Directory {
+            self.root.ensure_dir(place)?
+        } else {
+            self.root.ensure_file(place)?
+        };
+        self.check_place(place, target.as_fd(), "bind")?;
+        self.finish(&tree, o, target.as_fd(), false)
+    }
+
+    /// Attributes, then the place, then propagation (which the place may have changed).
+    fn finish(&self, mount: &OwnedFd, o: &Options, target: BorrowedFd<'_>, defer_ro: bool) -> Result<()> {
+        let set = if defer_ro { o.set & !attr::RDONLY } else { o.set };
+        // What is cleared and set at once is set; the access time mask must be cleared as a whole.
+        let clear = o.clear & (!set | attr::ATIME_MASK);
+        let fd = mount.as_fd();
+        if set | clear != 0 {
+            attr::setattr(fd, &Attr { set, clear, ..Attr::default() }, false).about(|| "mount attributes")?;
+        }
+        if o.recursive_set | o.recursive_clear != 0 {
+            let clear = o.recursive_clear & (!o.recursive_set | attr::ATIME_MASK);
+            attr::setattr(fd, &Attr { set: o.recursive_set, clear, ..Attr::default() }, true)
+                .about(|| "recursive mount attributes")?;
+        }
+        attach(fd, target).about(|| "attaching the mount")?;
+        if o.propagation != 0 {
+            let change = Attr { propagation: o.propagation, ..Attr::default() };
+            attr::setattr(fd, &change, o.recursive_propagation).about(|| "mount propagation")?;
+        }
+        Ok(())
+    }
+
+    fn remount(&self, place: &Path, o: &Options) -> Result<()> {
+        let fd = self.root.open(place, OFlags::PATH).about(|| format!("/{}", place.display()))?;
+        let clear = o.clear & (!o.set | attr::ATIME_MASK);
+        attr::setattr(
+            fd.as_fd(),
+            &Attr { set: o.set, clear, propagation: o.propagation, userns: None },
+            false,
+        )
+        .about(|| "remounting")
+    }
+
+    /// Refuses places below `/proc` that would hide what procfs says, and `proc` or `sysfs` behind a link.
+    fn check_place(&self, place: &Path, target: BorrowedFd<'_>, kind: &str) -> Result<()> {
+        if (kind == "proc" || kind == "sysfs") && place.components().count() > 0 {
+            let resolve = rustix::fs::ResolveFlags::IN_ROOT | rustix::fs::ResolveFlags::NO_SYMLINKS;
+            rustix::fs::openat2(
+                self.root.fd(),
+                place,
+                OFlags::PATH | OFlags::CLOEXEC,
+                Mode::empty(),
+                resolve,
+            )
+            .about(|| format!("the destination of {kind} must not go through a symbolic link"))?;
+            return Ok(());
+        }
+        let below_proc = rustix::fs::fstatfs(target).about(|| "mount point")?.f_type == PROC_SUPER_MAGIC;
+        if below_proc && !PROC_PLACES.iter().any(|p| Path::new(p) == place) && place != Path::new("proc") {
+            return Err(Error::invalid(format!(
+                "/{} cannot be mounted because it is inside /proc",
+                place.display()
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// A detached copy of the mount that holds `path`.
+pub(crate) fn clone_tree(dir: BorrowedFd<'_>, path: &Path, recursive: bool) -> Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if path.as_os_str().is_empty() {
+        flags |= OpenTreeFlags::AT_EMPTY_PATH;
+    }
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    rustix::mount::open_tree(dir, path, flags).about(|| format!("mount source {}", path.display()))
+}
+
+/// A new, detached file system.
+pub(crate) fn file_system<S: AsRef<str>>(kind: &str, source: &str, data: &[S]) -> Result<OwnedFd> {
+    let fs =
+        rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).about(|| format!("file system {kind:?}"))?;
+    if !source.is_empty() {
+        rustix::mount::fsconfig_set_string(fs.as_fd(), "source", source).about(|| "source")?;
+    }
+    for option in data {
+        let option = option.as_ref();
+        let set = match option.split_once('=') {
+            Some((key, value)) => {
+                rustix::mount::fsconfig_set_string(fs.as_fd(), key, value.trim_matches('"'))
+            }
+            None => rustix::mount::fsconfig_set_flag(fs.as_fd(), option),
+        };
+        set.map_err(|e| explain(fs.as_fd(), &format!("{kind}: option {option:?}"), e))?;
+    }
+    rustix::mount::fsconfig_create(fs.as_fd()).map_err(|e| explain(fs.as_fd(), kind, e))?;
+    rustix::mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+        .map_err(|e| explain(fs.as_fd(), kind, e))
+}
+
+/// The kernel's own words about a refused file system, if it left any in the context.
+fn explain(fs: BorrowedFd<'_>, about: &str, e: rustix::io::Errno) -> Error {
+    let mut buffer = [0u8; 512];
+    let words = rustix::io::read(fs, &mut buffer)
+        .ok()
+        .map(|n| String::from_utf8_lossy(&buffer[..n]).trim().to_owned());
+    match words.filter(|w| !w.is_empty()) {
+        Some(w) => Error::io(format!("{about} ({w})"), e.into()),
+        None => Error::io(about, e.into()),
+    }
+}
+
+/// Makes `fd`'s root the root of this mount namespace and lets go of the old one.
+pub(crate) fn pivot(fd: BorrowedFd<'_>) -> Result<()> {
+    rustix::process::fchdir(fd).about(|| "root file system")?;
+    rustix::process::pivot_root(".", ".").about(|| "pivot_root")?;
+    // The old root now covers the new one at ".". It must not carry the unmount to the host.
+    rustix::mount::unmount(".", UnmountFlags::DETACH).about(|| "letting go of the old root")?;
+    rustix::process::chdir("/").about(|| "/")
+}
+
+/// The way without `pivot_root`, for roots that are initramfs: moves the new root over the old one.
+pub(crate) fn move_root(fd: BorrowedFd<'_>) -> Result<()> {
+    rustix::process::fchdir(fd).about(|| "root file system")?;
+    rustix::mount::mount_move(".", "/").about(|| "moving the root file system to /")?;
+    rustix::process::chroot(".").about(|| "chroot")?;
+    rustix::process::chdir("/").about(|| "/")
+}

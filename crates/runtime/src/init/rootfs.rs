@@ -1,0 +1,183 @@
+//! The root mount itself: a directory bound onto itself, or an overlay assembled here.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use fluyt_model::error::{Error, IoContext, Result};
+use fluyt_sys::mount as attr;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags};
+
+use super::mounts::clone_tree;
+use super::options;
+use super::root::{Root, attach};
+use crate::Rootfs;
+
+/// Mounts the root so that `pivot_root` accepts it, in the current (private copy of the) mount namespace.
+pub(crate) fn prepare(rootfs: &Rootfs, prepared: Option<OwnedFd>, propagation: &str) -> Result<Root> {
+    separate(propagation)?;
+    let (tree, target) = match (rootfs, prepared) {
+        (Rootfs::Dir(dir), None) => (clone_tree(CWD, dir, true)?, dir.as_path()),
+        (Rootfs::Dir(dir), Some(tree)) => (tree, dir.as_path()),
+        (Rootfs::Overlay { target, .. }, Some(tree)) => (tree, target.as_path()),
+        (Rootfs::Overlay { target, .. }, None) => (overlay(rootfs)?, target.as_path()),
+    };
+    let place = rustix::fs::open(target, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .about(|| format!("root file system {}", target.display()))?;
+    if matches!(options::propagation(propagation), Some((attr::SHARED, _))) {
+        isolate_parent(target)?;
+    }
+    attach(tree.as_fd(), place.as_fd()).about(|| format!("root file system {}", target.display()))?;
+    Ok(Root::new(tree))
+}
+
+/// Cuts the namespace's propagation towards the host before the first mount.
+fn separate(propagation: &str) -> Result<()> {
+    let flags = match options::propagation(propagation) {
+        Some((attr::SHARED, _)) => return Ok(()),
+        Some((attr::PRIVATE, _)) => MountPropagationFlags::PRIVATE,
+        _ => MountPropagationFlags::DOWNSTREAM,
+    };
+    rustix::mount::mount_change("/", flags | MountPropagationFlags::REC).about(|| "propagation of /")
+}
+
+/// `pivot_root` refuses a root whose parent mount is shared, and a shared parent would carry our mounts to the host.
+fn isolate_parent(target: &Path) -> Result<()> {
+    let id = |path: &Path| {
+        rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID)
+            .map(|s| s.stx_mnt_id)
+            .about(|| path.display().to_string())
+    };
+    let mut top = target.canonicalize().about(|| target.display().to_string())?;
+    let own = id(&top)?;
+    while let Some(up) = top.parent().map(Path::to_path_buf) {
+        if id(&up)? != own {
+            break;
+        }
+        top = up;
+    }
+    rustix::mount::mount_change(&top, MountPropagationFlags::PRIVATE).about(|| top.display().to_string())
+}
+
+/// The propagation that the container's root has in the end.
+pub(crate) fn final_propagation(name: &str) -> Result<()> {
+    let Some((kind, recursive)) = options::propagation(name) else {
+        return if name.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::invalid(format!("rootfsPropagation {name:?} is not a propagation")))
+        };
+    };
+    let mut flags = match kind {
+        attr::SHARED => MountPropagationFlags::SHARED,
+        attr::PRIVATE => MountPropagationFlags::PRIVATE,
+        attr::SLAVE => MountPropagationFlags::DOWNSTREAM,
+        _ => MountPropagationFlags::UNBINDABLE,
+    };
+    if recursive {
+        flags |= MountPropagationFlags::REC;
+    }
+    rustix::mount::mount_change("/", flags).about(|| "propagation of /")
+}
+
+/// The longest string that `fsconfig` takes, with room for its NUL.
+const LONGEST: usize = 250;
+
+/// A path as the overlay file system gets it: itself, or through a descriptor when it is too long or would need escapes.
+fn name_of(path: &Path, keep: &mut Vec<OwnedFd>) -> Result<String> {
+    if let Some(text) = path.to_str() {
+        if text.len() < LONGEST && !text.bytes().any(|b| matches!(b, b':' | b',' | b'\\' | b'"')) {
+            return Ok(text.to_owned());
+        }
+    }
+    let fd = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .about(|| path.display().to_string())?;
+    let name = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    keep.push(fd);
+    Ok(name)
+}
+
+/// A detached overlay mount.
+pub(crate) fn overlay(rootfs: &Rootfs) -> Result<OwnedFd> {
+    let Rootfs::Overlay { lower, upper, work, options, target } = rootfs else {
+        return Err(Error::internal("not an overlay"));
+    };
+    let mut keep = Vec::new();
+    let upper = name_of(upper, &mut keep)?;
+    let work = name_of(work, &mut keep)?;
+    let layers = lower.iter().map(|l| name_of(l, &mut keep)).collect::<Result<Vec<_>>>()?;
+    match overlay_by_layers(&layers, &upper, &work, options) {
+        Ok(fd) => Ok(fd),
+        // Before Linux 6.5 layers cannot be given one by one; before 5.x not by fsconfig at all.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP) => {
+            overlay_by_mount(lower, &upper, &work, options, target, &mut keep)
+        }
+        Err(e) => Err(Error::io(format!("overlay on {}", target.display()), e.into())),
+    }
+}
+
+fn overlay_by_layers(
+    layers: &[String],
+    upper: &str,
+    work: &str,
+    options: &[String],
+) -> rustix::io::Result<OwnedFd> {
+    use rustix::mount::{fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen};
+    let fs = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(fs.as_fd(), c"source", c"overlay")?;
+    for layer in layers {
+        fsconfig_set_string(fs.as_fd(), c"lowerdir+", layer)?;
+    }
+    fsconfig_set_string(fs.as_fd(), c"upperdir", upper)?;
+    fsconfig_set_string(fs.as_fd(), c"workdir", work)?;
+    for option in options {
+        match option.split_once('=') {
+            Some((key, value)) => fsconfig_set_string(fs.as_fd(), key, value)?,
+            None => fsconfig_set_flag(fs.as_fd(), option.as_str())?,
+        }
+    }
+    fsconfig_create(fs.as_fd())?;
+    fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+}
+
+/// One `mount(2)` with all layers in its page of data, by descriptors if their paths do not fit.
+fn overlay_by_mount(
+    lower: &[std::path::PathBuf],
+    upper: &str,
+    work: &str,
+    options: &[String],
+    target: &Path,
+    keep: &mut Vec<OwnedFd>,
+) -> Result<OwnedFd> {
+    const PAGE: usize = 4000;
+    let line = |layers: &[String]| {
+        let mut data = format!("lowerdir={},upperdir={upper},workdir={work}", layers.join(":"));
+        for option in options {
+            data.push(',');
+            data.push_str(option);
+        }
+        data
+    };
+    let mut layers = lower.iter().map(|l| name_of(l, keep)).collect::<Result<Vec<_>>>()?;
+    if line(&layers).len() > PAGE {
+        layers.clear();
+        for path in lower {
+            let fd =
+                rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                    .about(|| path.display().to_string())?;
+            layers.push(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+            keep.push(fd);
+        }
+    }
+    let data = std::ffi::CString::new(line(&layers)).map_err(|_| Error::invalid("a path contains a NUL"))?;
+    if data.as_bytes().len() > PAGE {
+        return Err(Error::unsupported(format!("{} layers do not fit into one overlay here", lower.len())));
+    }
+    rustix::mount::mount("overlay", target, "overlay", MountFlags::empty(), Some(data.as_c_str()))
+        .about(|| format!("overlay on {}", target.display()))?;
+    let tree = clone_tree(CWD, target, false)?;
+    let detach = rustix::mount::UnmountFlags::DETACH;
+    rustix::mount::unmount(target.as_os_str().as_bytes(), detach).about(|| target.display().to_string())?;
+    Ok(tree)
+}

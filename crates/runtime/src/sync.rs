@@ -1,0 +1,206 @@
+//! The conversation between the launching process and the init stage, over one `SOCK_SEQPACKET` pair.
+//!
+//! ```text
+//! parent                                child (already in its new namespaces)
+//!   Mapped    ---------------------->   may take on its ids        (new user namespace only)
+//!   ...                                 mounts, as far as it can
+//!   Attached  ---------------------->   is in its cgroups, may enter a cgroup namespace
+//!   <----------------------  HooksPoint (only with runtime hooks)
+//!   HooksDone ---------------------->   createContainer hooks, pivot_root, console
+//!   <------------------------ Terminal  (with the master)
+//!   Go        ---------------------->   identity, capabilities, seccomp
+//!   <-------------------------- Notify  (with the seccomp descriptor)
+//!   <-------------------------- Parked  (create only: waits on its start socket, this conversation ends)
+//!   <------------------------- Execing  then end of file: the program runs
+//!   <-------------------------- Failed  at any point, with kind and text, then end of file
+//! ```
+//!
+//! End of file on the child's side means that the parent died: the child exits.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use fluyt_model::error::{Error, IoContext, Kind, Result};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+/// What the parent tells the child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Order {
+    Mapped = b'M',
+    Attached = b'A',
+    HooksDone = b'H',
+    Go = b'G',
+}
+
+/// What the child tells the parent.
+#[derive(Debug)]
+pub(crate) enum Report {
+    HooksPoint,
+    Terminal(OwnedFd),
+    Notify(OwnedFd),
+    Parked,
+    Execing,
+    Failed(Error),
+    /// The child's end is closed.
+    Eof,
+}
+
+/// A connected pair: the parent's end, the child's end.
+pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd)> {
+    rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .about(|| "socket pair for the init stage")
+}
+
+/// The parent's end.
+#[derive(Debug)]
+pub(crate) struct ParentEnd(pub(crate) OwnedFd);
+
+impl ParentEnd {
+    /// A dead child is noticed by [`ParentEnd::next`], so a failed order is no error here.
+    pub(crate) fn order(&self, order: Order) {
+        let _ = fluyt_sys::pass::send(self.0.as_fd(), &[order as u8], &[]);
+    }
+
+    pub(crate) fn next(&self) -> Result<Report> {
+        let mut buffer = [0u8; 8192];
+        let (n, mut fds) = match fluyt_sys::pass::receive(self.0.as_fd(), &mut buffer) {
+            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::CONNRESET.raw_os_error()) => {
+                (0, Vec::new())
+            }
+            other => other.about(|| "message of the init stage")?,
+        };
+        let mut descriptor = || {
+            fds.pop().ok_or_else(|| Error::internal("the init stage sent a message without its descriptor"))
+        };
+        Ok(match buffer[..n] {
+            [] => Report::Eof,
+            [b'R', ..] => Report::HooksPoint,
+            [b'T', ..] => Report::Terminal(descriptor()?),
+            [b'N', ..] => Report::Notify(descriptor()?),
+            [b'P', ..] => Report::Parked,
+            [b'X', ..] => Report::Execing,
+            [b'E', kind, ref text @ ..] => {
+                Report::Failed(Error::new(kind_of(kind), String::from_utf8_lossy(text).into_owned()))
+            }
+            _ => return Err(Error::internal("the init stage sent an unknown message")),
+        })
+    }
+}
+
+/// The child's end; remembers orders that came early.
+#[derive(Debug)]
+pub(crate) struct ChildEnd {
+    fd: OwnedFd,
+    seen: Vec<u8>,
+}
+
+impl ChildEnd {
+    pub(crate) fn new(fd: OwnedFd) -> Self {
+        Self { fd, seen: Vec::with_capacity(4) }
+    }
+
+    /// Waits for one order; the orders that come before it are remembered.
+    pub(crate) fn await_order(&mut self, order: Order) -> Result<()> {
+        let mut buffer = [0u8; 8];
+        while !self.seen.contains(&(order as u8)) {
+            let (n, _) = fluyt_sys::pass::receive(self.fd.as_fd(), &mut buffer)
+                .about(|| "order of the launching process")?;
+            if n == 0 {
+                // Nobody is left to be told anything.
+                fluyt_sys::task::exit_now(1);
+            }
+            self.seen.push(buffer[0]);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn hooks_point(&self) -> Result<()> {
+        self.send(b"R", None)
+    }
+
+    pub(crate) fn terminal(&self, master: BorrowedFd<'_>) -> Result<()> {
+        self.send(b"T", Some(master))
+    }
+
+    pub(crate) fn notify(&self, listener: BorrowedFd<'_>) -> Result<()> {
+        self.send(b"N", Some(listener))
+    }
+
+    pub(crate) fn parked(&self) -> Result<()> {
+        self.send(b"P", None)
+    }
+
+    pub(crate) fn execing(&self) -> Result<()> {
+        self.send(b"X", None)
+    }
+
+    pub(crate) fn failed(&self, e: &Error) {
+        let _ = self.send(&encode_error(e), None);
+    }
+
+    /// Puts another connection in place of the first (the start request of a parked container).
+    pub(crate) fn replace(&mut self, fd: OwnedFd) {
+        self.fd = fd;
+    }
+
+    fn send(&self, data: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<()> {
+        let fds: &[BorrowedFd<'_>] = fd.as_slice();
+        fluyt_sys::pass::send(self.fd.as_fd(), data, fds).about(|| "message to the launching process")
+    }
+}
+
+fn encode_error(e: &Error) -> Vec<u8> {
+    let mut data = vec![b'E', code_of(e.kind())];
+    let text = e.chain();
+    let mut end = text.len().min(4000);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    data.extend_from_slice(&text.as_bytes()[..end]);
+    data
+}
+
+const KINDS: [Kind; 14] = [
+    Kind::Internal,
+    Kind::NotFound,
+    Kind::Conflict,
+    Kind::Invalid,
+    Kind::PermissionDenied,
+    Kind::Unauthorized,
+    Kind::RateLimited,
+    Kind::Unavailable,
+    Kind::Timeout,
+    Kind::Exhausted,
+    Kind::Unsupported,
+    Kind::Corrupt,
+    Kind::CommandNotFound,
+    Kind::CommandNotExecutable,
+];
+
+fn code_of(kind: Kind) -> u8 {
+    KINDS.iter().position(|k| *k == kind).and_then(|i| u8::try_from(i).ok()).unwrap_or(0)
+}
+
+fn kind_of(code: u8) -> Kind {
+    KINDS.get(usize::from(code)).copied().unwrap_or(Kind::Internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_and_orders_cross_the_pair() {
+        let (a, b) = pair().expect("pair");
+        let (parent, mut child) = (ParentEnd(a), ChildEnd::new(b));
+        parent.order(Order::Attached);
+        parent.order(Order::Go);
+        child.await_order(Order::Go).expect("go");
+        child.await_order(Order::Attached).expect("attached");
+        child.failed(&Error::new(Kind::CommandNotFound, "exec: \"x\": not found"));
+        drop(child);
+        let Report::Failed(e) = parent.next().expect("report") else { panic!("no failure") };
+        assert_eq!((e.kind(), e.chain().as_str()), (Kind::CommandNotFound, "exec: \"x\": not found"));
+        assert!(matches!(parent.next().expect("eof"), Report::Eof));
+    }
+}
