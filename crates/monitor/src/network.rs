@@ -14,12 +14,14 @@ use fluyt_runtime::Starting;
 use crate::spec::MonitorSpec;
 
 /// What a container holds while it is plugged in.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Wired {
     /// The published ports as they were chosen.
     pub ports: Vec<PortMapping>,
     /// Bound sockets that keep others from taking them.
     pub reserved: Vec<Reservation>,
+    /// The resolver.
+    pub dns: Option<fluyt_net::dns::Server>,
     /// The network namespace.
     pub netns: Option<OwnedFd>,
 }
@@ -45,7 +47,12 @@ impl Wired {
         for plug in &plan.endpoints {
             fluyt_net::attach(&plug.endpoint, netns.as_fd())?;
         }
-        let mut wired = Self { netns: Some(netns), ..Self::default() };
+        let dns = plan
+            .dns
+            .as_ref()
+            .map(|config| fluyt_net::dns::Server::open(netns.as_fd(), config))
+            .transpose()?;
+        let mut wired = Self { netns: Some(netns), dns, ..Self::default() };
         for wanted in &plan.ports {
             let (port, reservation) = reserve(wanted)?;
             wired.reserved.push(reservation);

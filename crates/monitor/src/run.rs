@@ -120,7 +120,6 @@ impl Input {
 }
 
 /// A running container.
-#[derive(Debug)]
 pub struct Run {
     /// The process and its cgroup.
     pub running: Running,
@@ -140,6 +139,8 @@ pub struct Run {
     pub unhealthy: bool,
     /// OOM notifications.
     pub oom: Option<fluyt_runtime::OomWatch>,
+    /// The resolver on 127.0.0.11.
+    pub dns: Option<fluyt_net::dns::Server>,
     /// The health check in progress.
     pub probe: Option<Probe>,
     /// When the next health check is due.
@@ -199,6 +200,7 @@ impl Run {
             exited: None,
             stopped: false,
             unhealthy: false,
+            dns: wired.dns,
             probe: None,
             probe_at: None,
             ports: wired.ports,

@@ -37,6 +37,7 @@ enum Token {
     Exit,
     Input,
     Oom,
+    Dns,
     Probe,
     Listener,
     Client(usize),
@@ -144,6 +145,7 @@ impl Service {
             }
             list.extend(run.input.waiting().map(|fd| (Token::Input, watch(fd.as_fd(), PollFlags::OUT))));
             list.extend(run.oom.as_ref().map(|oom| (Token::Oom, watch(oom.fd(), PollFlags::IN))));
+            list.extend(run.dns.as_ref().map(|dns| (Token::Dns, watch(dns.as_fd(), PollFlags::IN))));
             list.extend(
                 run.probe.iter().flat_map(Probe::fds).map(|fd| (Token::Probe, watch(fd, PollFlags::IN))),
             );
@@ -164,7 +166,8 @@ impl Service {
         let probe = run.and_then(|r| r.probe.as_ref().map_or(r.probe_at, |p| Some(p.deadline)));
         let drained = run.and_then(|r| r.exited.map(|(_, until)| until));
         let kill = run.and_then(|r| r.kill_at);
-        [probe, drained, kill, self.again_at].into_iter().flatten().min()
+        let dns = run.and_then(|r| r.dns.as_ref()?.timeout()).map(|left| Instant::now() + left);
+        [probe, drained, dns, kill, self.again_at].into_iter().flatten().min()
     }
 
     fn handle(&mut self, token: Token) {
@@ -177,6 +180,7 @@ impl Service {
                 }
             }
             Token::Oom => self.on_oom(),
+            Token::Dns => self.resolve_names(),
             Token::Probe => self.poll_probe(),
             Token::Listener => self.accept(),
             Token::Client(index) => self.hear(index),
@@ -191,6 +195,13 @@ impl Service {
             if let Err(e) = self.begin() {
                 self.failed_again(&e);
             }
+        }
+        if self
+            .run
+            .as_ref()
+            .is_some_and(|r| r.dns.as_ref().is_some_and(|d| d.timeout().is_some_and(|t| t.is_zero())))
+        {
+            self.resolve_names();
         }
         let Some(run) = &mut self.run else { return };
         if run.kill_at.is_some_and(|at| at <= now) {
@@ -356,6 +367,12 @@ impl Service {
                 }
                 _ => {}
             }
+        }
+    }
+
+    fn resolve_names(&mut self) {
+        if let Some(dns) = self.run.as_mut().and_then(|r| r.dns.as_mut()) {
+            dns.run();
         }
     }
 
@@ -584,6 +601,14 @@ impl Service {
         self.spec.restart = fresh.restart;
         self.spec.attributes = fresh.attributes;
         self.spec.network = fresh.network;
+        if let Some(run) = &mut self.run
+            && let (Some(config), Some(netns)) = (&self.spec.network.dns, &run.netns)
+        {
+            match &mut run.dns {
+                Some(dns) => dns.reconfigure(config),
+                none => *none = Some(fluyt_net::dns::Server::open(netns.as_fd(), config)?),
+            }
+        }
         Ok(Some(Reply::Ok))
     }
 

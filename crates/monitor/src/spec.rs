@@ -80,6 +80,8 @@ pub struct NetworkPlan {
     pub endpoints: Vec<Plug>,
     /// Ports to publish.
     pub ports: Vec<PortMapping>,
+    /// The resolver at 127.0.0.11, where one is needed.
+    pub dns: Option<fluyt_net::dns::Config>,
 }
 
 /// One plug and the network it belongs to.

@@ -205,7 +205,11 @@ impl Engine {
             )?);
         }
         if own && resolution.resolver {
-            self.resolver(record, resolution);
+            plan.dns = Some(fluyt_net::dns::Config {
+                names: plugged.iter().map(|p| self.paths.names(&p.network.id)).collect(),
+                upstreams: resolution.upstreams.clone(),
+                yield_port: record.spec.ports.iter().any(|p| p.container_port == 53),
+            });
             for p in plugged.iter().filter(|p| p.network.spec.name != network::DEFAULT_NETWORK) {
                 self.publish_names(&p.network)?;
             }
@@ -455,6 +459,14 @@ fn default_route(plugged: &[Plugged]) -> Option<usize> {
 
 fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+impl Engine {
+    /// Whether a start is being prepared right now, by this process or another.
+    pub(crate) fn is_starting(&self, id: &str) -> bool {
+        let Ok(dir) = File::open(self.paths.container(id)) else { return false };
+        rustix::fs::flock(&dir, FlockOperation::NonBlockingLockShared).is_err()
+    }
 }
 
 /// Held while a start is prepared, so that two of them do not write over one another.

@@ -8,7 +8,7 @@ use fluyt_runtime::{Cgroup, CgroupPaths};
 use crate::api::{StartOptions, StopOptions, UpdateRequest, WaitCondition};
 use crate::container::create::signal;
 use crate::records::ContainerRecord;
-use crate::{Attach, Engine, client, lookup, lower};
+use crate::{Attach, Engine, client, lower};
 
 /// Between two looks at something that nobody tells us of.
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(20);

@@ -37,10 +37,12 @@ pub fn processes(pids: &[i32], ps_args: &[String]) -> Result<Table> {
         .iter()
         .position(|t| t == "PID")
         .ok_or_else(|| Error::invalid("Couldn't find PID field in ps output"))?;
-    let rows = lines.map(|line| fields(line, titles.len())).filter(|row| {
+    let width = titles.len();
+    let rows = lines.map(|line| fields(line, width)).filter(|row| {
         row.get(column).and_then(|pid| pid.parse::<i32>().ok()).is_some_and(|pid| pids.contains(&pid))
     });
-    Ok((titles, rows.collect()))
+    let rows = rows.collect();
+    Ok((titles, rows))
 }
 
 /// The words of a line; what is more than `count` stays together in the last one.
