@@ -115,18 +115,51 @@ impl Blobs {
         expected_size: Option<u64>,
         resume_key: &str,
     ) -> Result<Ingest> {
-        let algorithm = expected.map_or(Algorithm::Sha256, Digest::algorithm);
-        let dir = self.root.join("ingest");
         let mut opened = None;
         if !resume_key.is_empty() {
-            let mut name = String::from("part-");
-            name.push_str(Digest::of(resume_key.as_bytes()).hex());
-            opened = open_locked(&dir.join(name), false)?;
+            opened = open_locked(&self.part(resume_key), false)?;
         }
-        let (path, file) = match opened {
+        let opened = match opened {
             Some(found) => found,
-            None => fresh_ingest(&dir)?,
+            None => fresh_ingest(&self.root.join("ingest"))?,
         };
+        self.ingest_into(opened, expected, expected_size)
+    }
+
+    /// As [`Blobs::ingest`] under a key that is not empty; `None` when a living writer works under that key.
+    /// [`Blobs::part_size`] tells how far that one is.
+    ///
+    /// # Errors
+    /// I/O errors; `Kind::Exhausted` when the disk is full.
+    pub fn ingest_alone(
+        &self,
+        expected: Option<&Digest>,
+        expected_size: Option<u64>,
+        resume_key: &str,
+    ) -> Result<Option<Ingest>> {
+        let opened = open_locked(&self.part(resume_key), false)?;
+        opened.map(|opened| self.ingest_into(opened, expected, expected_size)).transpose()
+    }
+
+    /// How many bytes are written under a key, by whomever; `None` when there is no such transfer.
+    #[must_use]
+    pub fn part_size(&self, resume_key: &str) -> Option<u64> {
+        self.part(resume_key).metadata().ok().map(|m| m.len())
+    }
+
+    fn part(&self, resume_key: &str) -> PathBuf {
+        let mut path = self.root.join("ingest");
+        path.push(format!("part-{}", Digest::of(resume_key.as_bytes()).hex()));
+        path
+    }
+
+    fn ingest_into(
+        &self,
+        (path, file): (PathBuf, File),
+        expected: Option<&Digest>,
+        expected_size: Option<u64>,
+    ) -> Result<Ingest> {
+        let algorithm = expected.map_or(Algorithm::Sha256, Digest::algorithm);
         let mut ingest = Ingest {
             blobs: self.clone(),
             file,

@@ -19,7 +19,6 @@
 mod addr;
 mod bridge;
 mod conntrack;
-pub mod dns;
 mod endpoint;
 pub mod ipam;
 mod link;

@@ -1,2 +1,42 @@
-//! The OCI distribution protocol.
+//! The distribution protocol, client side: pull, push, login, tags, against any registry on http or https.
+//!
+//! Blocking, with threads for parallel blobs only. It stands on [`fluyt_image`]'s blobs and knows neither the image
+//! store's records nor unpacking: [`Registry::pull`] hands the arriving layers to its caller. It draws nothing:
+//! progress goes through [`fluyt_image::Progress`]. Serving images is not here.
+//!
+//! # Map
+//! - [`Settings`]: what to trust, mirrors, limits. [`Registry`]: the way in.
+//! - `http` makes one exchange, `remote` adds authentication and repetition, `auth` talks to token services.
+//! - `manifest`, `download`, `pull` fetch; `upload`, `push` send.
+//! - `config_file`, `helper`, `login` keep credentials.
+//!
+//! # Names in a static binary
+//! Host names are resolved by the C library. Statically linked glibc (2.34 and later) has the `files` and `dns`
+//! services built in, so /etc/hosts and DNS work. Other services that /etc/nsswitch.conf may name (`resolve`,
+//! `mdns`, `myhostname`) would have to be loaded at run time; where that fails they are passed over.
 #![forbid(unsafe_code)]
+
+mod auth;
+mod challenge;
+mod config_file;
+mod download;
+mod helper;
+mod http;
+mod login;
+mod manifest;
+mod platform;
+mod pull;
+mod push;
+mod refusal;
+mod registry;
+mod remote;
+mod settings;
+mod tls;
+mod upload;
+
+pub use config_file::Credentials;
+pub use login::LoggedIn;
+pub use pull::{Arriving, PullOptions, Pulled};
+pub use push::{PushOptions, Pushed};
+pub use registry::Registry;
+pub use settings::{CredentialFiles, Settings};

@@ -13,5 +13,4 @@ pub mod pass;
 pub mod seccomp;
 pub mod signal;
 pub mod signals;
-pub mod spawn;
 pub mod task;

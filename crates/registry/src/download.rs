@@ -1,0 +1,246 @@
+//! One blob from a registry into the store: resumed where an earlier transfer stopped, verified, fetched once even
+//! when several processes want it.
+
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use fluyt_image::{Blobs, Descriptor, Ingest, Outcome, Progress};
+use fluyt_model::{Error, Kind, Result};
+use ureq::http::StatusCode;
+
+use crate::http::{Answer, Ask, read_error};
+use crate::refusal;
+use crate::remote::{Remote, Scope, may_pass};
+
+/// How often a transfer that makes progress may break off before it is given up.
+const MAX_BREAKS: u32 = 200;
+/// How often another process's transfer is looked at.
+const POLL: Duration = Duration::from_millis(50);
+
+/// What is fetched from where.
+pub(crate) struct Download<'a> {
+    pub remote: &'a Remote,
+    pub repository: &'a str,
+    pub blobs: &'a Blobs,
+    pub descriptor: &'a Descriptor,
+    pub progress: &'a dyn Progress,
+    /// The name of the item in the progress.
+    pub item: String,
+    /// Set when the whole operation has failed elsewhere.
+    pub stop: &'a AtomicBool,
+}
+
+/// How one try ended short of the blob's end.
+enum Break {
+    /// Worth another try; true if bytes have arrived.
+    Again(Error, bool),
+    /// Not worth it.
+    Final(Error),
+}
+
+impl From<Error> for Break {
+    fn from(e: Error) -> Self {
+        Self::Final(e)
+    }
+}
+
+impl Download<'_> {
+    /// Fetches the blob unless it is here.
+    ///
+    /// # Errors
+    /// What the registry or the network does; `Kind::Corrupt` for wrong content.
+    pub fn run(&self) -> Result<Outcome> {
+        self.progress.begin(&self.item, Some(self.descriptor.size));
+        let result = self.fetch();
+        self.progress.finish(&self.item, *result.as_ref().unwrap_or(&Outcome::Failed));
+        result
+    }
+
+    fn fetch(&self) -> Result<Outcome> {
+        let digest = &self.descriptor.digest;
+        let (mut failures, mut breaks) = (0, 0);
+        let mut reported = 0;
+        loop {
+            if self.blobs.has(digest) {
+                return Ok(Outcome::Exists);
+            }
+            let Some(ingest) = self.claim(&mut reported)? else { continue };
+            let error = match self.transfer(ingest, &mut reported) {
+                Ok(()) => return Ok(Outcome::Done),
+                Err(Break::Final(e)) => return Err(e),
+                Err(Break::Again(e, true)) => {
+                    failures = 0;
+                    e
+                }
+                Err(Break::Again(e, false)) => e,
+            };
+            failures += 1;
+            breaks += 1;
+            let hung_twice = error.kind() == Kind::Timeout && failures >= 2;
+            if failures >= self.remote.settings.attempts || breaks >= MAX_BREAKS || hung_twice {
+                return Err(error);
+            }
+            std::thread::sleep(self.remote.pause(failures));
+            self.check_stop()?;
+        }
+    }
+
+    fn check_stop(&self) -> Result<()> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(Error::new(Kind::Unavailable, "given up because another part failed"));
+        }
+        Ok(())
+    }
+
+    /// The right to write this blob. While another process has it and makes progress, waits; `None` then means to
+    /// look again.
+    fn claim(&self, reported: &mut u64) -> Result<Option<Ingest>> {
+        let (digest, size) = (&self.descriptor.digest, self.descriptor.size);
+        let key = digest.as_str();
+        let mut seen = self.blobs.part_size(key);
+        let mut since = Instant::now();
+        loop {
+            if let Some(ingest) = self.blobs.ingest_alone(Some(digest), Some(size), key)? {
+                // It may have become complete between the look and the lock.
+                return Ok(Some(ingest).filter(|_| !self.blobs.has(digest)));
+            }
+            if self.blobs.has(digest) {
+                return Ok(None);
+            }
+            let now = self.blobs.part_size(key);
+            if now != seen {
+                seen = now;
+                since = Instant::now();
+                self.report(now.unwrap_or(0), reported);
+            } else if since.elapsed() > self.remote.settings.read_timeout * 2 {
+                // The other one hangs or is stopped: go on without it.
+                return self.blobs.ingest(Some(digest), Some(size), "").map(Some);
+            }
+            std::thread::sleep(POLL);
+            self.check_stop()?;
+        }
+    }
+
+    /// Tells the progress about bytes beyond those it knows of.
+    fn report(&self, have: u64, reported: &mut u64) {
+        if have > *reported {
+            self.progress.advance(&self.item, have - *reported);
+            *reported = have;
+        }
+    }
+
+    fn transfer(&self, mut ingest: Ingest, reported: &mut u64) -> Result<(), Break> {
+        let size = self.descriptor.size;
+        if ingest.offset() < size || size == 0 {
+            let before = ingest.offset();
+            let read = self.request(&mut ingest).and_then(|answer| self.copy(answer, &mut ingest, reported));
+            if let Err(e) = read {
+                ingest.keep();
+                let moved = ingest.offset() > before;
+                return Err(match e {
+                    Break::Again(e, _) => Break::Again(e, moved),
+                    e => e,
+                });
+            }
+        }
+        self.report(ingest.offset(), reported);
+        match ingest.commit() {
+            Ok(_) => Ok(()),
+            Err(e) if e.kind() == Kind::Corrupt => {
+                let host = self.remote.host();
+                Err(Break::Again(e.context(format!("registry {host} sent wrong data")), false))
+            }
+            Err(e) => Err(Break::Final(e)),
+        }
+    }
+
+    fn what(&self) -> String {
+        format!("blob {}", self.descriptor.digest)
+    }
+
+    /// Asks for what is missing; on return the ingest stands where the answer's body begins.
+    fn request(&self, ingest: &mut Ingest) -> Result<Answer, Break> {
+        let scope = Scope::pull(self.repository);
+        let url = self.remote.url(&format!("{}/blobs/{}", self.repository, self.descriptor.digest));
+        for _ in 0..2 {
+            let offset = ingest.offset();
+            let mut ask = Ask::get(url.clone(), self.what());
+            if offset > 0 {
+                ask = ask.header("range", format!("bytes={offset}-"));
+            }
+            let answer = match self.remote.authorised(Some(&scope), &mut ask) {
+                Ok(answer) => answer,
+                Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Timeout) => {
+                    return Err(Break::Again(e, false));
+                }
+                Err(e) => return Err(Break::Final(e)),
+            };
+            match answer.status {
+                StatusCode::PARTIAL_CONTENT if range_start(&answer) == Some(offset) => return Ok(answer),
+                StatusCode::OK => {
+                    if offset > 0 {
+                        ingest.restart()?;
+                    }
+                    return Ok(answer);
+                }
+                // The range is not what this server can give: all of it, then.
+                StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE if offset > 0 => {
+                    ingest.restart()?;
+                }
+                _ => return Err(self.refused(answer)),
+            }
+        }
+        Err(Break::Final(Error::new(
+            Kind::Unavailable,
+            format!("registry {}: {} is answered with a wrong range", self.remote.host(), self.what()),
+        )))
+    }
+
+    fn refused(&self, answer: Answer) -> Break {
+        let status = answer.status;
+        let wait = crate::remote::retry_after(&answer);
+        let error = refusal::of(answer, &self.what());
+        if !may_pass(status) || wait.is_some_and(|w| w > self.remote.settings.longest_pause) {
+            return Break::Final(error);
+        }
+        if let Some(wait) = wait {
+            std::thread::sleep(wait);
+        }
+        Break::Again(error, false)
+    }
+
+    fn copy(&self, answer: Answer, ingest: &mut Ingest, reported: &mut u64) -> Result<(), Break> {
+        let url = answer.url.clone();
+        let mut reader = answer.reader();
+        let mut buffer = vec![0; 128 << 10];
+        let size = self.descriptor.size;
+        loop {
+            self.check_stop()?;
+            let n = match reader.read(&mut buffer) {
+                Ok(0) if ingest.offset() < size => {
+                    let text = format!("got {} of {size} bytes", ingest.offset());
+                    let e = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, text);
+                    return Err(Break::Again(read_error(&url, &self.what(), e), false));
+                }
+                Ok(0) => return Ok(()),
+                Ok(n) => n,
+                Err(e) => return Err(Break::Again(read_error(&url, &self.what(), e), false)),
+            };
+            match ingest.write_all(&buffer[..n]) {
+                Ok(()) => self.report(ingest.offset(), reported),
+                Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
+                    let host = self.remote.host();
+                    let error = Error::corrupt(format!("registry {host} sent wrong data: {e}"));
+                    return Err(Break::Final(error));
+                }
+                Err(e) => return Err(Break::Final(ingest.write_error(e))),
+            }
+        }
+    }
+}
+
+/// The first byte's position of a partial answer.
+fn range_start(answer: &Answer) -> Option<u64> {
+    answer.header("content-range")?.trim().strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok()
+}
