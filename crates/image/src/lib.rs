@@ -16,6 +16,7 @@
 
 pub mod archive;
 pub mod blobs;
+pub mod changes;
 pub mod db;
 pub mod digest;
 mod failpoint;
@@ -27,12 +28,17 @@ pub mod oci;
 pub mod platform;
 pub mod progress;
 mod records;
+pub mod remove;
+pub mod rootfs;
 mod store;
 pub mod time;
 pub mod usage;
 
+pub use archive::commit::{CommitOptions, ImportOptions};
 pub use archive::load::Loaded;
+pub use archive::save::SaveOptions;
 pub use blobs::{Blobs, Ingest};
+pub use changes::Instruction;
 pub use db::{Db, Part};
 pub use digest::Digest;
 pub use gc::Collected;
@@ -42,4 +48,6 @@ pub use layer::unpack::{LayerRef, LayerSource};
 pub use lease::Lease;
 pub use oci::{Descriptor, Document, ImageConfig, Index, Manifest, Platform};
 pub use progress::{Outcome, Progress, Silent};
+pub use remove::{ImageUse, Removed};
+pub use rootfs::{Change, ChangeKind};
 pub use store::Store;

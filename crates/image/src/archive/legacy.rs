@@ -112,14 +112,5 @@ fn diff_id(blobs: &Blobs, digest: &Digest) -> Result<Digest> {
     if matches!(decoder, Decoder::Plain(_)) {
         return Ok(digest.clone());
     }
-    let mut hasher = crate::digest::Hasher::new(crate::digest::Algorithm::Sha256);
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        let n = std::io::Read::read(&mut decoder, &mut buffer)
-            .map_err(|e| Error::corrupt(format!("layer {digest}")).with_source(e))?;
-        if n == 0 {
-            return Ok(hasher.finish());
-        }
-        hasher.update(&buffer[..n]);
-    }
+    super::commit::content_digest(&mut decoder, digest)
 }

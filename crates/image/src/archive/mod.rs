@@ -2,9 +2,13 @@
 //!
 //! - [`load`]: docker-archive (current, and the v1 layout of old versions) and OCI layouts, from a stream or a
 //!   directory, compressed or not.
+//! - [`save`]: the same, written.
+//! - [`commit`]: new images from a writable layer or from the archive of a root file system.
 
+pub mod commit;
 mod legacy;
 pub mod load;
+pub mod save;
 mod stage;
 
 use std::collections::BTreeMap;

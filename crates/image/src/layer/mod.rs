@@ -2,15 +2,18 @@
 //!
 //! - [`header`] and [`reader`] parse archives without trusting them; [`codec`] takes off compression.
 //! - [`extract`] writes entries below one directory and nowhere else; [`unpack`] runs it for many layers at once.
-//! - [`writer`] makes deterministic archives; [`walk`] reads directories, also merged ones, as archives' entries.
+//! - [`writer`] makes deterministic archives; `walk` reads directories, also merged ones; `pack` joins the two.
 
 pub mod codec;
 pub(crate) mod complete;
 pub(crate) mod copy;
 pub(crate) mod extract;
 pub mod header;
+pub(crate) mod pack;
 pub mod reader;
 pub mod unpack;
+pub(crate) mod walk;
+pub mod writer;
 
 /// Bounds on what one layer may contain, against archives made to fill a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
