@@ -1,6 +1,29 @@
-//! The fluyt binary.
+//! The fluyt binary: which role this process plays.
+//!
+//! The role is chosen from the program's name and the first argument before anything is parsed, so that the hot roles
+//! pay for nothing that only the command line needs.
 #![forbid(unsafe_code)]
 
 mod cli;
+mod runtime_cli;
 
-fn main() {}
+use std::os::unix::ffi::OsStrExt;
+
+fn main() {
+    let args: Vec<String> = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
+    std::process::exit(run(&args));
+}
+
+fn run(args: &[String]) -> i32 {
+    let name = args.first().map(std::path::Path::new).and_then(std::path::Path::file_name);
+    if name.is_some_and(|n| n.as_bytes() == b"fluyt-runc") {
+        return runtime_cli::main(&args[1..]);
+    }
+    match args.get(1).map(String::as_str) {
+        Some("runtime") => runtime_cli::main(&args[2..]),
+        _ => {
+            eprintln!("fluyt: this build has no command line yet; see fluyt runtime --help");
+            125
+        }
+    }
+}

@@ -529,3 +529,28 @@ pub(crate) fn write_maps(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Re
 pub fn rootfs_of(bundle: &Path, spec: &Spec) -> PathBuf {
     bundle.join(spec.root.as_ref().map_or(Path::new("rootfs"), |r| r.path.as_path()))
 }
+
+/// Waits, as the one who connected to the start socket of a parked container, until its program runs.
+///
+/// `state` is the container's, for the agent that its filter may name.
+///
+/// # Errors
+/// What the container's startContainer hooks or its exec report.
+pub fn await_start(socket: &OwnedFd, spec: &Spec, state: &State) -> Result<()> {
+    let end = ParentEnd(socket.try_clone().about(|| "start socket")?);
+    let mut execing = false;
+    loop {
+        match end.next()? {
+            Report::Execing => execing = true,
+            Report::Eof if execing => return Ok(()),
+            Report::Failed(e) => return Err(e),
+            Report::Eof => return Err(Error::internal("the container died before it could run its program")),
+            Report::Notify(listener) => {
+                if let Some(seccomp) = &spec.linux().seccomp {
+                    crate::seccomp::notify::pass(seccomp, &listener, state, state.pid)?;
+                }
+            }
+            other => return Err(Error::internal(format!("the container said {other:?} out of turn"))),
+        }
+    }
+}

@@ -22,24 +22,28 @@ pub(crate) fn mask(root: &Root, paths: &[PathBuf], null: &OwnedFd, label: &str) 
     for path in paths {
         let Some(target) = existing(root, path)? else { continue };
         let kind = FileType::from_raw_mode(rustix::fs::fstat(&target).about(|| "masked path")?.st_mode);
-        let cover = if kind == FileType::Directory {
-            if empty.is_none() {
-                let context = if label.is_empty() { vec![] } else { vec![format!("context={label}")] };
-                let mut data = vec!["size=0k".to_owned(), "nr_inodes=2".to_owned()];
-                data.extend(context);
-                let fd = file_system("tmpfs", "tmpfs", &data)?;
-                attr::setattr(fd.as_fd(), &Attr { set: attr::RDONLY, ..Attr::default() }, false)
-                    .about(|| "mask")?;
-                empty = Some(fd);
-            }
-            let source = empty.as_ref().ok_or_else(|| Error::internal("mask"))?;
-            clone_tree(source.as_fd(), Path::new(""), false)?
-        } else {
-            clone_tree(null.as_fd(), Path::new(""), false)?
+        let cover = match (kind, &empty) {
+            (FileType::Directory, None) => empty_directory(label)?,
+            (FileType::Directory, Some(first)) => clone_tree(first.as_fd(), Path::new(""), false)?,
+            _ => clone_tree(null.as_fd(), Path::new(""), false)?,
         };
         attach(cover.as_fd(), target.as_fd()).about(|| format!("masking {}", path.display()))?;
+        if kind == FileType::Directory && empty.is_none() {
+            // Only an attached mount can be cloned on kernels before 6.15.
+            empty = Some(cover);
+        }
     }
     Ok(())
+}
+
+fn empty_directory(label: &str) -> Result<OwnedFd> {
+    let mut data = vec!["size=0k".to_owned(), "nr_inodes=2".to_owned()];
+    if !label.is_empty() {
+        data.push(format!("context={label}"));
+    }
+    let fd = file_system("tmpfs", "tmpfs", &data)?;
+    attr::setattr(fd.as_fd(), &Attr { set: attr::RDONLY, ..Attr::default() }, false).about(|| "mask")?;
+    Ok(fd)
 }
 
 /// Makes paths read-only.

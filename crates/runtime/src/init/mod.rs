@@ -107,6 +107,11 @@ impl Init {
             self.enter_cgroup_namespace(sync)?;
         }
         self.container_hooks(sync)?;
+        if let Some((root, finish)) = &root {
+            let linux = self.spec.linux();
+            finish::read_only(root, &linux.readonly_paths)?;
+            finish::mask(root, &linux.masked_paths, &finish.null, &linux.mount_label)?;
+        }
         self.enter_root(root.as_ref().map(|(r, _)| r))?;
         self.terminal(&process, root.as_ref().map(|(r, _)| r), sync)?;
         self.restrict(&proc, root)?;
@@ -260,8 +265,6 @@ impl Init {
         let linux = self.spec.linux();
         finish::sysctl(proc, &linux.sysctl)?;
         let Some((root, finish)) = root else { return Ok(()) };
-        finish::read_only(&root, &linux.readonly_paths)?;
-        finish::mask(&root, &linux.masked_paths, &finish.null, &linux.mount_label)?;
         finish.deferred.finish()?;
         if self.spec.root.as_ref().is_some_and(|r| r.readonly) {
             let attr = fluyt_sys::mount::Attr { set: fluyt_sys::mount::RDONLY, ..Default::default() };

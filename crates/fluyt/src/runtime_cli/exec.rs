@@ -1,0 +1,128 @@
+//! `exec`: one more process in a container.
+
+use fluyt_model::error::{Error, IoContext, Kind, Result};
+use fluyt_runtime::spec::{Capabilities, Process, Spec};
+use fluyt_runtime::{ExecRequest, exec as run_in};
+
+use super::args::{Flag, Parsed, switch, value};
+use super::create::{deliver, preserved, terminal_io};
+use super::state::{Container, Status};
+use super::{Context, foreground, seal};
+
+pub(super) static FLAGS: [Flag; 20] = [
+    value("console-socket", None, "unix socket that gets the master of the terminal"),
+    value("cwd", None, "working directory in the container"),
+    value("env", Some('e'), "NAME=value, may be repeated"),
+    switch("tty", Some('t'), "allocate a terminal"),
+    value("user", Some('u'), "UID[:GID]"),
+    value("additional-gids", Some('g'), "more groups"),
+    value("process", Some('p'), "process.json with everything"),
+    switch("detach", Some('d'), "return when the process runs"),
+    value("pid-file", None, "file that gets the pid"),
+    value("process-label", None, "SELinux label"),
+    value("apparmor", None, "AppArmor profile"),
+    switch("no-new-privs", None, "forbid gaining privileges"),
+    value("cap", Some('c'), "one more capability, may be repeated"),
+    value("preserve-fds", None, "keep this many descriptors above standard error open"),
+    value("cgroup", None, "a cgroup below the container's"),
+    switch("ignore-paused", None, "start in a paused container, too"),
+    switch("no-subreaper", None, "accepted for compatibility"),
+    value("pidfd-socket", None, "unix socket that gets a pidfd"),
+    value("no-new-keyring", None, "accepted for compatibility"),
+    switch("keep", None, "accepted for compatibility"),
+];
+
+/// `exec`.
+pub(super) fn exec(context: &Context, parsed: &Parsed) -> Result<i32> {
+    let (id, args) = parsed
+        .rest
+        .split_first()
+        .ok_or_else(|| Error::invalid("exec: at least 1 argument required, got 0"))?;
+    seal()?;
+    let container = Container::load(&context.root, id)?;
+    match container.status() {
+        Status::Created | Status::Running => {}
+        Status::Paused if parsed.on("ignore-paused") => {}
+        Status::Paused => {
+            return Err(Error::conflict(
+                "cannot exec in a paused container (use --ignore-paused to override)",
+            ));
+        }
+        Status::Stopped => return Err(Error::conflict("cannot exec in a stopped container")),
+    }
+    let spec = container.dir.spec()?;
+    let process = process(parsed, args, &spec)?;
+    let detach = parsed.on("detach");
+    let socket = parsed.get("console-socket").filter(|s| !s.is_empty());
+    let mut request = ExecRequest::new(container.record.pid, container.record.cgroup.clone(), process);
+    request.io = terminal_io(request.process.terminal, socket, detach)?;
+    request.target_start_time = Some(container.record.start_time);
+    request.seccomp = spec.linux().seccomp.clone();
+    request.personality = spec.linux().personality.clone();
+    request.preserve_fds = preserved(parsed)?;
+    request.sub_cgroup = parsed.get("cgroup").map(|c| c.rsplit(':').next().unwrap_or(c).to_owned());
+    request.state = container.state(Status::Running);
+    request.no_new_keyring = container.record.no_new_keyring;
+    let mut running = run_in(request).map_err(|e| match e.kind() {
+        Kind::CommandNotFound | Kind::CommandNotExecutable => e.context("unable to start container process"),
+        _ => e,
+    })?;
+    if let Err(e) = deliver(parsed, &mut running) {
+        let _ = rustix::process::pidfd_send_signal(&running.pidfd, rustix::process::Signal::KILL);
+        let _ = fluyt_sys::clone::reap(running.pid, true);
+        return Err(e);
+    }
+    if detach { Ok(0) } else { foreground::wait(&running, running.console.as_ref()) }
+}
+
+fn process(parsed: &Parsed, args: &[String], spec: &Spec) -> Result<Process> {
+    if let Some(path) = parsed.get("process").filter(|p| !p.is_empty()) {
+        let data = std::fs::read(path).about(|| path.to_owned())?;
+        return serde_json::from_slice(&data).map_err(|e| Error::invalid(path).with_source(e));
+    }
+    let mut p =
+        spec.process.clone().ok_or_else(|| Error::invalid("the container has no process to start from"))?;
+    if args.is_empty() {
+        return Err(Error::invalid("process args cannot be empty"));
+    }
+    p.args = args.to_vec();
+    p.terminal = parsed.on("tty");
+    if let Some(cwd) = parsed.get("cwd").filter(|c| !c.is_empty()) {
+        p.cwd = cwd.into();
+    }
+    p.env.extend(parsed.all("env").map(str::to_owned));
+    if let Some(profile) = parsed.get("apparmor") {
+        p.apparmor_profile = profile.to_owned();
+    }
+    if let Some(label) = parsed.get("process-label") {
+        p.selinux_label = label.to_owned();
+    }
+    if parsed.get("no-new-privs").is_some() {
+        p.no_new_privileges = parsed.on("no-new-privs");
+    }
+    for cap in parsed.all("cap") {
+        let sets = p.capabilities.get_or_insert_with(Capabilities::default);
+        for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted, &mut sets.inheritable] {
+            set.push(cap.to_owned());
+        }
+    }
+    if let Some(user) = parsed.get("user") {
+        let (uid, gid) = user.split_once(':').map_or((user, None), |(u, g)| (u, Some(g)));
+        let number = |s: &str| {
+            s.parse::<u32>().map_err(|_| Error::invalid(format!("--user {user:?} is not UID[:GID]")))
+        };
+        p.user.uid = number(uid)?;
+        if let Some(gid) = gid {
+            p.user.gid = number(gid)?;
+        }
+    }
+    for groups in parsed.all("additional-gids") {
+        for g in groups.split(',') {
+            let number = g
+                .parse()
+                .map_err(|_| Error::invalid(format!("--additional-gids {groups:?} is not a number")))?;
+            p.user.additional_gids.push(number);
+        }
+    }
+    Ok(p)
+}
