@@ -392,6 +392,35 @@ pub struct Resources {
     pub write_iops: Vec<(PathBuf, u64)>,
 }
 
+impl Resources {
+    /// These limits with every limit that `change` sets in its place.
+    #[must_use]
+    pub fn changed_by(self, change: &Self) -> Self {
+        let c = change.clone();
+        let text = |new: String, old: String| if new.is_empty() { old } else { new };
+        // A fraction of processors and a quota say the same thing; the newer one counts.
+        let quota_set = c.cpu_quota.is_some() || c.cpu_period.is_some();
+        Self {
+            memory: c.memory.or(self.memory),
+            memory_swap: c.memory_swap.or(self.memory_swap),
+            memory_reservation: c.memory_reservation.or(self.memory_reservation),
+            memory_swappiness: c.memory_swappiness.or(self.memory_swappiness),
+            oom_kill_disable: c.oom_kill_disable || self.oom_kill_disable,
+            nano_cpus: if quota_set { None } else { c.nano_cpus.or(self.nano_cpus) },
+            cpu_shares: c.cpu_shares.or(self.cpu_shares),
+            cpu_quota: if c.nano_cpus.is_some() { None } else { c.cpu_quota.or(self.cpu_quota) },
+            cpu_period: if c.nano_cpus.is_some() { None } else { c.cpu_period.or(self.cpu_period) },
+            cpu_rt_runtime: c.cpu_rt_runtime.or(self.cpu_rt_runtime),
+            cpu_rt_period: c.cpu_rt_period.or(self.cpu_rt_period),
+            cpuset_cpus: text(c.cpuset_cpus, self.cpuset_cpus),
+            cpuset_mems: text(c.cpuset_mems, self.cpuset_mems),
+            pids_limit: c.pids_limit.or(self.pids_limit),
+            blkio_weight: c.blkio_weight.or(self.blkio_weight),
+            ..self
+        }
+    }
+}
+
 /// Privileges and confinement.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

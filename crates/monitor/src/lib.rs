@@ -1,2 +1,148 @@
-//! The process that owns one sandbox.
+//! The process that owns one sandbox: its stdio, logs, exit code, OOM events, restarts, health checks and resolver.
+//!
+//! `fluyt monitor DIR` is started by the engine and lives as long as the container is meant to live. It survives
+//! every other process of ours. It is one thread around one `poll`; it has no async runtime, no database and no
+//! HTTP, and keeps only what it is using, so that fifty of them cost little.
+//!
+//! What it does not do: choose addresses, pull images, remember anything that is not in the container's directory.
 #![forbid(unsafe_code)]
+
+pub mod client;
+pub mod health;
+pub mod log;
+mod network;
+mod probe;
+pub mod protocol;
+pub mod restart;
+mod run;
+mod service;
+pub mod spec;
+pub mod state;
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use fluyt_model::error::IoContext;
+use fluyt_model::{Error, Result};
+use rustix::fs::FlockOperation;
+use rustix::process::{Flock, FlockType, WaitId, WaitIdOptions, waitid};
+
+pub use spec::MonitorSpec;
+
+/// The descriptor on which the starter's socket is inherited.
+pub const STARTER_FD: i32 = 3;
+/// The lock that a living monitor holds, in its run directory.
+pub const LOCK: &str = "monitor.lock";
+/// The socket on which it listens, in its run directory.
+pub const SOCKET: &str = "monitor.sock";
+
+/// `fluyt monitor DIR`: serves the container in DIR. Returns an exit code.
+#[must_use]
+pub fn main(args: &[String]) -> i32 {
+    let [dir] = args else {
+        eprintln!("fluyt: monitor is started by fluyt itself, with the container's directory");
+        return 125;
+    };
+    let starter = fluyt_sys::task::take_inherited(STARTER_FD).map(UnixStream::from);
+    match serve(Path::new(dir), starter) {
+        Ok(None) => 0,
+        Ok(Some(spec)) => remove(&spec),
+        Err(e) => {
+            eprintln!("fluyt: monitor of {dir}: {}", e.chain());
+            125
+        }
+    }
+}
+
+/// Serves until the container has ended for good; the specification comes back if the container is to be removed.
+fn serve(dir: &Path, starter: Option<UnixStream>) -> Result<Option<MonitorSpec>> {
+    // A session of its own: signals of the caller's terminal are not meant for it.
+    let _ = rustix::process::setsid();
+    let begun = MonitorSpec::load(dir).and_then(|spec| {
+        let lock = lock(&spec.run_dir)?;
+        let listener = listen(&spec.run_dir)?;
+        Ok((spec, lock, listener))
+    });
+    let (spec, lock, listener) = match begun {
+        Ok(begun) => begun,
+        Err(e) => {
+            tell(starter, &e);
+            return Err(e);
+        }
+    };
+    let socket = spec.run_dir.join(SOCKET);
+    let outcome = service::Service::new(spec.clone(), listener, starter).and_then(service::Service::serve);
+    // The socket goes before the lock, so that nobody meets the socket of a monitor that has let go.
+    let _ = std::fs::remove_file(socket);
+    drop(lock);
+    outcome.map(|remove| remove.then_some(spec))
+}
+
+fn tell(starter: Option<UnixStream>, error: &Error) {
+    if let Some(socket) = starter
+        && let Ok(mut client) = client::Client::new(socket)
+    {
+        client.reply(&protocol::Reply::failed(error));
+        client.send_all();
+    }
+}
+
+/// Takes the lock of the container. A POSIX lock: others can ask who holds it without taking it themselves.
+fn lock(run_dir: &Path) -> Result<File> {
+    let path = run_dir.join(LOCK);
+    let about = || path.display().to_string();
+    let file =
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).about(about)?;
+    rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| Error::conflict(format!("{}: another monitor owns this container", path.display())))?;
+    Ok(file)
+}
+
+fn listen(run_dir: &Path) -> Result<UnixListener> {
+    let path: PathBuf = run_dir.join(SOCKET);
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::io(path.display().to_string(), e));
+        }
+        _ => {}
+    }
+    UnixListener::bind(&path).about(|| path.display().to_string())
+}
+
+/// The last act for a container that removes itself: become the command that removes it.
+fn remove(spec: &MonitorSpec) -> i32 {
+    use std::os::unix::process::CommandExt;
+    let mut command = std::process::Command::new("/proc/self/exe");
+    command.arg0("fluyt").arg("--root").arg(&spec.root).args(["container", "reap", &spec.id]);
+    let error = command.exec();
+    eprintln!("fluyt: cannot remove container {}: {error}", spec.id);
+    125
+}
+
+/// Collects a child that has ended: its exit code, 128 + signal if it was killed. `None` while it runs.
+fn reap(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    let status = waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok()??;
+    status.exit_status().or_else(|| status.terminating_signal().map(|s| 128 + s))
+}
+
+/// The process id of the monitor that owns `run_dir`, if one lives.
+#[must_use]
+pub fn owner(run_dir: &Path) -> Option<i32> {
+    let file = File::open(run_dir.join(LOCK)).ok()?;
+    let question = Flock::from(FlockType::WriteLock);
+    let holder = rustix::process::fcntl_getlk(&file, &question).ok()??;
+    // A holder in another process id namespace has no number here.
+    Some(holder.pid.map_or(0, |pid| pid.as_raw_nonzero().get()))
+}
+
+/// The starter's end and the monitor's end of the socket that a new monitor inherits.
+///
+/// # Errors
+/// No descriptors are left.
+pub fn socket_pair() -> Result<(UnixStream, OwnedFd)> {
+    let (ours, theirs) = UnixStream::pair().about(|| "socket pair")?;
+    Ok((ours, theirs.into()))
+}

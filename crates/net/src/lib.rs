@@ -19,6 +19,7 @@
 mod addr;
 mod bridge;
 mod conntrack;
+pub mod dns;
 mod endpoint;
 pub mod ipam;
 mod link;

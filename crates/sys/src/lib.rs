@@ -13,4 +13,5 @@ pub mod pass;
 pub mod seccomp;
 pub mod signal;
 pub mod signals;
+pub mod spawn;
 pub mod task;

@@ -68,7 +68,10 @@ impl AsFd for Namespace {
 /// # Panics
 /// Without the right to make namespaces: these tests need root.
 #[must_use]
-#[expect(deprecated, reason = "the unsafe twin is for flags that part descriptor tables; this one is not among them")]
+#[expect(
+    deprecated,
+    reason = "the unsafe twin is for flags that part descriptor tables; this one is not among them"
+)]
 pub fn isolate() -> Namespace {
     rustix::thread::unshare(UnshareFlags::NEWNET).expect("network tests need root (CAP_SYS_ADMIN)");
     Namespace { file: File::open("/proc/thread-self/ns/net").expect("/proc is mounted") }

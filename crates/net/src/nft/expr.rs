@@ -3,11 +3,13 @@
 //! Registers: a "wide" register (`NFT_REG_n`) is 16 bytes, made of four narrow ones (`NFT_REG32_n`). A key that
 //! consists of several fields lies in consecutive narrow registers, each field padded to four bytes.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
+use fluyt_model::sandbox::Protocol;
 use fluyt_sys::netlink::Body;
 use fluyt_sys::netlink::consts::*;
 
+use super::elements::protocol_number;
 use crate::addr::octets;
 
 const VERDICT: u32 = 0;
@@ -183,6 +185,32 @@ impl<'a, 'b> Rule<'a, 'b> {
         let family = u32::from(if ipv4 { NFPROTO_IPV4 } else { NFPROTO_IPV6 });
         self.expr("nat", |m| {
             m.be32(1, DNAT).be32(2, family).be32(3, R0).be32(5, R0 + width);
+        });
+    }
+
+    /// The packet goes to this IPv4 address and port by this protocol.
+    pub(super) fn destination(&mut self, addr: Ipv4Addr, protocol: Protocol, port: u16) -> &mut Self {
+        self.family(true)
+            .payload(1, 16, 4, R0)
+            .compare(R0, true, &addr.octets())
+            .meta(Meta::Transport, R0)
+            .compare(R0, true, &[protocol_number(protocol)])
+            .payload(2, 2, 2, R0)
+            .compare(R0, true, &port.to_be_bytes())
+    }
+
+    /// Translates the destination to this IPv4 address and port.
+    pub(super) fn redirect(&mut self, addr: Ipv4Addr, port: u16) {
+        const DNAT: u32 = 1;
+        for (register, value) in [(R0, &addr.octets()[..]), (R0 + 1, &port.to_be_bytes()[..])] {
+            self.expr("immediate", |m| {
+                m.be32(1, register).nest(2, |m| {
+                    m.bytes(NFTA_DATA_VALUE, value);
+                });
+            });
+        }
+        self.expr("nat", |m| {
+            m.be32(1, DNAT).be32(2, u32::from(NFPROTO_IPV4)).be32(3, R0).be32(5, R0 + 1);
         });
     }
 

@@ -1,9 +1,10 @@
 //! The fixed part of the table: chains, rules and empty sets. Installing it again changes nothing that is right,
 //! puts right what is not, and keeps the elements and the user's chain.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use fluyt_model::error::Result;
+use fluyt_model::sandbox::Protocol;
 use fluyt_sys::netlink::consts::*;
 use fluyt_sys::netlink::{Batch, Socket};
 
@@ -218,4 +219,36 @@ pub(crate) fn installed(socket: &mut Socket, table: &str) -> Result<bool> {
         Err(f) if f.errno() == libc_errno::ENOENT => Ok(false),
         Err(f) => Err(refused(table, f)),
     }
+}
+
+/// In a sandbox's namespace: leads the sandbox's own packets to `addr`:`port` to the ports at which the resolver
+/// listens instead (UDP, TCP). The table dies with the namespace.
+///
+/// # Errors
+/// The kernel lacks nf_tables.
+pub(crate) fn translate_resolver(addr: Ipv4Addr, port: u16, to: (u16, u16)) -> Result<()> {
+    const TABLE: &str = "fluyt-resolver";
+    let chain = Chain {
+        name: "output",
+        hook: Some(Hook { kind: "nat", number: OUTPUT, priority: -100 }),
+        rules: &[],
+    };
+    let mut t = Transaction::new();
+    t.push("create the table", NFT_MSG_NEWTABLE, NLM_F_CREATE, |m| {
+        m.str(NFTA_TABLE_NAME, TABLE).be32(NFTA_TABLE_FLAGS, 0);
+    });
+    install_chain(&mut t, TABLE, &chain);
+    // After a restart of the monitor the ports are others.
+    t.push("empty the chain", NFT_MSG_DELRULE, 0, |m| {
+        m.str(NFTA_RULE_TABLE, TABLE).str(NFTA_RULE_CHAIN, chain.name);
+    });
+    for (protocol, to) in [(Protocol::Udp, to.0), (Protocol::Tcp, to.1)] {
+        t.push("add a rule", NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, |m| {
+            m.str(NFTA_RULE_TABLE, TABLE).str(NFTA_RULE_CHAIN, chain.name);
+            m.nest(NFTA_RULE_EXPRESSIONS, |m| {
+                Rule::new(m).destination(addr, protocol, port).redirect(addr, to);
+            });
+        });
+    }
+    t.commit(&mut super::socket()?).map_err(|f| refused(TABLE, f))
 }

@@ -1,0 +1,234 @@
+//! Commands in running containers. The caller is their parent: nothing of ours stands between.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use fluyt_model::error::IoContext;
+use fluyt_model::sandbox::{CAPABILITIES, Phase, SandboxStatus};
+use fluyt_model::{Error, Result};
+use fluyt_runtime::spec::{Capabilities, Process, Spec};
+use fluyt_runtime::{CgroupPaths, ExecRequest, Io, Running};
+use rustix::fs::{Mode, OFlags};
+use rustix::pipe::PipeFlags;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use crate::api::ExecOptions;
+use crate::records::ContainerRecord;
+use crate::{Engine, lookup};
+
+/// A running command with the caller's ends of its streams.
+#[derive(Debug)]
+pub struct Exec {
+    running: Running,
+    /// Input, or the terminal for both ways.
+    pub stdin: Option<OwnedFd>,
+    /// Output, or the terminal.
+    pub stdout: Option<OwnedFd>,
+    /// Errors; none with a terminal.
+    pub stderr: Option<OwnedFd>,
+    tty: bool,
+}
+
+impl Exec {
+    /// Becomes readable when the command has ended.
+    #[must_use]
+    pub fn pidfd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.running.pidfd.as_fd()
+    }
+
+    /// Its process id on the host.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.running.pid
+    }
+
+    /// Tells its terminal the size.
+    pub fn resize(&self, rows: u16, cols: u16) {
+        if let Some(terminal) = self.stdout.as_ref().filter(|_| self.tty) {
+            let size = rustix::termios::Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
+            // A terminal that is closing needs no size.
+            let _ = rustix::termios::tcsetwinsize(terminal, size);
+        }
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn signal(&self, number: i32) -> Result<()> {
+        fluyt_sys::signal::send(self.pidfd(), number).about(|| format!("process {}", self.running.pid))
+    }
+
+    /// Waits for its end and returns the exit code, 128 + signal if it was killed.
+    ///
+    /// # Errors
+    /// Somebody else has collected it.
+    pub fn wait(&self) -> Result<i32> {
+        let status = waitid(WaitId::PidFd(self.pidfd()), WaitIdOptions::EXITED)
+            .about(|| format!("process {}", self.running.pid))?;
+        let code = status.and_then(|s| s.exit_status().or_else(|| s.terminating_signal().map(|n| 128 + n)));
+        Ok(code.unwrap_or(255))
+    }
+}
+
+impl Engine {
+    /// Runs a command in a running container; the caller serves its streams.
+    ///
+    /// # Errors
+    /// `Conflict` if the container does not run or is paused; `CommandNotFound`, `CommandNotExecutable`.
+    pub fn exec(&self, name: &str, options: &ExecOptions) -> Result<Exec> {
+        let record = self.records().container(name)?;
+        self.exec_in(&record, options, true)
+    }
+
+    /// Runs a command in a running container and leaves it alone.
+    ///
+    /// # Errors
+    /// As [`Engine::exec`].
+    pub fn exec_detached(&self, name: &str, options: &ExecOptions) -> Result<()> {
+        let record = self.records().container(name)?;
+        self.exec_in(&record, options, false).map(drop)
+    }
+
+    fn exec_in(&self, record: &ContainerRecord, options: &ExecOptions, attached: bool) -> Result<Exec> {
+        if options.args.is_empty() {
+            return Err(Error::invalid("no exec command specified"));
+        }
+        let status = self.status(&record.id)?;
+        match status.phase {
+            Phase::Running => {}
+            Phase::Paused => {
+                return Err(Error::conflict(format!(
+                    "container {} is paused, unpause the container before exec",
+                    record.name
+                )));
+            }
+            Phase::Restarting => {
+                return Err(Error::conflict(format!(
+                    "Container {} is restarting, wait until the container is running",
+                    record.id
+                )));
+            }
+            _ => {
+                return Err(Error::conflict(format!("container {} is not running", record.id))
+                    .with_hint(format!("`fluyt start {}` starts it", record.name)));
+            }
+        }
+        let oci = self.oci_of(record)?;
+        let process = self.exec_process(record, options, &oci, &status)?;
+        let (io, mut ends) = if attached { streams(options)? } else { detached()? };
+        let command = process.args.join(" ");
+        let cgroup: CgroupPaths = serde_json::from_value(status.cgroup.clone())
+            .map_err(|e| Error::corrupt(format!("container {}: cgroup", record.name)).with_source(e))?;
+        let running = fluyt_runtime::exec(ExecRequest {
+            target_pid: status.pid,
+            target_start_time: Some(status.pid_start),
+            cgroup,
+            process,
+            seccomp: oci.linux().seccomp.clone().filter(|_| !options.privileged),
+            personality: oci.linux().personality.clone(),
+            io,
+            preserve_fds: 0,
+            sub_cgroup: None,
+            state: fluyt_runtime::spec::State::default(),
+            no_new_keyring: false,
+        })?;
+        self.emit_container("exec_start", record, &[("execCommand", &command)]);
+        let mut exec = Exec {
+            running,
+            stdin: ends.stdin.take(),
+            stdout: ends.stdout.take(),
+            stderr: ends.stderr.take(),
+            tty: false,
+        };
+        if let Some(master) = exec.running.console.take() {
+            exec.stdin = Some(master.try_clone().about(|| "terminal")?);
+            exec.stdout = Some(master);
+            exec.tty = true;
+        }
+        Ok(exec)
+    }
+
+    fn oci_of(&self, record: &ContainerRecord) -> Result<Spec> {
+        let path = self.paths.container(&record.id).join("config.json");
+        let text = std::fs::read(&path).about(|| path.display().to_string())?;
+        serde_json::from_slice(&text).map_err(|e| Error::corrupt(path.display().to_string()).with_source(e))
+    }
+
+    fn exec_process(
+        &self,
+        record: &ContainerRecord,
+        options: &ExecOptions,
+        oci: &Spec,
+        status: &SandboxStatus,
+    ) -> Result<Process> {
+        let mut process = oci.process.clone().unwrap_or_default();
+        process.args.clone_from(&options.args);
+        process.terminal = options.tty.is_some();
+        process.oom_score_adj = None;
+        if !options.cwd.is_empty() {
+            process.cwd = PathBuf::from(&options.cwd);
+        }
+        if process.terminal && !process.env.iter().any(|e| e.starts_with("TERM=")) {
+            process.env.push("TERM=xterm".to_owned());
+        }
+        let set: Vec<&str> = options.env.iter().filter_map(|e| e.split_once('=').map(|(k, _)| k)).collect();
+        process.env.retain(|e| e.split_once('=').is_none_or(|(k, _)| !set.contains(&k)));
+        process.env.extend(options.env.iter().filter(|e| e.contains('=')).cloned());
+        if !options.user.is_empty() {
+            // What runs may have changed its accounts; its own view counts.
+            let root = [PathBuf::from(format!("/proc/{}/root", status.pid))];
+            let passwd = lookup::merged_file(&root, "etc/passwd").unwrap_or_default();
+            let group = lookup::merged_file(&root, "etc/group").unwrap_or_default();
+            let account =
+                lookup::account(&options.user, &record.spec.containers[0].process.groups, &passwd, &group)?;
+            process.user.uid = account.uid;
+            process.user.gid = account.gid;
+            process.user.additional_gids = account.groups;
+            process.env.retain(|e| !e.starts_with("HOME="));
+            process.env.push(format!("HOME={}", account.home));
+        }
+        let mut bounding = process.capabilities.clone().unwrap_or_default().bounding;
+        if options.privileged {
+            bounding = CAPABILITIES.iter().map(|c| format!("CAP_{c}")).collect();
+        }
+        let held = if process.user.uid == 0 { bounding.clone() } else { Vec::new() };
+        process.capabilities = Some(Capabilities {
+            effective: held.clone(),
+            permitted: held,
+            bounding,
+            ..Capabilities::default()
+        });
+        Ok(process)
+    }
+}
+
+#[derive(Default)]
+struct Ends {
+    stdin: Option<OwnedFd>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+}
+
+fn null() -> Result<OwnedFd> {
+    rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).about(|| "/dev/null")
+}
+
+fn detached() -> Result<(Io, Ends)> {
+    Ok((Io::Fds { stdin: null()?, stdout: null()?, stderr: null()? }, Ends::default()))
+}
+
+fn streams(options: &ExecOptions) -> Result<(Io, Ends)> {
+    if let Some((rows, cols)) = options.tty {
+        return Ok((Io::Terminal { rows, cols }, Ends::default()));
+    }
+    let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC).about(|| "pipe");
+    let ((out, stdout), (err, stderr)) = (pipe()?, pipe()?);
+    let (stdin, input) = if options.stdin {
+        let (reader, writer) = pipe()?;
+        (reader, Some(writer))
+    } else {
+        (null()?, None)
+    };
+    Ok((Io::Fds { stdin, stdout, stderr }, Ends { stdin: input, stdout: Some(out), stderr: Some(err) }))
+}

@@ -1,0 +1,11 @@
+//! Containers: made, started, told things, looked at, removed.
+
+pub mod create;
+pub mod exec;
+pub mod logs;
+pub mod remove;
+pub mod start;
+pub mod stats;
+pub mod tell;
+pub mod top;
+pub mod view;

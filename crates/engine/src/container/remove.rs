@@ -1,0 +1,134 @@
+//! Removing containers, so that a kill at any moment leaves either the container or nothing.
+//!
+//! ```text
+//! containers/ID  ──rename──►  trash/ID  ──►  record deleted  ──►  trash/ID deleted
+//! ```
+//! A record without a directory is what an interrupted removal leaves: whoever meets it deletes it.
+
+use std::path::Path;
+
+use fluyt_model::error::IoContext;
+use fluyt_model::{Error, Kind, Result};
+
+use crate::Engine;
+use crate::api::{ContainerView, Pruned, RemoveOptions};
+use crate::records::ContainerRecord;
+use crate::volume::disk_use;
+
+impl Engine {
+    /// Removes a container.
+    ///
+    /// # Errors
+    /// `Conflict` if it runs and `force` is not given.
+    pub fn remove(&self, name: &str, options: RemoveOptions) -> Result<()> {
+        let record = self.records().container(name)?;
+        if self.is_running(&record.id) {
+            if !options.force {
+                return Err(Error::conflict(format!(
+                    "cannot remove container \"{}\": container is running: stop the container before removing or force remove",
+                    record.name
+                ))
+                .with_hint(format!("`fluyt rm -f {}`", record.name)));
+            }
+            match self.kill(&record.id, "KILL") {
+                Err(e) if e.kind() != Kind::Conflict => return Err(e),
+                _ => self.settle(&record.id),
+            }
+        }
+        self.end_orphan(&record)?;
+        self.erase(&record, options.volumes || record.spec.auto_remove)
+    }
+
+    /// The last act of a container that removes itself, by its monitor. Quiet if somebody else was quicker.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn reap(&self, id: &str) -> Result<()> {
+        match self.records().container(id) {
+            Ok(record) => self.erase(&record, true),
+            Err(e) if e.kind() == Kind::NotFound => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn erase(&self, record: &ContainerRecord, volumes: bool) -> Result<()> {
+        let run = self.paths.run_of(&record.id);
+        self.discard(&self.paths.container(&record.id)).or_else(|e| match e.kind() {
+            // What is only half there is removed all the same.
+            Kind::NotFound => Ok(()),
+            _ => Err(e),
+        })?;
+        self.records().delete_container(&record.id)?;
+        let _ = std::fs::remove_dir_all(&run);
+        for attachment in record.spec.networks.iter().filter(|a| a.network != crate::network::DEFAULT_NETWORK)
+        {
+            if let Ok(network) = self.records().read(|tx| self.records().network(tx, &attachment.network)) {
+                self.publish_names(&network)?;
+            }
+        }
+        if volumes {
+            for mount in record.mounts.iter().filter(|m| m.anonymous) {
+                match self.volume_remove(&mount.name, true) {
+                    // Another container took it over with --volumes-from.
+                    Err(e) if e.kind() == Kind::Conflict => {}
+                    other => other?,
+                }
+            }
+        }
+        self.emit_container("destroy", record, &[]);
+        Ok(())
+    }
+
+    /// Makes a directory unreachable at once, and then deletes it.
+    pub(crate) fn discard(&self, path: &Path) -> Result<()> {
+        let trash = self.paths.trash();
+        let name = path.file_name().ok_or_else(|| Error::internal(path.display().to_string()))?;
+        let doomed = trash.join(name);
+        let moved = std::fs::rename(path, &doomed);
+        if moved.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) && path.exists() {
+            std::fs::create_dir_all(&trash).about(|| trash.display().to_string())?;
+            std::fs::rename(path, &doomed).about(|| path.display().to_string())?;
+        } else {
+            moved.about(|| path.display().to_string())?;
+        }
+        delete_tree(&doomed)
+    }
+
+    /// Deletes what interrupted removals have left behind.
+    pub(crate) fn empty_trash(&self) -> Result<()> {
+        for entry in std::fs::read_dir(self.paths.trash()).into_iter().flatten().flatten() {
+            delete_tree(&entry.path())?;
+        }
+        Ok(())
+    }
+
+    /// Removes stopped containers that `keep` does not hold.
+    ///
+    /// # Errors
+    /// One cannot be removed.
+    pub fn prune_containers(&self, keep: &dyn Fn(&ContainerView) -> bool) -> Result<Pruned> {
+        let mut pruned = Pruned::default();
+        for view in self.list()? {
+            if self.is_running(&view.id) || keep(&view) {
+                continue;
+            }
+            let bytes = disk_use(&view.paths.dir);
+            match self.remove(&view.id, RemoveOptions::default()) {
+                // Started or removed meanwhile.
+                Err(e) if matches!(e.kind(), Kind::Conflict | Kind::NotFound) => continue,
+                other => other?,
+            }
+            pruned.bytes += bytes;
+            pruned.removed.push(view.id);
+        }
+        self.empty_trash()?;
+        Ok(pruned)
+    }
+}
+
+fn delete_tree(path: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path.display().to_string(), e)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,500 @@
+//! Starting a container: what its record says becomes the files that a monitor runs from, and a monitor.
+//!
+//! Everything here can be repeated: files are replaced, leases are kept. The monitor's lock decides who starts.
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use fluyt_model::error::IoContext;
+use fluyt_model::sandbox::{MountSource, Namespace, NetworkAttachment, SandboxSpec};
+use fluyt_model::{Error, Result, id};
+use fluyt_monitor::MonitorSpec;
+use fluyt_monitor::protocol::Request;
+use fluyt_monitor::spec::{NetworkPlan, RootfsSpec};
+use fluyt_net::resolvconf;
+use rustix::fs::FlockOperation;
+
+use crate::api::{EndpointView, StartOptions};
+use crate::container::create::attributes;
+use crate::lower::{self, Resolved, ResolvedMount};
+use crate::records::{ContainerRecord, NetworkRecord};
+use crate::{Attach, Engine, client, lookup, network, volume};
+
+/// Where the init program appears in containers that ask for one.
+const INIT_PATH: &str = "/sbin/docker-init";
+
+/// A container's plug, with all that its links and names are made from.
+struct Plugged {
+    network: NetworkRecord,
+    attachment: NetworkAttachment,
+    endpoint: EndpointView,
+}
+
+impl Engine {
+    /// Starts a container; an attached stream comes back if it was asked for. Starting a running one does nothing.
+    ///
+    /// # Errors
+    /// What the monitor met: a missing command (`CommandNotFound`), a port that is taken (`Conflict`), …
+    pub fn start(&self, name: &str, options: StartOptions) -> Result<Option<Attach>> {
+        let record = self.records().container(name)?;
+        let dir = self.paths.container(&record.id);
+        let _starting = start_lock(&dir)?;
+        if self.is_running(&record.id) {
+            return if options.attach { self.attach(&record.id, options.stdin).map(Some) } else { Ok(None) };
+        }
+        self.prepare(&record)?;
+        let (socket, theirs) = fluyt_monitor::socket_pair()?;
+        let mut monitor = spawn_monitor(&dir, theirs)?;
+        let request = Request::Start {
+            attach: options.attach,
+            stdin: options.stdin,
+            removes: options.caller_removes,
+            size: options.size,
+        };
+        match client::ask_on(socket, &request) {
+            Ok((_, attach)) => Ok(options.attach.then_some(attach)),
+            Err(e) => {
+                // It ends by itself; its pid must not linger in a caller that lives long.
+                let _ = monitor.wait();
+                Err(e)
+            }
+        }
+    }
+
+    /// Writes everything that a start needs.
+    fn prepare(&self, record: &ContainerRecord) -> Result<()> {
+        let dir = self.paths.container(&record.id);
+        let run = self.paths.run_of(&record.id);
+        std::fs::create_dir_all(&run).about(|| run.display().to_string())?;
+        let plugged = self.plug_in(record)?;
+        let network = self.network_files(record, &dir, &plugged)?;
+        let container = &record.spec.containers[0];
+        let resolved = self.resolve(record, &dir)?;
+        let oci = lower::oci(&record.spec, container, &resolved)?;
+        write_json(&dir.join("config.json"), &oci)?;
+        self.write_monitor(record, network)
+    }
+
+    /// Writes `monitor.json` again, after a change that a running monitor should know of.
+    pub(crate) fn write_monitor_spec(&self, record: &ContainerRecord) -> Result<()> {
+        let plugged = self.plug_in(record)?;
+        let network = self.network_files(record, &self.paths.container(&record.id), &plugged)?;
+        self.write_monitor(record, network)
+    }
+
+    fn write_monitor(&self, record: &ContainerRecord, network: NetworkPlan) -> Result<()> {
+        let dir = self.paths.container(&record.id);
+        let container = &record.spec.containers[0];
+        let spec = MonitorSpec {
+            id: record.id.clone(),
+            root: self.paths.root().to_owned(),
+            run_dir: self.paths.run_of(&record.id),
+            rootfs: RootfsSpec {
+                lower: record.lower.clone(),
+                upper: dir.join("upper"),
+                work: dir.join("work"),
+                // A crash loses the writable layer of a container that is thrown away in any case.
+                options: if record.spec.auto_remove { vec!["volatile".to_owned()] } else { Vec::new() },
+                target: dir.join("rootfs"),
+            },
+            tty: container.process.tty,
+            stdin: container.process.stdin,
+            console_size: container.process.console_size,
+            log: container.log.clone(),
+            log_path: self.log_path(record),
+            restart: container.restart,
+            health: container.health.clone(),
+            stop: container.stop.clone(),
+            network,
+            events: self.paths.events(),
+            attributes: attributes(record),
+            auto_remove: record.spec.auto_remove,
+            dir: dir.clone(),
+        };
+        write_json(&dir.join("monitor.json"), &spec)
+    }
+
+    /// The log file of a container.
+    pub(crate) fn log_path(&self, record: &ContainerRecord) -> PathBuf {
+        let dir = self.paths.container(&record.id);
+        match record.spec.containers[0].log.driver.as_str() {
+            "" | "json-file" => dir.join(format!("{}-json.log", record.id)),
+            "local" => dir.join("container.log"),
+            _ => PathBuf::new(),
+        }
+    }
+
+    /// Gives the container its addresses.
+    fn plug_in(&self, record: &ContainerRecord) -> Result<Vec<Plugged>> {
+        if record.spec.networks.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.ensure_predefined()?;
+        self.records().write(|tx| {
+            let mut plugged = Vec::new();
+            for attachment in &record.spec.networks {
+                let network = self.records().network(tx, &attachment.network)?;
+                let endpoint = self.lease(tx, record, &network, attachment)?;
+                plugged.push(Plugged { network, attachment: attachment.clone(), endpoint });
+            }
+            Ok(plugged)
+        })
+    }
+
+    /// Writes the container's name files and plans its links.
+    fn network_files(
+        &self,
+        record: &ContainerRecord,
+        dir: &Path,
+        plugged: &[Plugged],
+    ) -> Result<NetworkPlan> {
+        let spec = &record.spec;
+        let own = matches!(spec.namespaces.network, Namespace::Private);
+        let hostname = self.hostname(record)?;
+        let user_defined = plugged.iter().any(|p| p.network.spec.name != network::DEFAULT_NETWORK);
+        let mode = match (own, user_defined) {
+            (false, _) => resolvconf::Mode::Host,
+            (true, false) => resolvconf::Mode::Direct,
+            (true, true) => resolvconf::Mode::Resolver,
+        };
+        if let Namespace::Container(other) = &spec.namespaces.network {
+            self.share_name_files(other, dir)?;
+        } else {
+            let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+            let stub = std::fs::read_to_string("/run/systemd/resolve/resolv.conf").ok();
+            let resolution = resolvconf::resolv_conf(&host, stub.as_deref(), &spec.dns, mode)?;
+            write(&dir.join("resolv.conf"), &resolution.text)?;
+            write(&dir.join("hostname"), &format!("{hostname}\n"))?;
+            write(&dir.join("hosts"), &self.hosts(record, plugged, &hostname, own)?)?;
+            return self.network_plan(record, plugged, &resolution, own);
+        }
+        Ok(NetworkPlan::default())
+    }
+
+    fn network_plan(
+        &self,
+        record: &ContainerRecord,
+        plugged: &[Plugged],
+        resolution: &resolvconf::Resolution,
+        own: bool,
+    ) -> Result<NetworkPlan> {
+        let scope = self.paths.scope();
+        let gateway = default_route(plugged);
+        let mut plan = NetworkPlan {
+            scope: scope.suffix().to_owned(),
+            own,
+            ports: record.spec.ports.clone(),
+            ..NetworkPlan::default()
+        };
+        for (index, p) in plugged.iter().enumerate() {
+            if p.network.spec.driver == "bridge" {
+                plan.bridges.push(network::bridge(&p.network)?);
+            }
+            let leads_out = gateway == Some(index);
+            plan.endpoints.push(network::plug(
+                &scope,
+                &record.id,
+                &p.network,
+                &p.attachment,
+                &p.endpoint,
+                index,
+                leads_out,
+            )?);
+        }
+        if own && resolution.resolver {
+            plan.dns = Some(fluyt_net::dns::Config {
+                names: plugged.iter().map(|p| self.paths.names(&p.network.id)).collect(),
+                upstreams: resolution.upstreams.clone(),
+                yield_port: record.spec.ports.iter().any(|p| p.container_port == 53),
+            });
+            for p in plugged.iter().filter(|p| p.network.spec.name != network::DEFAULT_NETWORK) {
+                self.publish_names(&p.network)?;
+            }
+        }
+        Ok(plan)
+    }
+
+    fn hosts(
+        &self,
+        record: &ContainerRecord,
+        plugged: &[Plugged],
+        hostname: &str,
+        own: bool,
+    ) -> Result<String> {
+        let ips = |v4: Option<std::net::Ipv4Addr>, v6: Option<std::net::Ipv6Addr>| {
+            [v4.map(std::net::IpAddr::V4), v6.map(std::net::IpAddr::V6)]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+        };
+        let addresses: Vec<_> = plugged
+            .iter()
+            .flat_map(|p| ips(p.endpoint.ipv4.map(|(a, _)| a), p.endpoint.ipv6.map(|(a, _)| a)))
+            .collect();
+        let host_gateway: Vec<_> =
+            plugged.iter().flat_map(|p| ips(p.endpoint.gateway4, p.endpoint.gateway6)).collect();
+        let mut extra = record.spec.extra_hosts.clone();
+        for p in plugged {
+            for (other, alias) in &p.attachment.links {
+                extra.extend(self.link(&p.network, other, alias)?);
+            }
+        }
+        let host_file = if own { None } else { std::fs::read_to_string("/etc/hosts").ok() };
+        resolvconf::hosts(&resolvconf::Hosts {
+            hostname,
+            domain: &record.spec.domainname,
+            addresses: &addresses,
+            host_gateway: &host_gateway,
+            extra: &extra,
+            host_file: host_file.as_deref(),
+        })
+    }
+
+    /// The lines of a link to another container.
+    fn link(
+        &self,
+        net: &NetworkRecord,
+        other: &str,
+        alias: &str,
+    ) -> Result<Vec<fluyt_model::sandbox::HostEntry>> {
+        let target = self.records().container(other)?;
+        if !self.is_running(&target.id) {
+            return Err(Error::conflict(format!("Cannot link to a non running container: {other}")));
+        }
+        let leases = self.records().leases_of_container(&target.id)?;
+        let address = leases.iter().find(|e| e.network_id == net.id).and_then(|e| e.ipv4);
+        Ok([alias, &target.name]
+            .iter()
+            .filter_map(|name| {
+                Some(fluyt_model::sandbox::HostEntry {
+                    name: (*name).to_owned(),
+                    address: address?.0.to_string(),
+                })
+            })
+            .collect())
+    }
+
+    /// A container in another's network namespace sees the other's name files.
+    fn share_name_files(&self, other: &str, dir: &Path) -> Result<()> {
+        let target = self.paths.container(&self.records().container(other)?.id);
+        for file in ["resolv.conf", "hostname", "hosts"] {
+            let (from, to) = (target.join(file), dir.join(file));
+            std::fs::copy(&from, &to).about(|| from.display().to_string())?;
+        }
+        Ok(())
+    }
+
+    fn hostname(&self, record: &ContainerRecord) -> Result<String> {
+        Ok(match (&record.spec.namespaces.uts, &record.spec.namespaces.network) {
+            (Namespace::Host, _) => host_name(),
+            _ if !record.spec.hostname.is_empty() => record.spec.hostname.clone(),
+            (_, Namespace::Host) => host_name(),
+            (_, Namespace::Container(other)) => self.hostname(&self.records().container(other)?)?,
+            _ => id::short(&record.id).to_owned(),
+        })
+    }
+
+    /// Looks up everything that the OCI configuration needs to know.
+    pub(crate) fn resolve(&self, record: &ContainerRecord, dir: &Path) -> Result<Resolved> {
+        let spec = &record.spec;
+        let container = &spec.containers[0];
+        let mut layers = vec![dir.join("upper")];
+        layers.extend(record.lower.iter().cloned());
+        let by_name = |text: &str| !text.split(':').all(|p| p.parse::<u32>().is_ok());
+        let process = &container.process;
+        // Root's account is what it is; reading files costs only those who ask for somebody else.
+        let (passwd, group) = if process.user.is_empty() && process.groups.is_empty() {
+            (String::new(), String::new())
+        } else {
+            let passwd = lookup::merged_file(&layers, "etc/passwd").unwrap_or_default();
+            (passwd, lookup::merged_file(&layers, "etc/group").unwrap_or_default())
+        };
+        let account = match lookup::account(&process.user, &process.groups, &passwd, &group) {
+            Ok(account) if process.user.is_empty() => lookup::Account { home: "/root".to_owned(), ..account },
+            Ok(account) => account,
+            Err(e) if by_name(&process.user) || !process.groups.is_empty() => return Err(e),
+            Err(e) => return Err(e),
+        };
+        let mut devices = Vec::new();
+        if container.security.privileged {
+            devices = lookup::all_devices();
+        }
+        for device in &container.devices {
+            devices.extend(lookup::devices(device)?);
+        }
+        let init = container.init.then(|| INIT_PATH.to_owned());
+        let mut resolved = Resolved {
+            id: record.id.clone(),
+            hostname: self.hostname(record)?,
+            user: (account.uid, account.gid, account.groups),
+            home: account.home,
+            joined: self.joined(spec)?,
+            mounts: self.resolved_mounts(record, dir)?,
+            devices,
+            cgroup: self.cgroup_path(record),
+            shm_size: if spec.shm_size == 0 { 64 << 20 } else { spec.shm_size },
+            apparmor: Path::new("/sys/kernel/security/apparmor").exists(),
+            cgroup_v2: Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
+            init,
+            ..Resolved::default()
+        };
+        let r = &container.resources;
+        let rates = [&r.read_bps, &r.write_bps, &r.read_iops, &r.write_iops];
+        let paths =
+            rates.into_iter().flatten().map(|(p, _)| p).chain(r.blkio_weight_device.iter().map(|(p, _)| p));
+        for path in paths {
+            resolved.block_devices.insert(path.clone(), lookup::block_device(path)?);
+        }
+        Ok(resolved)
+    }
+
+    fn cgroup_path(&self, record: &ContainerRecord) -> String {
+        let parent = match record.spec.cgroup_parent.as_str() {
+            "" => self.paths.cgroup_parent(),
+            parent => format!("/{}", parent.trim_matches('/')),
+        };
+        format!("{parent}/{}", record.id)
+    }
+
+    fn joined(&self, spec: &SandboxSpec) -> Result<std::collections::BTreeMap<&'static str, PathBuf>> {
+        let wanted = &spec.namespaces;
+        let mut joined = std::collections::BTreeMap::new();
+        for (kind, file, from) in [
+            ("network", "net", &wanted.network),
+            ("pid", "pid", &wanted.pid),
+            ("ipc", "ipc", &wanted.ipc),
+            ("uts", "uts", &wanted.uts),
+        ] {
+            match from {
+                Namespace::Container(name) => {
+                    let other = self.records().container(name)?;
+                    let status = self.status(&other.id)?;
+                    if status.pid == 0 {
+                        return Err(Error::conflict(format!(
+                            "cannot join {kind} namespace of a non running container: {name}"
+                        ))
+                        .with_hint(format!("`fluyt start {name}` first")));
+                    }
+                    joined.insert(kind, PathBuf::from(format!("/proc/{}/ns/{file}", status.pid)));
+                }
+                Namespace::Path(path) => drop(joined.insert(kind, path.clone())),
+                _ => {}
+            }
+        }
+        Ok(joined)
+    }
+
+    fn resolved_mounts(&self, record: &ContainerRecord, dir: &Path) -> Result<Vec<ResolvedMount>> {
+        let container = &record.spec.containers[0];
+        let mut mounts = Vec::new();
+        for file in ["resolv.conf", "hostname", "hosts"] {
+            mounts.push(ResolvedMount {
+                target: Path::new("/etc").join(file),
+                source: dir.join(file),
+                read_only: container.security.read_only_root,
+                ..ResolvedMount::default()
+            });
+        }
+        if container.init {
+            let source = std::env::current_exe().about(|| "/proc/self/exe")?;
+            mounts.push(ResolvedMount {
+                target: INIT_PATH.into(),
+                source,
+                read_only: true,
+                ..ResolvedMount::default()
+            });
+        }
+        for view in &record.mounts {
+            let asked = container.mounts.iter().find(|m| m.target == view.target);
+            let mut mount = ResolvedMount {
+                target: PathBuf::from(&view.target),
+                source: view.source.clone(),
+                read_only: !view.rw,
+                propagation: view.propagation.clone(),
+                non_recursive: asked.is_some_and(|m| m.non_recursive),
+                recursive_read_only: asked.is_some_and(|m| m.recursive_read_only),
+                idmap: asked.and_then(|m| m.idmap.clone()),
+                ..ResolvedMount::default()
+            };
+            if let (true, Some(MountSource::Tmpfs { options })) =
+                (view.kind == "tmpfs", asked.map(|m| &m.source))
+            {
+                mount.kind = "tmpfs".to_owned();
+                mount.options = ["nosuid", "nodev", "noexec"]
+                    .into_iter()
+                    .filter(|d| !options.iter().any(|o| o == d.strip_prefix("no").unwrap_or(d)))
+                    .map(str::to_owned)
+                    .chain(options.iter().cloned())
+                    .collect();
+            }
+            if view.kind == "volume" {
+                let volume = self.records().read(|tx| self.records().volume(tx, &view.name))?;
+                if let Some((kind, source, options)) = volume::driver_mount(&volume.spec) {
+                    mount.kind = if kind == "bind" { String::new() } else { kind };
+                    mount.source = source;
+                    mount.options =
+                        options.into_iter().filter(|o| !matches!(o.as_str(), "bind" | "rbind")).collect();
+                }
+            }
+            mounts.retain(|m: &ResolvedMount| m.target != mount.target);
+            mounts.push(mount);
+        }
+        Ok(mounts)
+    }
+}
+
+/// Which plug leads out: the highest priority, else the first one with a gateway.
+fn default_route(plugged: &[Plugged]) -> Option<usize> {
+    let candidates = plugged
+        .iter()
+        .enumerate()
+        .filter(|(_, p)| p.endpoint.gateway4.is_some() || p.endpoint.gateway6.is_some());
+    candidates
+        .max_by_key(|(index, p)| (p.attachment.gateway_priority, std::cmp::Reverse(*index)))
+        .map(|(index, _)| index)
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+impl Engine {
+    /// Whether a start is being prepared right now, by this process or another.
+    pub(crate) fn is_starting(&self, id: &str) -> bool {
+        let Ok(dir) = File::open(self.paths.container(id)) else { return false };
+        rustix::fs::flock(&dir, FlockOperation::NonBlockingLockShared).is_err()
+    }
+}
+
+/// Held while a start is prepared, so that two of them do not write over one another.
+fn start_lock(dir: &Path) -> Result<File> {
+    let file = OpenOptions::new().read(true).open(dir).about(|| dir.display().to_string())?;
+    rustix::fs::flock(&file, FlockOperation::LockExclusive).about(|| dir.display().to_string())?;
+    Ok(file)
+}
+
+fn spawn_monitor(dir: &Path, socket: std::os::fd::OwnedFd) -> Result<std::process::Child> {
+    let about = || "fluyt monitor".to_owned();
+    let sealed = fluyt_sys::exe::sealed_fd().about(about)?;
+    let log = OpenOptions::new().append(true).create(true).open(dir.join("monitor.log"));
+    let log = log.about(|| dir.join("monitor.log").display().to_string())?;
+    // The child has the descriptor too, under the same number, until its exec.
+    let mut command = Command::new(format!("/proc/self/fd/{}", sealed.as_raw_fd()));
+    command.arg0("fluyt").arg("monitor").arg(dir).env_clear();
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    fluyt_sys::spawn::with_fd(&mut command, socket, fluyt_monitor::STARTER_FD).about(about)
+}
+
+fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string(value)
+        .map_err(|e| Error::internal(path.display().to_string()).with_source(e))?;
+    write(path, &text)
+}
+
+/// Replaces a file's text in place: a running container has this very inode mounted.
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).about(|| path.display().to_string())
+}

@@ -1,0 +1,293 @@
+//! What is said to containers that exist: stop, kill, pause, wait, rename, update, attach.
+
+use fluyt_model::sandbox::{Phase, SandboxStatus};
+use fluyt_model::{Error, Result, id};
+use fluyt_monitor::protocol::{Reply, Request};
+use fluyt_runtime::{Cgroup, CgroupPaths};
+
+use crate::api::{StartOptions, StopOptions, UpdateRequest, WaitCondition};
+use crate::container::create::signal;
+use crate::records::ContainerRecord;
+use crate::{Attach, Engine, client, lower};
+
+/// Between two looks at something that nobody tells us of.
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(20);
+
+impl Engine {
+    /// Whether a monitor serves the container: it runs, or is about to be restarted.
+    #[must_use]
+    pub fn is_running(&self, id: &str) -> bool {
+        fluyt_monitor::owner(&self.paths.run_of(id)).is_some()
+    }
+
+    /// The status of a container, corrected by what can be looked at: without a monitor it does not run.
+    pub(crate) fn status(&self, id: &str) -> Result<SandboxStatus> {
+        let mut status = fluyt_monitor::state::load(&self.paths.container(id))?;
+        let alive = matches!(status.phase, Phase::Running | Phase::Paused | Phase::Restarting);
+        if alive && !self.is_running(id) {
+            // The monitor was killed, or the machine was switched off.
+            status.phase = Phase::Exited;
+            status.pid = 0;
+            status.exit_code = if status.exit_code == 0 { 255 } else { status.exit_code };
+            status.error = "the container's monitor ended without a word".to_owned();
+        }
+        Ok(status)
+    }
+
+    fn ask(&self, record: &ContainerRecord, request: &Request) -> Result<Reply> {
+        client::ask(&self.paths.run_of(&record.id), request)
+    }
+
+    fn not_running(record: &ContainerRecord, verb: &str) -> Error {
+        Error::conflict(format!(
+            "cannot {verb} container: {}: container {} is not running",
+            record.name, record.id
+        ))
+        .with_hint(format!("`fluyt start {}` starts it", record.name))
+    }
+
+    /// Attaches to a running container.
+    ///
+    /// # Errors
+    /// `Conflict` if it does not run.
+    pub fn attach(&self, name: &str, stdin: bool) -> Result<Attach> {
+        let record = self.records().container(name)?;
+        if !self.is_running(&record.id) {
+            return Err(Error::conflict("cannot attach to a stopped container, start it first"));
+        }
+        if self.status(&record.id)?.phase == Phase::Paused {
+            return Err(Error::conflict("cannot attach to a paused container, unpause it first"));
+        }
+        let attach = client::attach(&self.paths.run_of(&record.id), stdin)?;
+        self.emit_container("attach", &record, &[]);
+        Ok(attach)
+    }
+
+    /// Stops a container: its signal, then after its timeout SIGKILL. A stopped one stays as it is.
+    ///
+    /// # Errors
+    /// `Invalid` for an unknown signal.
+    pub fn stop(&self, name: &str, options: &StopOptions) -> Result<()> {
+        let record = self.records().container(name)?;
+        let stop = &record.spec.containers[0].stop;
+        let wanted = options.signal.as_deref().unwrap_or(&stop.signal);
+        let number = if wanted.is_empty() { 15 } else { signal(wanted)? };
+        let timeout = options.timeout.or(stop.timeout).unwrap_or(10);
+        if !self.is_running(&record.id) {
+            return self.end_orphan(&record);
+        }
+        match self.ask(&record, &Request::Stop { signal: number, timeout }) {
+            // It ended before it could be asked.
+            Err(_) if !self.is_running(&record.id) => {}
+            other => drop(other?),
+        }
+        self.settle(&record.id);
+        self.emit_container("stop", &record, &[]);
+        Ok(())
+    }
+
+    /// Waits until the monitor of an ended container has let go of it.
+    pub(crate) fn settle(&self, id: &str) {
+        for _ in 0..250 {
+            if !self.is_running(id) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    }
+
+    /// Ends what is left of a container whose monitor was killed.
+    pub(crate) fn end_orphan(&self, record: &ContainerRecord) -> Result<()> {
+        let status = fluyt_monitor::state::load(&self.paths.container(&record.id))?;
+        let Ok(paths) = serde_json::from_value::<CgroupPaths>(status.cgroup.clone()) else { return Ok(()) };
+        if !matches!(status.phase, Phase::Running | Phase::Paused | Phase::Restarting) {
+            return Ok(());
+        }
+        let cgroup = Cgroup::open(&paths);
+        if cgroup.is_populated() {
+            cgroup.thaw()?;
+            cgroup.kill(9)?;
+        }
+        let ended = SandboxStatus {
+            phase: Phase::Exited,
+            pid: 0,
+            pid_start: 0,
+            exit_code: 137,
+            finished_at: fluyt_monitor::state::now(),
+            ..status
+        };
+        cgroup.delete()?;
+        fluyt_monitor::state::save(&self.paths.container(&record.id), &ended)
+    }
+
+    /// Sends a signal to a container's first process.
+    ///
+    /// # Errors
+    /// `Conflict` if it does not run, `Invalid` for an unknown signal.
+    pub fn kill(&self, name: &str, signal_name: &str) -> Result<()> {
+        let record = self.records().container(name)?;
+        let number = signal(signal_name)?;
+        if !self.is_running(&record.id) {
+            return Err(Self::not_running(&record, "kill"));
+        }
+        self.ask(&record, &Request::Kill { signal: number })?;
+        self.emit_container("kill", &record, &[("signal", &number.to_string())]);
+        Ok(())
+    }
+
+    /// Stops and starts.
+    ///
+    /// # Errors
+    /// As for stopping and starting.
+    pub fn restart(&self, name: &str, options: &StopOptions) -> Result<()> {
+        let record = self.records().container(name)?;
+        self.stop(&record.id, options)?;
+        self.start(&record.id, StartOptions::default())?;
+        self.emit_container("restart", &record, &[]);
+        Ok(())
+    }
+
+    /// Freezes all processes.
+    ///
+    /// # Errors
+    /// `Conflict` if it does not run or is paused already.
+    pub fn pause(&self, name: &str) -> Result<()> {
+        let record = self.records().container(name)?;
+        if !self.is_running(&record.id) {
+            return Err(Self::not_running(&record, "pause"));
+        }
+        self.ask(&record, &Request::Pause).map_err(|e| e.context(format!("container {}", record.name)))?;
+        Ok(())
+    }
+
+    /// Lets them go on.
+    ///
+    /// # Errors
+    /// `Conflict` if it is not paused.
+    pub fn unpause(&self, name: &str) -> Result<()> {
+        let record = self.records().container(name)?;
+        if !self.is_running(&record.id) {
+            return Err(Self::not_running(&record, "unpause"));
+        }
+        self.ask(&record, &Request::Unpause).map_err(|e| e.context(format!("container {}", record.name)))?;
+        Ok(())
+    }
+
+    /// Tells a container's terminal its size.
+    ///
+    /// # Errors
+    /// `Conflict` if it does not run.
+    pub fn resize(&self, name: &str, rows: u16, cols: u16) -> Result<()> {
+        let record = self.records().container(name)?;
+        self.ask(&record, &Request::Resize { rows, cols }).map(drop)
+    }
+
+    /// Waits for a container's end and returns its exit code.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn wait(&self, name: &str, condition: WaitCondition) -> Result<i32> {
+        let record = self.records().container(name)?;
+        let status = self.status(&record.id)?;
+        let mut code = status.exit_code;
+        if self.is_running(&record.id) {
+            match self.ask(&record, &Request::Wait) {
+                Ok(Reply::Exited { code: exit }) => code = exit,
+                Ok(_) => {}
+                // It ended before it could be asked.
+                Err(_) => code = self.status(&record.id)?.exit_code,
+            }
+        } else if condition == WaitCondition::NextExit {
+            // Created or stopped: the next start has a monitor to ask.
+            while !self.is_running(&record.id) {
+                self.records().container(&record.id)?;
+                std::thread::sleep(LOOK_AGAIN);
+            }
+            return self.wait(&record.id, condition);
+        }
+        if condition == WaitCondition::Removed {
+            while self.records().container(&record.id).is_ok() {
+                std::thread::sleep(LOOK_AGAIN);
+            }
+        }
+        Ok(code)
+    }
+
+    /// Gives a container another name.
+    ///
+    /// # Errors
+    /// `Conflict` if the name is taken, `Invalid` if it is none.
+    pub fn rename(&self, name: &str, new: &str) -> Result<()> {
+        let record = self.records().container(name)?;
+        let new = new.strip_prefix('/').unwrap_or(new);
+        if new.is_empty() {
+            return Err(Error::invalid("Neither old nor new names may be empty"));
+        }
+        id::check_name("container", new)?;
+        if record.name == new {
+            return Err(Error::invalid("Renaming a container with the same name as its current name"));
+        }
+        self.records().rename_container(&record.id, new)?;
+        let renamed = self.records().container(&record.id)?;
+        if self.is_running(&record.id) {
+            self.write_monitor_spec(&renamed)?;
+            self.ask(&renamed, &Request::Reload)?;
+        }
+        self.emit_container("rename", &renamed, &[("oldName", &format!("/{}", record.name))]);
+        Ok(())
+    }
+
+    /// Changes limits and the restart policy, at once if the container runs.
+    ///
+    /// # Errors
+    /// `Invalid` for limits that cannot work; the kernel's refusal.
+    pub fn update(&self, name: &str, request: &UpdateRequest) -> Result<()> {
+        let mut record = self.records().container(name)?;
+        let container = &mut record.spec.containers[0];
+        if let Some(restart) = request.restart {
+            if record.spec.auto_remove && restart.condition != fluyt_model::sandbox::RestartCondition::No {
+                return Err(Error::invalid(
+                    "Restart policy cannot be updated because AutoRemove is enabled for the container",
+                ));
+            }
+            container.restart = restart;
+        }
+        container.resources = container.resources.clone().changed_by(&request.resources);
+        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        lower::validate(&container.resources, cpus)?;
+        let resources = lower::resources(&container.resources, &std::collections::BTreeMap::new());
+        if self.is_running(&record.id) {
+            let paths: CgroupPaths = serde_json::from_value(self.status(&record.id)?.cgroup)
+                .map_err(|e| Error::corrupt(format!("container {}: cgroup", record.name)).with_source(e))?;
+            Cgroup::open(&paths).update(&resources)?;
+        }
+        self.records().update_container(&record)?;
+        if self.is_running(&record.id) {
+            // A restart by policy runs from these files.
+            let dir = self.paths.container(&record.id);
+            let oci = lower::oci(&record.spec, &record.spec.containers[0], &self.resolve(&record, &dir)?)?;
+            let text = serde_json::to_vec(&oci).map_err(|e| Error::internal("config.json").with_source(e))?;
+            std::fs::write(dir.join("config.json"), text)
+                .map_err(|e| Error::io(dir.display().to_string(), e))?;
+            self.write_monitor_spec(&record)?;
+            self.ask(&record, &Request::Reload)?;
+        }
+        self.emit_container("update", &record, &[]);
+        Ok(())
+    }
+
+    /// The processes of a container as `ps` shows them.
+    ///
+    /// # Errors
+    /// `Conflict` if it does not run; `Unsupported` if the host has no `ps` and options for it were given.
+    pub fn top(&self, name: &str, ps_args: &[String]) -> Result<(Vec<String>, Vec<Vec<String>>)> {
+        let record = self.records().container(name)?;
+        if !self.is_running(&record.id) {
+            return Err(Self::not_running(&record, "top"));
+        }
+        let paths: CgroupPaths = serde_json::from_value(self.status(&record.id)?.cgroup)
+            .map_err(|e| Error::corrupt(format!("container {}: cgroup", record.name)).with_source(e))?;
+        let pids = Cgroup::open(&paths).pids()?;
+        crate::container::top::processes(&pids, ps_args)
+    }
+}

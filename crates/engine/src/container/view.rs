@@ -1,0 +1,87 @@
+//! Containers as others see them: record and status together.
+
+use fluyt_image::Digest;
+use fluyt_model::{Kind, Result};
+
+use crate::Engine;
+use crate::api::{ContainerPaths, ContainerView};
+use crate::records::ContainerRecord;
+use crate::volume::disk_use;
+
+impl Engine {
+    /// All containers, newest first.
+    ///
+    /// # Errors
+    /// The records cannot be read.
+    pub fn list(&self) -> Result<Vec<ContainerView>> {
+        let mut views = Vec::new();
+        for record in self.records().containers()? {
+            if let Some(view) = self.whole_view(record)? {
+                views.push(view);
+            }
+        }
+        Ok(views)
+    }
+
+    /// One container by name, id, or unambiguous beginning of an id.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn container(&self, name: &str) -> Result<ContainerView> {
+        let record = self.records().container(name)?;
+        self.whole_view(record)?
+            .ok_or_else(|| fluyt_model::Error::not_found(format!("No such container: {name}")))
+    }
+
+    /// `None` for what an interrupted removal has left, which goes away here.
+    fn whole_view(&self, record: ContainerRecord) -> Result<Option<ContainerView>> {
+        let dir = self.paths.container(&record.id);
+        let status = match self.status(&record.id) {
+            Err(e) if e.kind() == Kind::NotFound => return Ok(None),
+            other => other?,
+        };
+        if status.started_at == 0 && !dir.exists() {
+            self.records().delete_container(&record.id)?;
+            return Ok(None);
+        }
+        let endpoints = if record.spec.networks.is_empty() {
+            Vec::new()
+        } else {
+            self.records().leases_of_container(&record.id)?
+        };
+        let paths = ContainerPaths {
+            log: self.log_path(&record),
+            resolv_conf: dir.join("resolv.conf"),
+            hostname: dir.join("hostname"),
+            hosts: dir.join("hosts"),
+            lower: record.lower,
+            upper: dir.join("upper"),
+            work: dir.join("work"),
+            dir,
+        };
+        let monitor_pid = fluyt_monitor::owner(&self.paths.run_of(&record.id)).unwrap_or(0);
+        Ok(Some(ContainerView {
+            id: record.id,
+            name: record.name,
+            created: record.created,
+            spec: record.spec,
+            status,
+            document: record.document,
+            endpoints,
+            mounts: record.mounts,
+            paths,
+            monitor_pid,
+        }))
+    }
+
+    /// Bytes that a container has written, and bytes that it sees in all.
+    ///
+    /// # Errors
+    /// Its image's layers cannot be read.
+    pub fn size(&self, view: &ContainerView) -> Result<(u64, u64)> {
+        let written = disk_use(&view.paths.upper);
+        let image = view.spec.containers.first().map(|c| c.image_id.clone()).unwrap_or_default();
+        let below = Digest::parse(&image).and_then(|id| self.store.image(&id)).map_or(0, |i| i.size);
+        Ok((written, written + below))
+    }
+}

@@ -1,0 +1,145 @@
+//! The event journal: one JSON object a line, appended by everybody, followed by whoever listens.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use fluyt_model::Result;
+use fluyt_model::error::IoContext;
+
+use crate::Engine;
+use crate::api::Event;
+use crate::container::create::attributes;
+use crate::records::{ContainerRecord, NetworkRecord, VolumeRecord};
+
+/// How often the journal is looked at while it is followed.
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
+
+/// Reads the journal.
+pub struct EventReader {
+    path: PathBuf,
+    /// The older part, read first.
+    older: Option<BufReader<File>>,
+    file: Option<BufReader<File>>,
+    line: Vec<u8>,
+    since: i64,
+    until: Option<i64>,
+    follow: bool,
+}
+
+impl Engine {
+    /// Appends an event. One that cannot be written is lost: what it tells of has happened all the same.
+    pub fn emit(&self, event: &Event) {
+        let _ = fluyt_monitor::state::emit(
+            &self.paths.events(),
+            &event.kind,
+            &event.action,
+            &event.id,
+            &event.attributes,
+        );
+    }
+
+    pub(crate) fn emit_container(&self, action: &str, record: &ContainerRecord, more: &[(&str, &str)]) {
+        let mut all = attributes(record);
+        all.extend(more.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        self.emit(&Event {
+            kind: "container".into(),
+            action: action.into(),
+            id: record.id.clone(),
+            attributes: all,
+            time: 0,
+        });
+    }
+
+    pub(crate) fn emit_network(&self, action: &str, network: &NetworkRecord, container: Option<&str>) {
+        let mut all = BTreeMap::from([
+            ("name".to_owned(), network.spec.name.clone()),
+            ("type".to_owned(), network.spec.driver.clone()),
+        ]);
+        all.extend(container.map(|c| ("container".to_owned(), c.to_owned())));
+        self.emit(&Event {
+            kind: "network".into(),
+            action: action.into(),
+            id: network.id.clone(),
+            attributes: all,
+            time: 0,
+        });
+    }
+
+    pub(crate) fn emit_volume(&self, action: &str, volume: &VolumeRecord) {
+        let all = BTreeMap::from([("driver".to_owned(), volume.spec.driver.clone())]);
+        let id = volume.spec.name.clone();
+        self.emit(&Event { kind: "volume".into(), action: action.into(), id, attributes: all, time: 0 });
+    }
+
+    /// Opens the journal: events not before `since` (default: from now on) and not after `until`; with `follow` it
+    /// goes on as they come.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn events(&self, since: Option<i64>, until: Option<i64>, follow: bool) -> Result<EventReader> {
+        let path = self.paths.events();
+        let since = since.unwrap_or_else(fluyt_monitor::state::now);
+        let older = File::open(path.with_extension("jsonl.1")).ok().map(BufReader::new);
+        Ok(EventReader { path, older, file: None, line: Vec::new(), since, until, follow })
+    }
+}
+
+impl EventReader {
+    /// The next event; `None` at the end, or when `until` has passed.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn next_event(&mut self) -> Result<Option<Event>> {
+        loop {
+            if self.read_line()? {
+                let event: Option<Event> = serde_json::from_slice(&self.line).ok();
+                self.line.clear();
+                // A line torn by a full disk is passed over.
+                let Some(event) = event else { continue };
+                if self.until.is_some_and(|until| event.time > until) {
+                    return Ok(None);
+                }
+                if event.time >= self.since {
+                    return Ok(Some(event));
+                }
+                continue;
+            }
+            let over = self.until.is_some_and(|until| fluyt_monitor::state::now() > until);
+            if !self.follow || over {
+                return Ok(None);
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    fn read_line(&mut self) -> Result<bool> {
+        let about = || self.path.display().to_string();
+        if let Some(older) = &mut self.older {
+            older.read_until(b'\n', &mut self.line).about(about)?;
+            if self.line.last() == Some(&b'\n') {
+                return Ok(true);
+            }
+            self.older = None;
+            self.line.clear();
+        }
+        if self.file.is_none() {
+            self.file = File::open(&self.path).ok().map(BufReader::new);
+        }
+        let Some(file) = &mut self.file else { return Ok(false) };
+        file.read_until(b'\n', &mut self.line).about(about)?;
+        if self.line.last() == Some(&b'\n') {
+            return Ok(true);
+        }
+        let inode = file.get_ref().metadata().about(about)?.ino();
+        if std::fs::metadata(&self.path).is_ok_and(|m| m.ino() != inode) {
+            // The journal was started anew; the old part has been read to its end.
+            self.file = None;
+            self.line.clear();
+        }
+        Ok(false)
+    }
+}

@@ -1,0 +1,40 @@
+//! Names on networks: what is written for the resolvers that monitors serve.
+
+use std::net::IpAddr;
+
+use fluyt_model::Result;
+use fluyt_model::error::IoContext;
+use fluyt_net::dns::NamesFile;
+
+use crate::Engine;
+use crate::records::NetworkRecord;
+
+impl Engine {
+    /// Writes the names of everybody who runs on `network`; resolvers notice the new file.
+    ///
+    /// Who has a lease but does not run is known as absent: his name must not be asked for upstream.
+    pub(crate) fn publish_names(&self, network: &NetworkRecord) -> Result<()> {
+        let leases = self.records().read(|tx| self.records().leases_of_network(tx, &network.id))?;
+        let mut file = NamesFile {
+            subnets: network.spec.subnets.iter().filter_map(|s| s.subnet.parse().ok()).collect(),
+            ..NamesFile::default()
+        };
+        for (container, endpoint) in leases {
+            let names = endpoint.dns_names.clone();
+            if !self.is_running(&container) && !self.is_starting(&container) {
+                file.absent.extend(names);
+                continue;
+            }
+            let addresses =
+                [endpoint.ipv4.map(|(a, _)| IpAddr::V4(a)), endpoint.ipv6.map(|(a, _)| IpAddr::V6(a))];
+            file.endpoints.extend(addresses.into_iter().flatten().map(|a| (a, names.clone())));
+        }
+        let path = self.paths.names(&network.id);
+        let about = || path.display().to_string();
+        let dir = path.parent().unwrap_or(&path);
+        std::fs::create_dir_all(dir).about(about)?;
+        let temporary = dir.join(format!("{}.{}", network.id, std::process::id()));
+        std::fs::write(&temporary, file.text()).about(about)?;
+        std::fs::rename(&temporary, &path).about(about)
+    }
+}

@@ -1,0 +1,113 @@
+//! What a container may not do, and the flags that change it.
+
+use crate::{host, stay};
+
+#[test]
+fn capabilities() {
+    let host = host!();
+    let effective = |flags: &str| host.sh(flags, "grep CapEff /proc/self/status | awk '{print $2}'");
+    assert_eq!(effective(""), "00000000a80425fb", "Docker's default set");
+    assert_eq!(effective("--cap-drop ALL"), "0000000000000000");
+    assert_eq!(effective("--cap-drop ALL --cap-add NET_ADMIN"), "0000000000001000");
+    assert_eq!(effective("--cap-add CAP_SYS_TIME"), "00000000aa0425fb");
+    assert_eq!(effective("-u user"), "0000000000000000");
+    host.fails(125, "NO_SUCH", "run --rm --cap-add NO_SUCH box true");
+}
+
+#[test]
+fn seccomp_and_no_new_privileges() {
+    let host = host!();
+    let status = |flags: &str, field: &str| {
+        host.sh(flags, &format!("grep '^{field}:' /proc/self/status | awk '{{print $2}}'"))
+    };
+    assert_eq!(status("", "Seccomp"), "2");
+    assert_eq!(status("--security-opt seccomp=unconfined", "Seccomp"), "0");
+    if !host.is_reference() {
+        // Docker asks for every capability; on a machine that has not all of them its runtime gives up.
+        assert_eq!(status("--privileged", "Seccomp"), "0");
+    }
+    assert_eq!(status("", "NoNewPrivs"), "0");
+    assert_eq!(status("--security-opt no-new-privileges", "NoNewPrivs"), "1");
+    let denied = host.sh_outcome("", "unshare -U true");
+    assert_ne!(denied.code, 0, "no user namespaces by default");
+    let profile = host.scratch().write("deny.json", r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO","errnoRet":1}]}"#);
+    let flags = format!("--security-opt seccomp={}", profile.display());
+    assert_ne!(host.sh_outcome(&flags, "mkdir /x").code, 0);
+    assert_eq!(host.sh(&flags, "echo fine"), "fine");
+    host.fails(125, "/no/such.json", "run --rm --security-opt seccomp=/no/such.json box true");
+    host.fails(125, "nonsense", "run --rm --security-opt nonsense box true");
+}
+
+#[test]
+fn proc_and_sys_are_covered() {
+    let host = host!();
+    assert_ne!(host.sh_outcome("", "echo 1 > /proc/sys/kernel/sysrq").code, 0);
+    assert_ne!(host.sh_outcome("", "echo b > /proc/sysrq-trigger").code, 0);
+    assert_eq!(
+        host.sh("", "cat /proc/kcore /proc/keys /proc/timer_list /proc/sched_debug 2>/dev/null | wc -c"),
+        "0"
+    );
+    assert_eq!(host.sh("", "ls /sys/firmware | wc -l"), "0");
+    assert_ne!(host.sh_outcome("", "mkdir /sys/fs/cgroup/x /sys/kernel/x").code, 0);
+    assert_ne!(host.sh_outcome("", "mount -t tmpfs x /mnt; mount -t tmpfs x /tmp").code, 0);
+    if !host.is_reference() {
+        assert_eq!(host.sh("--privileged", "mount -t tmpfs x /tmp && echo mounted"), "mounted");
+    }
+}
+
+#[test]
+fn devices() {
+    let host = host!();
+    let listed = host.sh("", "ls /dev | tr '\\n' ' '");
+    for name in
+        ["null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts", "shm", "mqueue", "fd", "stdin"]
+    {
+        assert!(listed.split(' ').any(|d| d == name), "{name}: {listed}");
+    }
+    assert_eq!(host.sh("", "head -c 4 /dev/zero | wc -c; echo x > /dev/null && echo ok"), "4\nok");
+    // Making a node is allowed, opening it is not: the loop control device is not on the list.
+    assert_ne!(host.sh_outcome("", "mknod /tmp/d c1 10 237 && cat < /tmp/d").code, 0);
+    assert_eq!(host.sh("--device /dev/null:/dev/mine:r", "test -c /dev/mine && echo there"), "there");
+    if !host.is_reference() {
+        // Docker 20.10 takes the message of this one for a missing command: 127.
+        host.fails(125, "/dev/no-such", "run --rm --device /dev/no-such box true");
+    }
+}
+
+#[test]
+fn the_host_is_out_of_reach() {
+    let host = host!();
+    let root = host.root().to_string_lossy().into_owned();
+    assert_ne!(host.sh_outcome("", &format!("ls {root}")).code, 0);
+    assert_eq!(host.sh("", "ps | grep -c [m]onitor || true").lines().next(), Some("0"));
+    let mounts = host.sh("", "awk '{print $2}' /proc/mounts | sort -u");
+    for line in mounts.lines() {
+        let known = ["/", "/proc", "/sys", "/dev", "/etc/"];
+        assert!(known.iter().any(|k| line == *k || (*k != "/" && line.starts_with(k))), "{line}");
+    }
+    stay(&host, "--name c1");
+    assert_ne!(host.run_words(&["exec", "c1", "sh", "-c", "cat < /proc/1/root/../../../etc/shadow"]).code, 0);
+    host.ok("rm -f c1");
+}
+
+#[test]
+fn the_program_cannot_be_overwritten_from_inside() {
+    let host = host!();
+    if host.is_reference() {
+        return fluyt_testkit::skip("about our binary");
+    }
+    let before = std::fs::read(crate::PROGRAM).expect("the program");
+    let id = host.ok("create box true");
+    host.ok_words(&["commit", "-c", r#"ENTRYPOINT ["/proc/self/exe"]"#, &id, "evil"]);
+    host.ok(&format!("rm {id}"));
+    host.run("run --rm evil");
+    stay(&host, "--name c1");
+    host.run("exec c1 /proc/self/exe");
+    let script = "for p in /proc/[0-9]*; do echo x >> $p/exe; done 2>/dev/null; true";
+    host.ok_words(&["exec", "c1", "sh", "-c", script]);
+    assert!(
+        std::fs::read(crate::PROGRAM).expect("the program") == before,
+        "the program was changed from inside"
+    );
+    host.ok("rm -f c1");
+}

@@ -1,0 +1,255 @@
+//! The `json-file` driver: Docker's lines `{"log":…,"stream":…,"time":…}`, rotated.
+//!
+//! Lines are encoded into one buffer and written when the reader of the pipe has nothing more at hand, so a burst
+//! costs one write a chunk. `local` is the same file format with rotated parts compressed by default.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use fluyt_model::error::IoContext;
+use fluyt_model::sandbox::LogSpec;
+use fluyt_model::{Error, Result};
+
+use super::Source;
+use super::time::rfc3339;
+
+/// A log file is rotated at this size unless `max-size` says otherwise, bytes.
+pub const DEFAULT_MAX_SIZE: u64 = 100 << 20;
+/// So many files are kept, the current one among them, unless `max-file` says otherwise.
+pub const DEFAULT_MAX_FILE: u32 = 5;
+/// The buffer is handed to the kernel when it is longer than this, bytes.
+const FLUSH_AT: usize = 128 * 1024;
+
+/// When files are rotated and how many are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes; 0: never.
+    pub size: u64,
+    /// Files.
+    pub files: u32,
+}
+
+impl Limits {
+    /// The limits that the options of `spec` ask for.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the option.
+    pub fn of(spec: &LogSpec) -> Result<Self> {
+        let size = match spec.options.get("max-size").map(String::as_str) {
+            None if spec.driver == "local" => 20 << 20,
+            None => DEFAULT_MAX_SIZE,
+            Some("-1") => 0,
+            Some(text) => bytes(text).ok_or_else(|| {
+                Error::invalid(format!("invalid value for max-size: {text}")).with_hint("write it like 10m")
+            })?,
+        };
+        let files = match spec.options.get("max-file") {
+            None => DEFAULT_MAX_FILE,
+            Some(text) => text.parse().ok().filter(|n| *n > 0).ok_or_else(|| {
+                Error::invalid(format!("invalid value for max-file: {text}"))
+                    .with_hint("max-file cannot be less than 1")
+            })?,
+        };
+        Ok(Self { size, files })
+    }
+}
+
+fn bytes(text: &str) -> Option<u64> {
+    let text = text.trim().to_ascii_lowercase();
+    let text = text.strip_suffix('b').unwrap_or(&text);
+    let (digits, shift) = match text.strip_suffix(['k', 'm', 'g']) {
+        Some(digits) => {
+            (digits, [("k", 10), ("m", 20), ("g", 30)].iter().find(|(u, _)| text.ends_with(u))?.1)
+        }
+        None => (text, 0),
+    };
+    digits.parse::<u64>().ok()?.checked_shl(shift).filter(|n| *n > 0)
+}
+
+/// A rotated file of JSON lines.
+#[derive(Debug)]
+pub struct JsonFile {
+    path: PathBuf,
+    file: File,
+    written: u64,
+    limits: Limits,
+    buffer: Vec<u8>,
+    /// `,"attrs":{…}` where options ask for attributes.
+    attributes: String,
+    /// The last time rendered, and its text: lines of one chunk share it.
+    stamp: (i64, String),
+}
+
+impl JsonFile {
+    pub(super) fn open(spec: &LogSpec, path: &Path, attributes: &BTreeMap<String, String>) -> Result<Self> {
+        let file = create(path).about(|| path.display().to_string())?;
+        let written = file.metadata().about(|| path.display().to_string())?.len();
+        let attributes = match serde_json::to_string(attributes) {
+            Ok(text) if !attributes.is_empty() => format!(",\"attrs\":{text}"),
+            _ => String::new(),
+        };
+        let limits = Limits::of(spec)?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            written,
+            limits,
+            buffer: Vec::new(),
+            attributes,
+            stamp: (i64::MIN, String::new()),
+        })
+    }
+
+    pub(super) fn line(&mut self, source: Source, time: i64, line: &[u8]) {
+        if self.stamp.0 != time {
+            self.stamp = (time, rfc3339(time));
+        }
+        let out = &mut self.buffer;
+        out.extend_from_slice(b"{\"log\":\"");
+        escape(line, out);
+        out.extend_from_slice(b"\",\"stream\":\"");
+        out.extend_from_slice(source.as_str().as_bytes());
+        out.push(b'"');
+        out.extend_from_slice(self.attributes.as_bytes());
+        out.extend_from_slice(b",\"time\":\"");
+        out.extend_from_slice(self.stamp.1.as_bytes());
+        out.extend_from_slice(b"\"}\n");
+        if out.len() >= FLUSH_AT {
+            // A failure is reported by the flush at the end of the chunk, which meets it again.
+            let _ = self.flush();
+        }
+    }
+
+    pub(super) fn flush(&mut self) -> Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let full = self.limits.size > 0 && self.written >= self.limits.size;
+        let rotated = if full { self.rotate() } else { Ok(()) };
+        let result = rotated.and_then(|()| self.file.write_all(&self.buffer));
+        self.written += self.buffer.len() as u64;
+        // A burst must not make the monitor large for ever.
+        if self.buffer.capacity() > FLUSH_AT / 8 && self.buffer.len() < FLUSH_AT / 16 {
+            self.buffer = Vec::new();
+        }
+        self.buffer.clear();
+        result.about(|| self.path.display().to_string())
+    }
+
+    fn rotate(&mut self) -> std::io::Result<()> {
+        let part = |n: u32| match n {
+            0 => self.path.clone(),
+            n => PathBuf::from(format!("{}.{n}", self.path.display())),
+        };
+        for n in (1..self.limits.files).rev() {
+            match std::fs::rename(part(n - 1), part(n)) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        if self.limits.files == 1 {
+            std::fs::remove_file(&self.path)?;
+        }
+        self.file = create(&self.path)?;
+        self.written = 0;
+        Ok(())
+    }
+}
+
+fn create(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+}
+
+/// Writes `text` as the inside of a JSON string; bytes that are not UTF-8 become U+FFFD.
+fn escape(text: &[u8], out: &mut Vec<u8>) {
+    match std::str::from_utf8(text) {
+        Ok(_) => escape_utf8(text, out),
+        Err(_) => escape_utf8(String::from_utf8_lossy(text).as_bytes(), out),
+    }
+}
+
+fn escape_utf8(text: &[u8], out: &mut Vec<u8>) {
+    const PLAIN: [bool; 256] = {
+        let mut plain = [true; 256];
+        let mut byte = 0;
+        while byte < 0x20 {
+            plain[byte] = false;
+            byte += 1;
+        }
+        plain[b'"' as usize] = false;
+        plain[b'\\' as usize] = false;
+        plain
+    };
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|b| !PLAIN[usize::from(*b)]) {
+        out.extend_from_slice(&rest[..at]);
+        match rest[at] {
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            control => out.extend_from_slice(format!("\\u{control:04x}").as_bytes()),
+        }
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(options: &[(&str, &str)]) -> LogSpec {
+        let options = options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        LogSpec { driver: "json-file".into(), options }
+    }
+
+    #[test]
+    fn lines_are_json_whatever_they_hold() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut sink = JsonFile::open(&spec(&[]), &path, &BTreeMap::new()).unwrap();
+        let nasty = b"tab\t quote\" back\\ esc\x1b nul\0 \xff \xc3\xa4\n";
+        sink.line(Source::Stderr, 1_700_000_000_000_000_000, nasty);
+        sink.flush().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["log"], "tab\t quote\" back\\ esc\u{1b} nul\0 \u{fffd} ä\n");
+        assert_eq!(value["stream"], "stderr");
+        assert_eq!(value["time"], "2023-11-14T22:13:20Z");
+    }
+
+    #[test]
+    fn a_full_file_is_rotated_and_old_ones_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut sink =
+            JsonFile::open(&spec(&[("max-size", "1k"), ("max-file", "3")]), &path, &BTreeMap::new()).unwrap();
+        for n in 0..200 {
+            sink.line(Source::Stdout, n, format!("line {n}\n").as_bytes());
+            sink.flush().unwrap();
+        }
+        let mut names: Vec<_> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["log", "log.1", "log.2"]);
+        assert!(std::fs::read_to_string(&path).unwrap().contains("line 199"));
+        assert!(std::fs::metadata(dir.path().join("log.1")).unwrap().len() < 1200);
+    }
+
+    #[test]
+    fn sizes_are_read_as_docker_reads_them() {
+        assert_eq!(bytes("10m"), Some(10 << 20));
+        assert_eq!(bytes("1GB"), Some(1 << 30));
+        assert_eq!(bytes("512"), Some(512));
+        for bad in ["", "m", "-3", "0", "1x", "10 m m"] {
+            assert_eq!(bytes(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The container's plugs: bridges ensured, links attached, ports published, the resolver opened.
+//!
+//! Runs between clone and exec, while the child mounts. What it decides nothing about: addresses and ports come
+//! from the engine's plan.
+
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use fluyt_model::sandbox::PortMapping;
+use fluyt_model::{Error, Kind, Result};
+use fluyt_net::{Reservation, Scope};
+use fluyt_runtime::Starting;
+
+use crate::spec::MonitorSpec;
+
+/// What a container holds while it is plugged in.
+#[derive(Default)]
+pub struct Wired {
+    /// The published ports as they were chosen.
+    pub ports: Vec<PortMapping>,
+    /// Bound sockets that keep others from taking them.
+    pub reserved: Vec<Reservation>,
+    /// The resolver.
+    pub dns: Option<fluyt_net::dns::Server>,
+    /// The network namespace.
+    pub netns: Option<OwnedFd>,
+}
+
+impl Wired {
+    /// Plugs the container in.
+    ///
+    /// # Errors
+    /// A port is taken, an address clashes, the kernel objects. Nothing stays behind on the host.
+    pub fn up(spec: &MonitorSpec, starting: &Starting) -> Result<Self> {
+        let plan = &spec.network;
+        if !plan.own {
+            return Ok(Self::default());
+        }
+        let scope = scope(spec);
+        let netns = starting.netns()?;
+        for bridge in &plan.bridges {
+            fluyt_net::ensure_bridge(&scope, bridge)?;
+        }
+        if plan.endpoints.is_empty() {
+            fluyt_net::loopback_up(netns.as_fd())?;
+        }
+        for plug in &plan.endpoints {
+            fluyt_net::attach(&plug.endpoint, netns.as_fd())?;
+        }
+        let dns = plan
+            .dns
+            .as_ref()
+            .map(|config| fluyt_net::dns::Server::open(netns.as_fd(), config))
+            .transpose()?;
+        let mut wired = Self { netns: Some(netns), dns, ..Self::default() };
+        for wanted in &plan.ports {
+            let (port, reservation) = reserve(wanted)?;
+            wired.reserved.push(reservation);
+            wired.ports.push(port);
+        }
+        fluyt_net::publish(&scope, &spec.id, &mappings(spec, &wired.ports))?;
+        Ok(wired)
+    }
+
+    /// Takes back what the host knows of it, after a start that failed.
+    pub fn down(self, spec: &MonitorSpec) {
+        // The failure of the start is what is reported; what stays here is found by the next reconciliation.
+        let _ = unpublish(spec, &self.ports);
+    }
+}
+
+/// Which data root's links and tables the container's are.
+pub fn scope(spec: &MonitorSpec) -> Scope {
+    Scope::new(spec.network.scope.clone())
+}
+
+/// Binds the host's side of `wanted`, choosing a port from its range.
+fn reserve(wanted: &PortMapping) -> Result<(PortMapping, Reservation)> {
+    let last = wanted.host_port_end.max(wanted.host_port);
+    let mut refused = Error::new(Kind::Conflict, "no port to choose from");
+    for host_port in wanted.host_port..=last {
+        let candidate = PortMapping { host_port, host_port_end: 0, ..wanted.clone() };
+        match fluyt_net::reserve(&lowered(&candidate)) {
+            Ok(reservation) => {
+                return Ok((PortMapping { host_port: reservation.port, ..candidate }, reservation));
+            }
+            Err(e) => refused = e,
+        }
+    }
+    Err(refused)
+}
+
+fn lowered(port: &PortMapping) -> fluyt_net::PortMapping {
+    fluyt_net::PortMapping {
+        host_ip: port.host_ip,
+        host_port: port.host_port,
+        container_port: port.container_port,
+        protocol: port.protocol,
+        target_v4: None,
+        target_v6: None,
+    }
+}
+
+/// The published ports with the addresses they lead to: those of the first plug.
+fn mappings(spec: &MonitorSpec, ports: &[PortMapping]) -> Vec<fluyt_net::PortMapping> {
+    let addresses =
+        spec.network.endpoints.first().map(|p| p.endpoint.addresses.as_slice()).unwrap_or_default();
+    let v4 = addresses.iter().find_map(|c| if let IpAddr::V4(a) = c.addr() { Some(a) } else { None });
+    let v6 = addresses.iter().find_map(|c| if let IpAddr::V6(a) = c.addr() { Some(a) } else { None });
+    ports.iter().map(|p| fluyt_net::PortMapping { target_v4: v4, target_v6: v6, ..lowered(p) }).collect()
+}
+
+/// Takes the published ports back.
+///
+/// # Errors
+/// The kernel objects.
+pub fn unpublish(spec: &MonitorSpec, ports: &[PortMapping]) -> Result<()> {
+    if ports.is_empty() {
+        return Ok(());
+    }
+    fluyt_net::unpublish(&scope(spec), &spec.id, &mappings(spec, ports))
+}

@@ -1,0 +1,295 @@
+//! One run of the container, from its clone to its reaped exit code: its descriptors and what flows through them.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use fluyt_model::error::IoContext;
+use fluyt_model::sandbox::{PortMapping, Stdin};
+use fluyt_model::{Error, Result};
+use fluyt_runtime::spec::Spec;
+use fluyt_runtime::{Io, Launch, Rootfs, Running};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+
+use crate::log::{Lines, Source};
+use crate::probe::Probe;
+use crate::spec::MonitorSpec;
+
+/// Bytes of input that wait for a container that does not read.
+const MAX_PENDING_INPUT: usize = 256 * 1024;
+/// Bytes taken from a pipe at once.
+pub const CHUNK: usize = 64 * 1024;
+/// Room that a pipe is given, so that a burst does not wait for the monitor to be scheduled.
+const PIPE_SIZE: usize = 256 * 1024;
+
+/// An output stream of the container.
+#[derive(Debug)]
+pub struct Output {
+    fd: OwnedFd,
+    /// Which one.
+    pub source: Source,
+    /// Its unfinished line.
+    pub lines: Lines,
+}
+
+/// What one read of an output gave.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// So many bytes.
+    Bytes(usize),
+    /// Nothing at the moment.
+    Empty,
+    /// Nobody writes any more.
+    End,
+}
+
+impl Output {
+    /// Reads once, without blocking.
+    pub fn take(&self, buffer: &mut [u8]) -> Taken {
+        match rustix::io::read(&self.fd, buffer) {
+            Ok(0) => Taken::End,
+            Ok(n) => Taken::Bytes(n),
+            Err(Errno::AGAIN | Errno::INTR) => Taken::Empty,
+            // EIO: the last slave of the terminal is closed.
+            Err(_) => Taken::End,
+        }
+    }
+}
+
+impl AsFd for Output {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The container's standard input as the monitor holds it.
+#[derive(Debug, Default)]
+pub struct Input {
+    fd: Option<OwnedFd>,
+    pending: Vec<u8>,
+    closing: bool,
+    tty: bool,
+}
+
+impl Input {
+    /// Queues bytes; they are dropped if input is closed.
+    pub fn push(&mut self, bytes: &[u8]) {
+        if self.fd.is_some() && !self.closing {
+            self.pending.extend_from_slice(bytes);
+            self.send();
+        }
+    }
+
+    /// Closes input after what is queued; a terminal stays open.
+    pub fn close(&mut self) {
+        self.closing = !self.tty;
+        self.send();
+    }
+
+    /// Whether the descriptor should be polled for room.
+    #[must_use]
+    pub fn waiting(&self) -> Option<&OwnedFd> {
+        self.fd.as_ref().filter(|_| !self.pending.is_empty())
+    }
+
+    /// Whether clients should hold their input back.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.pending.len() > MAX_PENDING_INPUT
+    }
+
+    /// Sends what waits, as far as the container takes it.
+    pub fn send(&mut self) {
+        while let Some(fd) = &self.fd
+            && !self.pending.is_empty()
+        {
+            match rustix::io::write(fd, &self.pending) {
+                Ok(n) => drop(self.pending.drain(..n)),
+                Err(Errno::AGAIN | Errno::INTR) => return,
+                Err(_) => {
+                    self.fd = None;
+                    self.pending = Vec::new();
+                }
+            }
+        }
+        if self.closing && self.pending.is_empty() {
+            self.fd = None;
+        }
+    }
+}
+
+/// A running container.
+pub struct Run {
+    /// The process and its cgroup.
+    pub running: Running,
+    /// Its open output streams.
+    pub outputs: Vec<Output>,
+    /// Its input.
+    pub input: Input,
+    /// When it began.
+    pub started: Instant,
+    /// When it is to be killed.
+    pub kill_at: Option<Instant>,
+    /// Set when it has been reaped: the code, and until when its output is still waited for.
+    pub exited: Option<(i32, Instant)>,
+    /// Somebody asked for its end.
+    pub stopped: bool,
+    /// The health check asked for its end.
+    pub unhealthy: bool,
+    /// OOM notifications.
+    pub oom: Option<fluyt_runtime::OomWatch>,
+    /// The resolver on 127.0.0.11.
+    pub dns: Option<fluyt_net::dns::Server>,
+    /// The health check in progress.
+    pub probe: Option<Probe>,
+    /// When the next health check is due.
+    pub probe_at: Option<Instant>,
+    /// The published ports as they were chosen.
+    pub ports: Vec<PortMapping>,
+    /// Bound sockets that keep others from taking the published ports.
+    reserved: Vec<fluyt_net::Reservation>,
+    /// The container has a process id namespace of its own: with its first process, all end.
+    own_pids: bool,
+    /// The network namespace, for plugs made while it runs.
+    pub netns: Option<OwnedFd>,
+}
+
+impl Run {
+    /// Starts the container as `spec` and `oci` say; when this returns, its command has been executed.
+    ///
+    /// # Errors
+    /// Whatever the kernel or the configuration objects to; everything done so far is undone.
+    pub fn start(spec: &MonitorSpec, oci: &Spec, size: Option<(u16, u16)>) -> Result<Self> {
+        let (io, ends) = streams(spec, size)?;
+        let rootfs = Rootfs::Overlay {
+            lower: spec.rootfs.lower.clone(),
+            upper: spec.rootfs.upper.clone(),
+            work: spec.rootfs.work.clone(),
+            options: spec.rootfs.options.clone(),
+            target: spec.rootfs.target.clone(),
+        };
+        let launch = Launch { io, ..Launch::new(spec.id.clone(), oci.clone(), spec.dir.clone(), rootfs) };
+        let starting = fluyt_runtime::launch(launch)?;
+        // The child mounts its root file system while its network is plugged in here.
+        let wired = crate::network::Wired::up(spec, &starting)?;
+        let mut running = match starting.proceed() {
+            Ok(running) => running,
+            Err(e) => {
+                wired.down(spec);
+                return Err(e);
+            }
+        };
+        let (mut outputs, mut input) = ends;
+        if let Some(master) = running.console.take() {
+            nonblocking(&master)?;
+            let writer = master.try_clone().about(|| "terminal")?;
+            input = Input { fd: Some(writer), tty: true, ..Input::default() };
+            outputs = vec![Output { fd: master, source: Source::Stdout, lines: Lines::default() }];
+        }
+        let own_pids =
+            oci.linux().namespaces.iter().any(|n| n.kind == "pid" && n.path.as_os_str().is_empty());
+        let started = Instant::now();
+        Ok(Self {
+            oom: running.cgroup.oom_watch().ok(),
+            running,
+            outputs,
+            input,
+            started,
+            kill_at: None,
+            exited: None,
+            stopped: false,
+            unhealthy: false,
+            dns: wired.dns,
+            probe: None,
+            probe_at: None,
+            ports: wired.ports,
+            reserved: wired.reserved,
+            own_pids,
+            netns: wired.netns,
+        })
+    }
+
+    /// Sends a signal to the first process.
+    ///
+    /// # Errors
+    /// It has ended, or the number is no signal.
+    pub fn signal(&self, number: i32) -> Result<()> {
+        let about = || format!("signal {number} to process {}", self.running.pid);
+        fluyt_sys::signal::send(self.running.pidfd.as_fd(), number).about(about)
+    }
+
+    /// Collects the exit code if the first process has ended; `grace` is how long its output is still waited for.
+    pub fn reap(&mut self, grace: Duration) -> Option<i32> {
+        let code = crate::reap(self.running.pidfd.as_fd())?;
+        if !self.own_pids {
+            // Nothing else would end the processes that it left behind.
+            let _ = self.running.cgroup.kill(9);
+        }
+        self.kill_at = None;
+        self.exited = Some((code, Instant::now() + grace));
+        Some(code)
+    }
+
+    /// Whether nothing more will come: it has been reaped and its output has ended or been waited for long enough.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.exited.is_some_and(|(_, until)| self.outputs.is_empty() || Instant::now() >= until)
+    }
+
+    /// Tells the terminal its size.
+    pub fn resize(&self, rows: u16, cols: u16) {
+        if let Some(output) = self.outputs.first().filter(|_| self.input.tty) {
+            let size = rustix::termios::Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
+            // The terminal may be closing; then nobody needs its size.
+            let _ = rustix::termios::tcsetwinsize(output, size);
+        }
+    }
+
+    /// Takes away what the run leaves: its published ports and its cgroups.
+    ///
+    /// # Errors
+    /// Something could not be removed; all the rest was.
+    pub fn clean(self, spec: &MonitorSpec) -> Result<()> {
+        drop(self.reserved);
+        let unpublished = crate::network::unpublish(spec, &self.ports);
+        self.running.cgroup.delete().and(unpublished)
+    }
+}
+
+type Ends = (Vec<Output>, Input);
+
+fn streams(spec: &MonitorSpec, size: Option<(u16, u16)>) -> Result<(Io, Ends)> {
+    if spec.tty {
+        let (rows, cols) = size.unwrap_or(spec.console_size);
+        return Ok((Io::Terminal { rows, cols }, (Vec::new(), Input::default())));
+    }
+    let (stdin, input) = match spec.stdin {
+        Stdin::Null => {
+            let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+            (null.about(|| "/dev/null")?, Input::default())
+        }
+        Stdin::Open | Stdin::Once => {
+            let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).about(|| "pipe")?;
+            nonblocking(&writer)?;
+            (reader, Input { fd: Some(writer), ..Input::default() })
+        }
+    };
+    let (stdout, out) = output(Source::Stdout)?;
+    let (stderr, err) = output(Source::Stderr)?;
+    Ok((Io::Fds { stdin, stdout, stderr }, (vec![out, err], input)))
+}
+
+fn output(source: Source) -> Result<(OwnedFd, Output)> {
+    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).about(|| "pipe")?;
+    nonblocking(&reader)?;
+    // Only a wish: beyond the user's pipe quota the default stays.
+    let _ = rustix::pipe::fcntl_setpipe_size(&reader, PIPE_SIZE);
+    Ok((writer, Output { fd: reader, source, lines: Lines::default() }))
+}
+
+pub(crate) fn nonblocking(fd: &OwnedFd) -> Result<()> {
+    let flags = rustix::fs::fcntl_getfl(fd).map_err(|e| Error::io("file status flags", e.into()))?;
+    rustix::fs::fcntl_setfl(fd, flags | OFlags::NONBLOCK)
+        .map_err(|e| Error::io("file status flags", e.into()))
+}

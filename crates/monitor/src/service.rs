@@ -1,0 +1,678 @@
+//! The monitor's loop: one thread, one poll, no decisions of its own beyond order.
+//!
+//! ```text
+//!            Start ok                  exit, policy says again
+//!  waiting ───────────► running ─────────────────────────► pausing
+//!     │ failed             │ ▲                                │
+//!     ▼                    │ └────────────────────────────────┘ pause over
+//!    end ◄─────────────────┴── exit, policy says no / stopped by hand
+//! ```
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::{Duration, Instant};
+
+use fluyt_model::error::IoContext;
+use fluyt_model::sandbox::{Health, HealthStatus, Phase, RestartCondition, SandboxStatus, Stdin};
+use fluyt_model::{Error, Kind, Result};
+use fluyt_runtime::spec::Spec;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::client::{Client, Mode, Said};
+use crate::log::{Sink, Source};
+use crate::probe::{self, Probe};
+use crate::protocol::{FrameKind, Reply, Request};
+use crate::run::{CHUNK, Run, Taken};
+use crate::spec::MonitorSpec;
+use crate::{health, restart, state};
+
+/// How long output of an ended container is waited for when somebody else still holds its pipe.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// What to poll for, in the order in which it is handled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Token {
+    Output(usize),
+    Exit,
+    Input,
+    Oom,
+    Dns,
+    Probe,
+    Listener,
+    Client(usize),
+}
+
+/// The monitor of one container.
+pub struct Service {
+    spec: MonitorSpec,
+    status: SandboxStatus,
+    listener: UnixListener,
+    clients: Vec<Client>,
+    sink: Sink,
+    oci: Option<Spec>,
+    run: Option<Run>,
+    /// When an ended container is started again.
+    again_at: Option<Instant>,
+    series: restart::Series,
+    buffer: Vec<u8>,
+    size: Option<(u16, u16)>,
+    over: bool,
+}
+
+impl Service {
+    /// Takes over the container that `spec` describes; `starter` asked for it and says [`Request::Start`] first.
+    ///
+    /// # Errors
+    /// The status cannot be read, the log or the socket cannot be opened.
+    pub fn new(spec: MonitorSpec, listener: UnixListener, starter: Option<UnixStream>) -> Result<Self> {
+        let status = state::load(&spec.dir)?;
+        listener.set_nonblocking(true).about(|| spec.run_dir.display().to_string())?;
+        let mut service = Self {
+            status,
+            listener,
+            clients: Vec::new(),
+            sink: Sink::None,
+            oci: None,
+            run: None,
+            again_at: None,
+            series: restart::Series::default(),
+            buffer: vec![0; CHUNK],
+            size: None,
+            over: false,
+            spec,
+        };
+        match starter {
+            Some(socket) => service.clients.push(Client::new(socket).about(|| "starter")?),
+            None => service.begin()?,
+        }
+        Ok(service)
+    }
+
+    /// Runs until the container has ended for good. Says whether the monitor should remove it.
+    ///
+    /// # Errors
+    /// The first start failed (the starter has been told), or polling is impossible.
+    pub fn serve(mut self) -> Result<bool> {
+        while !self.over {
+            let ready = self.wait()?;
+            for token in ready {
+                self.handle(token);
+            }
+            self.on_time();
+            self.clients.iter_mut().for_each(Client::send);
+            self.drop_finished_clients();
+            if self.run.is_none() && self.again_at.is_none() && self.clients.is_empty() {
+                // The starter went away before it asked.
+                self.over = true;
+            }
+        }
+        let removed_by_client = self.clients.iter().any(|c| c.removes);
+        self.clients.iter_mut().for_each(Client::send_all);
+        Ok(self.spec.auto_remove && !removed_by_client)
+    }
+
+    /// Sleeps until something happens or is due; says what happened.
+    fn wait(&self) -> Result<Vec<Token>> {
+        let (tokens, mut fds): (Vec<Token>, Vec<PollFd<'_>>) = self.watched().into_iter().unzip();
+        let timeout = self.next_deadline().map(|at| {
+            let left = at.saturating_duration_since(Instant::now());
+            Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: i64::from(left.subsec_nanos()) }
+        });
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Ok(Vec::new()),
+            Err(e) => return Err(Error::io("poll", e.into())),
+        }
+        let happened = fds.iter().map(|fd| !fd.revents().is_empty());
+        Ok(tokens.iter().zip(happened).filter(|(_, yes)| *yes).map(|(token, _)| *token).collect())
+    }
+
+    fn watched(&self) -> Vec<(Token, PollFd<'_>)> {
+        let watch = PollFd::from_borrowed_fd;
+        let mut list = Vec::with_capacity(8 + self.clients.len());
+        let mut input_full = false;
+        if let Some(run) = &self.run {
+            // A client that does not read holds the container's output back, as a pipe would.
+            if !self.clients.iter().any(Client::is_slow) {
+                let outputs = run.outputs.iter().enumerate();
+                list.extend(
+                    outputs.map(|(index, o)| (Token::Output(index), watch(o.as_fd(), PollFlags::IN))),
+                );
+            }
+            if run.exited.is_none() {
+                list.push((Token::Exit, watch(run.running.pidfd.as_fd(), PollFlags::IN)));
+            }
+            list.extend(run.input.waiting().map(|fd| (Token::Input, watch(fd.as_fd(), PollFlags::OUT))));
+            list.extend(run.oom.as_ref().map(|oom| (Token::Oom, watch(oom.fd(), PollFlags::IN))));
+            list.extend(run.dns.as_ref().map(|dns| (Token::Dns, watch(dns.as_fd(), PollFlags::IN))));
+            list.extend(
+                run.probe.iter().flat_map(Probe::fds).map(|fd| (Token::Probe, watch(fd, PollFlags::IN))),
+            );
+            input_full = run.input.is_full();
+        }
+        list.push((Token::Listener, watch(self.listener.as_fd(), PollFlags::IN)));
+        for (index, client) in self.clients.iter().enumerate() {
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::IN, !input_full);
+            flags.set(PollFlags::OUT, client.has_output());
+            list.push((Token::Client(index), watch(client.as_fd(), flags)));
+        }
+        list
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let run = self.run.as_ref();
+        let probe = run.and_then(|r| r.probe.as_ref().map_or(r.probe_at, |p| Some(p.deadline)));
+        let drained = run.and_then(|r| r.exited.map(|(_, until)| until));
+        let kill = run.and_then(|r| r.kill_at);
+        let dns = run.and_then(|r| r.dns.as_ref()?.timeout()).map(|left| Instant::now() + left);
+        [probe, drained, dns, kill, self.again_at].into_iter().flatten().min()
+    }
+
+    fn handle(&mut self, token: Token) {
+        match token {
+            Token::Output(index) => self.take_output(index),
+            Token::Exit => self.reap(),
+            Token::Input => {
+                if let Some(run) = &mut self.run {
+                    run.input.send();
+                }
+            }
+            Token::Oom => self.on_oom(),
+            Token::Dns => self.resolve_names(),
+            Token::Probe => self.poll_probe(),
+            Token::Listener => self.accept(),
+            Token::Client(index) => self.hear(index),
+        }
+    }
+
+    /// Does what is due.
+    fn on_time(&mut self) {
+        let now = Instant::now();
+        if self.again_at.is_some_and(|at| at <= now) {
+            self.again_at = None;
+            if let Err(e) = self.begin() {
+                self.failed_again(&e);
+            }
+        }
+        if self
+            .run
+            .as_ref()
+            .is_some_and(|r| r.dns.as_ref().is_some_and(|d| d.timeout().is_some_and(|t| t.is_zero())))
+        {
+            self.resolve_names();
+        }
+        let Some(run) = &mut self.run else { return };
+        if run.kill_at.is_some_and(|at| at <= now) {
+            run.kill_at = None;
+            // It may have ended this very moment.
+            let _ = run.signal(9);
+        }
+        if run.probe.is_some() || run.probe_at.is_some_and(|at| at <= now) {
+            self.poll_probe();
+        }
+        self.drain_rest();
+        if self.run.as_ref().is_some_and(Run::is_over) {
+            self.ended();
+        }
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        let text = std::fs::read(self.spec.dir.join("config.json"));
+        let path = self.spec.dir.join("config.json");
+        let text = text.about(|| path.display().to_string())?;
+        let oci: Spec = serde_json::from_slice(&text).map_err(|e| {
+            Error::corrupt(format!("{}: not an OCI configuration", path.display())).with_source(e)
+        })?;
+        let env = oci.process.as_ref().map(|p| p.env.clone()).unwrap_or_default();
+        if matches!(self.sink, Sink::None) {
+            self.sink = Sink::open(&self.spec.log, &self.spec.log_path, &origin(&self.spec, env))?;
+        }
+        let mut run = Run::start(&self.spec, &oci, self.size)?;
+        if let Some(check) = &self.spec.health {
+            run.probe_at = Some(Instant::now() + health::delay(check, &Health::default(), Duration::ZERO));
+        }
+        self.status = SandboxStatus {
+            phase: Phase::Running,
+            pid: run.running.pid,
+            pid_start: run.running.start_time,
+            started_at: state::now(),
+            finished_at: self.status.finished_at,
+            restart_count: self.series.count,
+            health: self.spec.health.as_ref().map(|_| Health::default()),
+            ports: run.ports.clone(),
+            cgroup: serde_json::to_value(run.running.cgroup.paths()).unwrap_or_default(),
+            ..SandboxStatus::default()
+        };
+        self.run = Some(run);
+        self.oci = Some(oci);
+        self.save();
+        self.event("start", &[]);
+        Ok(())
+    }
+
+    /// A restart by policy could not be made: that counts as an end.
+    fn failed_again(&mut self, error: &Error) {
+        self.status.error = error.chain();
+        self.status.exit_code = exit_code(error);
+        self.status.finished_at = state::now();
+        let ended = restart::Ended {
+            code: self.status.exit_code,
+            ran: Duration::ZERO,
+            by_user: false,
+            unhealthy: false,
+        };
+        self.settle(ended);
+    }
+
+    fn take_output(&mut self, index: usize) {
+        let Some(run) = &mut self.run else { return };
+        let Some(output) = run.outputs.get_mut(index) else { return };
+        let source = output.source;
+        match output.take(&mut self.buffer) {
+            Taken::Bytes(n) => {
+                let (time, sink) = (state::now(), &mut self.sink);
+                output.lines.push(&self.buffer[..n], |line| sink.line(source, time, line));
+                let kind = if source == Source::Stdout { FrameKind::Stdout } else { FrameKind::Stderr };
+                for client in self.clients.iter_mut().filter(|c| matches!(c.mode, Mode::Attached { .. })) {
+                    client.frame(kind, &self.buffer[..n]);
+                }
+                if let Err(e) = self.sink.flush() {
+                    // A full disk loses log lines; it must not stop the container.
+                    self.status.error = e.chain();
+                }
+            }
+            Taken::Empty => {}
+            Taken::End => {
+                let (time, sink) = (state::now(), &mut self.sink);
+                run.outputs[index].lines.finish(|line| sink.line(source, time, line));
+                let _ = self.sink.flush();
+                run.outputs.remove(index);
+            }
+        }
+    }
+
+    /// Once the container has ended, reads until its output has ended too.
+    fn drain_rest(&mut self) {
+        let Some(run) = &self.run else { return };
+        if run.exited.is_none() || self.clients.iter().any(Client::is_slow) {
+            return;
+        }
+        for index in (0..run.outputs.len()).rev() {
+            self.take_output(index);
+        }
+    }
+
+    fn reap(&mut self) {
+        let Some(run) = &mut self.run else { return };
+        if let Some(code) = run.reap(DRAIN) {
+            self.status.exit_code = code;
+            self.status.finished_at = state::now();
+        }
+    }
+
+    /// The run is over, output and all: clean up behind it and decide what comes next.
+    fn ended(&mut self) {
+        let Some(mut run) = self.run.take() else { return };
+        for mut output in std::mem::take(&mut run.outputs) {
+            let (time, sink, source) = (state::now(), &mut self.sink, output.source);
+            output.lines.finish(|line| sink.line(source, time, line));
+        }
+        let _ = self.sink.flush();
+        let code = self.status.exit_code;
+        self.status.oom_killed |= run.running.cgroup.oom_kills().is_ok_and(|n| n > 0);
+        let ended = restart::Ended {
+            code,
+            ran: run.started.elapsed(),
+            by_user: run.stopped,
+            unhealthy: run.unhealthy,
+        };
+        self.status.pid = 0;
+        self.status.pid_start = 0;
+        self.status.stopped_by_user = run.stopped;
+        self.status.ports.clear();
+        if let Err(e) = run.clean(&self.spec) {
+            self.status.error = e.chain();
+        }
+        self.event("die", &[("exitCode", &code.to_string())]);
+        self.settle(ended);
+    }
+
+    /// Restarts or ends, and tells everybody who waits.
+    fn settle(&mut self, ended: restart::Ended) {
+        let next = restart::decide(self.spec.restart, self.series, ended);
+        match next {
+            Some((pause, series)) => {
+                self.series = series;
+                self.again_at = Some(Instant::now() + pause);
+                self.status.phase = Phase::Restarting;
+            }
+            None => {
+                self.status.phase = Phase::Exited;
+                self.over = true;
+            }
+        }
+        self.status.restart_count = self.series.count;
+        self.save();
+        for client in &mut self.clients {
+            match client.mode {
+                Mode::Waiting => {
+                    client.reply(&Reply::Exited { code: ended.code });
+                    client.mode = Mode::Done;
+                }
+                Mode::Attached { .. } if self.over => {
+                    client.frame(FrameKind::Exit, &ended.code.to_be_bytes());
+                    client.mode = Mode::Done;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn resolve_names(&mut self) {
+        if let Some(dns) = self.run.as_mut().and_then(|r| r.dns.as_mut()) {
+            dns.run();
+        }
+    }
+
+    fn on_oom(&mut self) {
+        let Some(run) = self.run.as_mut() else { return };
+        let Some(oom) = &mut run.oom else { return };
+        if oom.take() > 0 && !self.status.oom_killed {
+            self.status.oom_killed = true;
+            self.save();
+            self.event("oom", &[]);
+        }
+    }
+
+    fn poll_probe(&mut self) {
+        let (Some(check), Some(run), Some(oci)) = (&self.spec.health, &mut self.run, &self.oci) else {
+            return;
+        };
+        if run.exited.is_some() || self.status.phase == Phase::Paused {
+            run.probe_at = None;
+            return;
+        }
+        let result = match &mut run.probe {
+            Some(probe) => probe.poll(check.timeout),
+            None => match Probe::start(check, &run.running, oci) {
+                Ok(probe) => {
+                    run.probe = Some(probe);
+                    run.probe_at = None;
+                    return;
+                }
+                Err(e) => Some(probe::failed(&e)),
+            },
+        };
+        let Some(result) = result else { return };
+        run.probe = None;
+        let since_start = run.started.elapsed();
+        let before = self.status.health.take().unwrap_or_default();
+        let was = before.status;
+        let after = health::record(check, before, result, since_start);
+        run.probe_at = Some(Instant::now() + health::delay(check, &after, since_start));
+        let is = after.status;
+        self.status.health = Some(after);
+        if is != was
+            && is == HealthStatus::Unhealthy
+            && self.spec.restart.condition == RestartCondition::OnUnhealthy
+        {
+            run.unhealthy = true;
+            let _ = run.signal(stop_signal(&self.spec));
+            run.kill_at = stop_timeout(&self.spec).map(|t| Instant::now() + t);
+        }
+        self.save();
+        if is != was {
+            self.event(&format!("health_status: {}", is.as_str()), &[]);
+        }
+    }
+
+    fn accept(&mut self) {
+        while let Ok((socket, _)) = self.listener.accept() {
+            if let Ok(client) = Client::new(socket) {
+                self.clients.push(client);
+            }
+        }
+    }
+
+    fn hear(&mut self, index: usize) {
+        let Some(client) = self.clients.get_mut(index) else { return };
+        for said in client.receive() {
+            match said {
+                Said::Request(request) => self.answer(index, request),
+                Said::Input(bytes) => {
+                    if let Some(run) = &mut self.run {
+                        run.input.push(&bytes);
+                    }
+                }
+                Said::InputEnd => self.close_input(),
+                Said::Resize(rows, cols) => self.resize(rows, cols),
+                Said::Gone => {
+                    // Input that was opened for one client ends with it.
+                    if self.clients[index].mode == (Mode::Attached { stdin: true })
+                        && self.spec.stdin == Stdin::Once
+                    {
+                        self.close_input();
+                    }
+                }
+            }
+        }
+    }
+
+    fn close_input(&mut self) {
+        if let Some(run) = &mut self.run {
+            run.input.close();
+        }
+    }
+
+    fn resize(&mut self, rows: u16, cols: u16) {
+        self.size = Some((rows, cols));
+        if let Some(run) = &self.run {
+            run.resize(rows, cols);
+        }
+    }
+
+    fn drop_finished_clients(&mut self) {
+        self.clients.retain(|c| !c.is_finished());
+    }
+
+    fn answer(&mut self, index: usize, request: Request) {
+        let outcome = match request {
+            Request::Start { .. } => self.answer_start(index, &request),
+            Request::Attach { .. } if self.run.is_some() || self.again_at.is_some() => Ok(Some(Reply::Ok)),
+            Request::Attach { .. } => Err(Error::conflict("the container does not run")),
+            Request::Wait => Ok(None),
+            Request::Stop { signal, timeout } => self.stop(signal, timeout),
+            Request::Kill { signal } => self.kill(signal),
+            Request::Pause => self.freeze(true),
+            Request::Unpause => self.freeze(false),
+            Request::Resize { rows, cols } => {
+                self.resize(rows, cols);
+                Ok(Some(Reply::Ok))
+            }
+            Request::Reload => self.reload(),
+            Request::Connect { bridge, plug } => self.connect(bridge.as_deref(), &plug),
+            Request::Disconnect { plug } => self.disconnect(&plug),
+        };
+        let Some(client) = self.clients.get_mut(index) else { return };
+        let reply = match outcome {
+            Ok(None) => return,
+            Ok(Some(reply)) => reply,
+            Err(e) => {
+                client.mode = Mode::Done;
+                Reply::failed(&e)
+            }
+        };
+        if client.mode == Mode::Waiting {
+            client.mode = Mode::Done;
+        }
+        client.reply(&reply);
+    }
+
+    fn answer_start(&mut self, index: usize, request: &Request) -> Result<Option<Reply>> {
+        let &Request::Start { attach, removes, size, .. } = request else { return Ok(None) };
+        if self.run.is_some() {
+            return Err(Error::conflict("the container runs already"));
+        }
+        self.size = size;
+        self.clients[index].removes = removes;
+        if !attach {
+            self.clients[index].mode = Mode::Done;
+        }
+        match self.begin() {
+            Ok(()) => Ok(Some(Reply::Ok)),
+            Err(e) => {
+                self.over = true;
+                self.status.phase = if self.status.started_at == 0 { Phase::Created } else { Phase::Exited };
+                self.status.error = e.chain();
+                self.status.exit_code = exit_code(&e);
+                self.save();
+                Err(e)
+            }
+        }
+    }
+
+    fn stop(&mut self, signal: i32, timeout: i64) -> Result<Option<Reply>> {
+        if self.again_at.take().is_some() {
+            // Between two runs: it simply does not come back.
+            self.status.stopped_by_user = true;
+            let code = self.status.exit_code;
+            self.settle(restart::Ended { code, ran: Duration::ZERO, by_user: true, unhealthy: false });
+            return Ok(Some(Reply::Exited { code }));
+        }
+        let Some(run) = &mut self.run else { return Err(Error::conflict("the container does not run")) };
+        run.stopped = true;
+        if run.exited.is_none() {
+            run.signal(signal)?;
+            let timeout = u64::try_from(timeout).ok();
+            run.kill_at = timeout.map(|s| Instant::now() + Duration::from_secs(s));
+            self.thaw_if_paused()?;
+        }
+        Ok(None)
+    }
+
+    fn kill(&mut self, signal: i32) -> Result<Option<Reply>> {
+        if self.again_at.is_some() {
+            return self.stop(signal, 0).map(|_| Some(Reply::Ok));
+        }
+        let ends = signal == 9 || signal == stop_signal(&self.spec);
+        let Some(run) = self.run.as_mut().filter(|r| r.exited.is_none()) else {
+            return Err(Error::conflict("the container does not run"));
+        };
+        run.stopped = true;
+        run.signal(signal)?;
+        if ends {
+            self.thaw_if_paused()?;
+        }
+        Ok(Some(Reply::Ok))
+    }
+
+    fn thaw_if_paused(&mut self) -> Result<()> {
+        if self.status.phase == Phase::Paused {
+            self.freeze(false)?;
+        }
+        Ok(())
+    }
+
+    fn freeze(&mut self, on: bool) -> Result<Option<Reply>> {
+        let Some(run) = &self.run else { return Err(Error::conflict("the container does not run")) };
+        let paused = self.status.phase == Phase::Paused;
+        if on == paused {
+            let state = if paused { "already paused" } else { "not paused" };
+            return Err(Error::conflict(format!("the container is {state}")));
+        }
+        if on {
+            run.running.cgroup.freeze()?;
+        } else {
+            run.running.cgroup.thaw()?;
+        }
+        self.status.phase = if on { Phase::Paused } else { Phase::Running };
+        if let (false, Some(check), Some(run)) = (on, &self.spec.health, &mut self.run) {
+            run.probe_at = Some(Instant::now() + Duration::from_nanos(check.interval));
+        }
+        self.save();
+        self.event(if on { "pause" } else { "unpause" }, &[]);
+        Ok(Some(Reply::Ok))
+    }
+
+    fn reload(&mut self) -> Result<Option<Reply>> {
+        let fresh = MonitorSpec::load(&self.spec.dir)?;
+        self.spec.restart = fresh.restart;
+        self.spec.attributes = fresh.attributes;
+        self.spec.network = fresh.network;
+        if let Some(run) = &mut self.run
+            && let (Some(config), Some(netns)) = (&self.spec.network.dns, &run.netns)
+        {
+            match &mut run.dns {
+                Some(dns) => dns.reconfigure(config),
+                none => *none = Some(fluyt_net::dns::Server::open(netns.as_fd(), config)?),
+            }
+        }
+        Ok(Some(Reply::Ok))
+    }
+
+    fn connect(
+        &mut self,
+        bridge: Option<&fluyt_net::BridgeSpec>,
+        plug: &crate::spec::Plug,
+    ) -> Result<Option<Reply>> {
+        if let Some(bridge) = bridge {
+            fluyt_net::ensure_bridge(&crate::network::scope(&self.spec), bridge)?;
+        }
+        if let Some(netns) = self.run.as_ref().and_then(|r| r.netns.as_ref()) {
+            fluyt_net::attach(&plug.endpoint, netns.as_fd())?;
+        }
+        self.reload()
+    }
+
+    fn disconnect(&mut self, plug: &crate::spec::Plug) -> Result<Option<Reply>> {
+        if let Some(netns) = self.run.as_ref().and_then(|r| r.netns.as_ref()) {
+            fluyt_net::detach(&plug.endpoint, netns.as_fd())?;
+        }
+        self.reload()
+    }
+
+    fn save(&mut self) {
+        if let Err(e) = state::save(&self.spec.dir, &self.status) {
+            // The old file stays; the next change tries again. Readers look at the lock and the process besides.
+            self.status.error = e.chain();
+        }
+    }
+
+    fn event(&self, action: &str, more: &[(&str, &str)]) {
+        let mut attributes: BTreeMap<String, String> = self.spec.attributes.clone();
+        attributes.extend(more.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        // An event that cannot be written is lost; the container goes on.
+        let _ = state::emit(&self.spec.events, "container", action, &self.spec.id, &attributes);
+    }
+}
+
+fn origin(spec: &MonitorSpec, env: Vec<String>) -> crate::log::Origin {
+    let attribute = |name: &str| spec.attributes.get(name).cloned().unwrap_or_default();
+    crate::log::Origin {
+        id: spec.id.clone(),
+        name: attribute("name"),
+        image: attribute("image"),
+        env,
+        labels: spec.attributes.clone(),
+    }
+}
+
+/// How long a container may take to stop; `None`: as long as it likes.
+fn stop_timeout(spec: &MonitorSpec) -> Option<Duration> {
+    u64::try_from(spec.stop.timeout.unwrap_or(10)).ok().map(Duration::from_secs)
+}
+
+fn stop_signal(spec: &MonitorSpec) -> i32 {
+    fluyt_sys::signal::number(&spec.stop.signal).unwrap_or(15)
+}
+
+/// Docker's exit code of a container whose command could not be started.
+fn exit_code(error: &Error) -> i32 {
+    match error.kind() {
+        Kind::CommandNotFound => 127,
+        Kind::CommandNotExecutable => 126,
+        _ => 128,
+    }
+}
