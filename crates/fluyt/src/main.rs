@@ -21,9 +21,6 @@ fn run(args: &[String]) -> i32 {
     }
     match args.get(1).map(String::as_str) {
         Some("runtime") => runtime_cli::main(&args[2..]),
-        _ => {
-            eprintln!("fluyt: this build has no command line yet; see fluyt runtime --help");
-            125
-        }
+        _ => cli::main(std::env::args_os().skip(1)),
     }
 }

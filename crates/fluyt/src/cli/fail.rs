@@ -52,9 +52,16 @@ pub fn exit_code(kind: Kind, context: Context) -> i32 {
     }
 }
 
+/// The exit code of an outcome; a failure is printed.
+pub fn report_outcome(outcome: Outcome, context: Context) -> i32 {
+    outcome.unwrap_or_else(|failure| report(failure, context))
+}
+
 /// Prints what there is to print and returns the exit code.
 pub fn report(failure: Failure, context: Context) -> i32 {
     match failure {
+        // Whoever read our output has gone; there is nobody to tell.
+        Failure::Error(error) if is_broken_pipe(&error) => 141,
         Failure::Error(error) => {
             print(&error);
             exit_code(error.kind(), context)
@@ -71,6 +78,17 @@ pub fn report(failure: Failure, context: Context) -> i32 {
     }
 }
 
+fn is_broken_pipe(error: &Error) -> bool {
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+            return io.kind() == std::io::ErrorKind::BrokenPipe && error.to_string().starts_with("standard");
+        }
+        next = cause.source();
+    }
+    false
+}
+
 /// Prints an error with its causes and its hint.
 pub fn print(error: &Error) {
     let mut err = std::io::stderr().lock();
@@ -78,6 +96,11 @@ pub fn print(error: &Error) {
     if let Some(hint) = error.hint() {
         let _ = writeln!(err, "hint: {hint}");
     }
+}
+
+/// Prints an error without the program's name in front, as `inspect` does.
+pub fn print_bare(error: &Error) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", error.chain());
 }
 
 /// Does `action` for each name, prints what it returns, goes on after failures, and fails if one failed.

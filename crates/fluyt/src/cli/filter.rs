@@ -61,6 +61,11 @@ impl Filters {
         self.any(name, |value| contains(text, value))
     }
 
+    /// Whether a name matches one pattern, as `name` filters match.
+    pub fn name_matches(name: &str, pattern: &str) -> bool {
+        contains(name, pattern)
+    }
+
     /// Whether an id begins with one of the values.
     pub fn id(&self, name: &str, full: &str) -> bool {
         let bare = full.strip_prefix("sha256:").unwrap_or(full);

@@ -31,7 +31,7 @@ impl Host for Fake {
 
 fn run(line: &str) -> Result<Value, String> {
     let words: Vec<String> = line.split(' ').map(|w| w.replace('~', " ")).collect();
-    let parsed = match parse(&RUN, &words) {
+    let parsed = match parse(&RUN, "run", &words) {
         Ok(parsed) => parsed,
         Err(UsageError::Flag(why) | UsageError::Arguments(why)) => return Err(why),
         Err(UsageError::Help) => return Err("help".to_owned()),
@@ -217,8 +217,8 @@ fn refusals_speak_dockers_words() {
     ] {
         if line.is_empty() {
             assert_eq!(
-                parse(&RUN, &[]).unwrap_err(),
-                UsageError::Arguments("'fluyt run' requires at least 1 argument".to_owned())
+                parse(&RUN, "run", &[]).unwrap_err(),
+                UsageError::Arguments("fluyt: 'fluyt run' requires at least 1 argument".to_owned())
             );
             continue;
         }

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use super::{Command, Flag, Takes};
 
 /// `Usage:  fluyt run [OPTIONS] IMAGE [COMMAND] [ARG...]`.
-pub fn usage_line(command: &Command) -> String {
-    let mut line = format!("Usage:  fluyt {}", command.name);
+pub fn usage_line(command: &Command, path: &str) -> String {
+    let mut line = format!("Usage:  fluyt {path}");
     if command.flags().any(|f| !f.hidden) {
         line.push_str(" [OPTIONS]");
     }
@@ -18,8 +18,11 @@ pub fn usage_line(command: &Command) -> String {
 }
 
 /// The whole help of a command, for a terminal `width` columns wide.
-pub fn help(command: &Command, width: usize) -> String {
-    let mut out = format!("{}\n\n{}\n", usage_line(command), command.about);
+pub fn help(command: &Command, path: &str, aliases: &[String], width: usize) -> String {
+    let mut out = format!("{}\n\n{}\n", usage_line(command, path), command.about);
+    if aliases.len() > 1 {
+        let _ = write!(out, "\nAliases:\n  {}\n", aliases.join(", "));
+    }
     let mut flags: Vec<&Flag> = command.flags().filter(|f| !f.hidden).collect();
     if flags.is_empty() {
         return out;

@@ -146,7 +146,7 @@ pub enum Arity {
 /// A command.
 #[derive(Debug)]
 pub struct Command {
-    /// Words that call it, as printed: `container ls`.
+    /// The word that calls it.
     pub name: &'static str,
     /// Positional arguments, as printed: `CONTAINER [CONTAINER...]`.
     pub arguments: &'static str,

@@ -24,11 +24,11 @@ pub enum UsageError {
     Help,
 }
 
-/// Reads the words after the command's name.
+/// Reads the words after the command's name, which the user called as `path` (`container ls`).
 ///
 /// # Errors
 /// See [`UsageError`].
-pub fn parse(command: &'static Command, words: &[String]) -> Result<Parsed, UsageError> {
+pub fn parse(command: &'static Command, path: &str, words: &[String]) -> Result<Parsed, UsageError> {
     let mut parsed = Parsed { command, given: Vec::new(), args: Vec::new(), warnings: Vec::new() };
     let mut words = words.iter();
     while let Some(word) = words.next() {
@@ -45,7 +45,7 @@ pub fn parse(command: &'static Command, words: &[String]) -> Result<Parsed, Usag
             }
         }
     }
-    check_arity(command, parsed.args.len())?;
+    check_arity(command, path, parsed.args.len())?;
     Ok(parsed)
 }
 
@@ -138,11 +138,6 @@ impl Parsed {
         found.unwrap_or(&MISSING)
     }
 
-    /// The command this belongs to.
-    pub fn command(&self) -> &'static Command {
-        self.command
-    }
-
     /// Whether the user gave the flag.
     pub fn changed(&self, long: &str) -> bool {
         debug_assert!(self.command.flags().any(|f| f.long == long), "no flag --{long}");
@@ -195,7 +190,7 @@ impl Parsed {
     }
 }
 
-fn check_arity(command: &Command, count: usize) -> Result<(), UsageError> {
+fn check_arity(command: &Command, path: &str, count: usize) -> Result<(), UsageError> {
     let plural = |n: usize| if n == 1 { "argument" } else { "arguments" };
     let want = match command.arity {
         Arity::None if count > 0 => "accepts no arguments".to_owned(),
@@ -207,5 +202,5 @@ fn check_arity(command: &Command, count: usize) -> Result<(), UsageError> {
         }
         _ => return Ok(()),
     };
-    Err(UsageError::Arguments(format!("'fluyt {}' {want}", command.name)))
+    Err(UsageError::Arguments(format!("fluyt: 'fluyt {path}' {want}")))
 }

@@ -19,6 +19,11 @@ pub fn stdout_is_terminal() -> bool {
     stdout().is_terminal()
 }
 
+/// Whether standard error is a terminal.
+pub fn stderr_is_terminal() -> bool {
+    stderr().is_terminal()
+}
+
 /// Rows and columns of the terminal at standard output (or input), if there is one.
 pub fn size() -> Option<(u16, u16)> {
     let size = termios::tcgetwinsize(stdout()).or_else(|_| termios::tcgetwinsize(stdin())).ok()?;

@@ -17,6 +17,8 @@ const PIECE: usize = 4096;
 
 /// The process at the other end.
 pub trait Session {
+    /// Something that has already been read, if there is any: asked for before each poll.
+    fn buffered(&mut self) -> Result<Option<Received>>;
     /// What to poll for output, in a fixed order.
     fn outputs(&self) -> Vec<BorrowedFd<'_>>;
     /// What to poll before input is written; `None` when the process takes none.
@@ -115,6 +117,14 @@ pub fn run(session: &mut dyn Session, mut options: Options, signals: &Signals) -
     let mut pending: Vec<u8> = Vec::new();
     let mut closed: Vec<usize> = Vec::new();
     loop {
+        while let Some(received) = session.buffered()? {
+            match received {
+                Received::Data(stream, bytes) => write_out(stream, &bytes, &options)?,
+                Received::Exited(code) => return Ok(End::Exited(code)),
+                Received::Closed => return Ok(End::Closed),
+                Received::Detached => return Ok(End::Detached),
+            }
+        }
         let ready = wait(session, signals, &closed, stdin_open && pending.is_empty(), !pending.is_empty())?;
         if ready.signals {
             take_signals(session, &options, signals)?;

@@ -1,0 +1,171 @@
+//! `stop`, `kill`, `restart`, `pause`, `unpause`, `rm`, `wait`, `rename`, `update`.
+
+use fluyt_docker_api::lower;
+use fluyt_engine::{RemoveOptions, StopOptions, UpdateRequest, WaitCondition};
+use fluyt_model::{Error, Kind};
+
+use super::Cli;
+use crate::cli::create::{self, flags as shared};
+use crate::cli::fail::{Outcome, for_each};
+use crate::cli::flags::{Arity, Command, Flag, NONE, Parsed, int, switch, text};
+
+const fn several(name: &'static str, about: &'static str, flags: &'static [&'static [Flag]]) -> Command {
+    Command {
+        name,
+        arguments: "CONTAINER [CONTAINER...]",
+        about,
+        flags,
+        arity: Arity::AtLeast(1),
+        interspersed: true,
+    }
+}
+
+const STOPPING: &[Flag] = &[
+    text('s', "signal", "Signal to send to the container"),
+    int('t', "timeout", "Seconds to wait before killing the container"),
+    int(NONE, "time", "Seconds to wait before killing the container").alias_of("timeout"),
+];
+
+/// `fluyt stop`.
+pub const STOP: Command = several("stop", "Stop one or more running containers", &[STOPPING]);
+
+/// `fluyt restart`.
+pub const RESTART: Command = several("restart", "Restart one or more containers", &[STOPPING]);
+
+/// `fluyt kill`.
+pub const KILL: Command = several(
+    "kill",
+    "Kill one or more running containers",
+    &[&[text('s', "signal", "Signal to send to the container")]],
+);
+
+/// `fluyt pause`.
+pub const PAUSE: Command = several("pause", "Pause all processes within one or more containers", &[]);
+
+/// `fluyt unpause`.
+pub const UNPAUSE: Command = several("unpause", "Unpause all processes within one or more containers", &[]);
+
+/// `fluyt wait`.
+pub const WAIT: Command =
+    several("wait", "Block until one or more containers stop, then print their exit codes", &[]);
+
+/// `fluyt rm`.
+pub const RM: Command = several(
+    "rm",
+    "Remove one or more containers",
+    &[&[
+        switch('f', "force", "Force the removal of a running container (uses SIGKILL)"),
+        switch('l', "link", "Remove the specified link"),
+        switch('v', "volumes", "Remove anonymous volumes associated with the container"),
+    ]],
+);
+
+/// `fluyt rename`.
+pub const RENAME: Command = Command {
+    name: "rename",
+    arguments: "CONTAINER NEW_NAME",
+    about: "Rename a container",
+    flags: &[],
+    arity: Arity::Exactly(2),
+    interspersed: true,
+};
+
+/// `fluyt update`.
+pub const UPDATE: Command = several(
+    "update",
+    "Update configuration of one or more containers",
+    &[shared::LIMITS, &[text(NONE, "restart", "Restart policy to apply when a container exits")]],
+);
+
+fn stop_options(flags: &Parsed) -> StopOptions {
+    StopOptions {
+        signal: flags.given("signal").map(str::to_owned),
+        timeout: flags.changed("timeout").then(|| flags.int("timeout")),
+    }
+}
+
+/// Runs `fluyt stop`.
+pub fn stop(cli: &Cli, flags: &Parsed) -> Outcome {
+    let (engine, options) = (cli.engine()?, stop_options(flags));
+    for_each(&flags.args, |name| engine.stop(name, &options).map(|()| Some(name.to_owned())))
+}
+
+/// Runs `fluyt restart`.
+pub fn restart(cli: &Cli, flags: &Parsed) -> Outcome {
+    let (engine, options) = (cli.engine()?, stop_options(flags));
+    for_each(&flags.args, |name| engine.restart(name, &options).map(|()| Some(name.to_owned())))
+}
+
+/// Runs `fluyt kill`.
+pub fn kill(cli: &Cli, flags: &Parsed) -> Outcome {
+    let engine = cli.engine()?;
+    let signal = flags.given("signal").unwrap_or("KILL");
+    for_each(&flags.args, |name| engine.kill(name, signal).map(|()| Some(name.to_owned())))
+}
+
+/// Runs `fluyt pause`.
+pub fn pause(cli: &Cli, flags: &Parsed) -> Outcome {
+    let engine = cli.engine()?;
+    for_each(&flags.args, |name| engine.pause(name).map(|()| Some(name.to_owned())))
+}
+
+/// Runs `fluyt unpause`.
+pub fn unpause(cli: &Cli, flags: &Parsed) -> Outcome {
+    let engine = cli.engine()?;
+    for_each(&flags.args, |name| engine.unpause(name).map(|()| Some(name.to_owned())))
+}
+
+/// Runs `fluyt wait`.
+pub fn wait(cli: &Cli, flags: &Parsed) -> Outcome {
+    let engine = cli.engine()?;
+    for_each(&flags.args, |name| {
+        engine.wait(name, WaitCondition::NotRunning).map(|code| Some(code.to_string()))
+    })
+}
+
+/// Runs `fluyt rm`. With `--force`, a container that does not exist is no failure.
+pub fn rm(cli: &Cli, flags: &Parsed) -> Outcome {
+    let engine = cli.engine()?;
+    if flags.on("link") {
+        return Err(Error::unsupported("legacy links cannot be removed one by one")
+            .with_hint("use a network of your own instead of --link")
+            .into());
+    }
+    let options = RemoveOptions { force: flags.on("force"), volumes: flags.on("volumes") };
+    for_each(&flags.args, |name| match engine.remove(name, options) {
+        Ok(()) => Ok(Some(name.to_owned())),
+        Err(error) if options.force && error.kind() == Kind::NotFound => {
+            crate::cli::fail::print(&error);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    })
+}
+
+/// Runs `fluyt rename`.
+pub fn rename(cli: &Cli, flags: &Parsed) -> Outcome {
+    let (old, new) = (flags.args[0].trim(), flags.args[1].trim());
+    if old.is_empty() || new.is_empty() {
+        return Err(Error::invalid("neither old nor new names may be empty").into());
+    }
+    cli.engine()?.rename(old, new)?;
+    Ok(0)
+}
+
+/// Runs `fluyt update`.
+pub fn update(cli: &Cli, flags: &Parsed) -> Outcome {
+    let engine = cli.engine()?;
+    let restart = match flags.given("restart") {
+        None => None,
+        Some(text) => {
+            let policy = create::restart_policy(text).map_err(Error::invalid)?;
+            Some(lower::restart_policy(&policy)?)
+        }
+    };
+    let nothing = shared::LIMITS.iter().filter(|f| f.alias_of.is_empty()).all(|f| !flags.changed(f.long));
+    if nothing && restart.is_none() {
+        return Err(Error::invalid("you must provide one or more flags when using this command").into());
+    }
+    let request = UpdateRequest { resources: lower::resources(&create::shared_limits(flags)), restart };
+    for_each(&flags.args, |name| engine.update(name, &request).map(|()| Some(name.to_owned())))
+}

@@ -1,0 +1,170 @@
+//! The commands, each with its flags beside it, and the tree that leads to them.
+
+mod archives;
+mod attach;
+mod exec;
+mod files;
+mod host;
+mod images;
+mod inspect;
+mod lifecycle;
+mod list;
+mod logs;
+mod meta;
+mod networks;
+mod prune;
+mod registry;
+mod run;
+mod save;
+mod stats;
+mod system;
+mod volumes;
+
+use std::cell::OnceCell;
+use std::path::{Path, PathBuf};
+
+use fluyt_engine::Engine;
+use fluyt_model::Result;
+
+use super::tree::{Node, group, plain, process};
+
+/// What the program is.
+pub const ABOUT: &str = "Containers, images and networks in one program, without a daemon";
+
+/// The options before the command, as help shows them.
+pub const GLOBAL_OPTIONS: &str = "\nGlobal Options:
+      --root string   Data root (default \"/var/lib/fluyt\", or the variable FLUYT_ROOT)
+  -v, --version       Print version information and quit
+      --help          Print usage
+";
+
+/// What every command gets: where the data root is, and the engine of it once it is asked for.
+pub struct Cli {
+    root: PathBuf,
+    engine: OnceCell<Engine>,
+}
+
+impl Cli {
+    /// For a data root.
+    pub fn new(root: PathBuf) -> Self {
+        Self { root, engine: OnceCell::new() }
+    }
+
+    /// The data root.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The engine, opened when first needed.
+    ///
+    /// # Errors
+    /// The data root cannot be opened.
+    pub fn engine(&self) -> Result<&Engine> {
+        if let Some(engine) = self.engine.get() {
+            return Ok(engine);
+        }
+        let engine = Engine::open(&self.root)?;
+        Ok(self.engine.get_or_init(|| engine))
+    }
+}
+
+/// All words after `fluyt`.
+pub const ROOT: &[Node] = &[
+    process(&super::create::RUN, run::run),
+    plain(&list::PS, list::ps),
+    process(&exec::EXEC, exec::exec),
+    process(&super::create::CREATE, run::create),
+    process(&run::START, run::start),
+    plain(&lifecycle::STOP, lifecycle::stop),
+    plain(&lifecycle::KILL, lifecycle::kill),
+    plain(&lifecycle::RESTART, lifecycle::restart),
+    plain(&lifecycle::PAUSE, lifecycle::pause),
+    plain(&lifecycle::UNPAUSE, lifecycle::unpause),
+    plain(&lifecycle::RM, lifecycle::rm),
+    plain(&lifecycle::WAIT, lifecycle::wait),
+    plain(&lifecycle::RENAME, lifecycle::rename),
+    plain(&lifecycle::UPDATE, lifecycle::update),
+    plain(&logs::LOGS, logs::logs),
+    plain(&attach::ATTACH, attach::attach),
+    plain(&inspect::INSPECT, inspect::inspect),
+    plain(&files::TOP, files::top),
+    plain(&files::PORT, files::port),
+    plain(&stats::STATS, stats::stats),
+    plain(&images::IMAGES, images::images),
+    plain(&images::HISTORY, images::history),
+    plain(&images::TAG, images::tag),
+    plain(&archives::LOAD, archives::load),
+    plain(&save::SAVE, save::save),
+    plain(&save::IMPORT, save::import),
+    plain(&registry::PULL, registry::pull),
+    plain(&registry::PUSH, registry::push),
+    plain(&registry::LOGIN, registry::login),
+    plain(&registry::LOGOUT, registry::logout),
+    plain(&registry::SEARCH, registry::search),
+    plain(&system::EVENTS, system::events),
+    plain(&system::INFO, system::info),
+    plain(&system::VERSION, system::version),
+    group("container", "Manage containers", CONTAINER),
+    group("image", "Manage images", IMAGE),
+    group("network", "Manage networks", NETWORK),
+    group("volume", "Manage volumes", VOLUME),
+    group("system", "Manage the data root", SYSTEM),
+    plain(&meta::COMPLETION, meta::completion),
+    plain(&meta::MAN, meta::man).hidden(),
+];
+
+const CONTAINER: &[Node] = &[
+    plain(&attach::ATTACH, attach::attach),
+    process(&super::create::CREATE, run::create),
+    process(&exec::EXEC, exec::exec),
+    plain(&inspect::CONTAINER, inspect::container),
+    plain(&lifecycle::KILL, lifecycle::kill),
+    plain(&logs::LOGS, logs::logs),
+    plain(&list::PS, list::ps).called("ls").or(&["list", "ps"]),
+    plain(&lifecycle::PAUSE, lifecycle::pause),
+    plain(&files::PORT, files::port),
+    plain(&prune::CONTAINERS, prune::containers),
+    plain(&lifecycle::RENAME, lifecycle::rename),
+    plain(&lifecycle::RESTART, lifecycle::restart),
+    plain(&lifecycle::RM, lifecycle::rm).or(&["remove"]),
+    process(&super::create::RUN, run::run),
+    process(&run::START, run::start),
+    plain(&stats::STATS, stats::stats),
+    plain(&lifecycle::STOP, lifecycle::stop),
+    plain(&files::TOP, files::top),
+    plain(&lifecycle::UNPAUSE, lifecycle::unpause),
+    plain(&lifecycle::UPDATE, lifecycle::update),
+    plain(&lifecycle::WAIT, lifecycle::wait),
+];
+
+const IMAGE: &[Node] = &[
+    plain(&images::HISTORY, images::history),
+    plain(&save::IMPORT, save::import),
+    plain(&inspect::IMAGE, inspect::image),
+    plain(&archives::LOAD, archives::load),
+    plain(&images::IMAGES, images::images).called("ls").or(&["list"]),
+    plain(&registry::PULL, registry::pull),
+    plain(&registry::PUSH, registry::push),
+    plain(&save::SAVE, save::save),
+    plain(&images::TAG, images::tag),
+];
+
+const NETWORK: &[Node] = &[
+    plain(&networks::CONNECT, networks::connect),
+    plain(&networks::CREATE, networks::create),
+    plain(&networks::DISCONNECT, networks::disconnect),
+    plain(&inspect::NETWORK, inspect::network),
+    plain(&networks::LS, networks::ls).or(&["list"]),
+    plain(&prune::NETWORKS, prune::networks),
+    plain(&networks::RM, networks::rm).or(&["remove"]),
+];
+
+const VOLUME: &[Node] = &[
+    plain(&volumes::CREATE, volumes::create),
+    plain(&inspect::VOLUME, inspect::volume),
+    plain(&volumes::LS, volumes::ls).or(&["list"]),
+    plain(&prune::VOLUMES, prune::volumes),
+    plain(&volumes::RM, volumes::rm).or(&["remove"]),
+];
+
+const SYSTEM: &[Node] = &[plain(&system::EVENTS, system::events), plain(&system::INFO, system::info)];

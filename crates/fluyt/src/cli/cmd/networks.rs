@@ -1,0 +1,277 @@
+//! `network create`, `ls`, `rm`, `connect`, `disconnect`.
+
+use std::net::IpAddr;
+
+use fluyt_docker_api::lower;
+use fluyt_engine::{NetworkSpec, NetworkView, SubnetSpec};
+use fluyt_model::{Error, Kind, Result};
+
+use super::Cli;
+use crate::cli::create::{key_values, network as endpoints};
+use crate::cli::fail::{Outcome, for_each};
+use crate::cli::filter::Filters;
+use crate::cli::flags::{Arity, Command, NONE, Parsed, int, list, many, one, switch, text, values};
+use crate::cli::format::{self, rows};
+use crate::cli::{fail, print_line, print_text, render};
+
+/// `fluyt network create`.
+pub const CREATE: Command = Command {
+    name: "create",
+    arguments: "NETWORK",
+    about: "Create a network",
+    flags: &[&[
+        switch(NONE, "attachable", "Enable manual container attachment"),
+        list(NONE, "aux-address", "Auxiliary IPv4 or IPv6 addresses used by Network driver"),
+        text(NONE, "config-from", "The network from which to copy the configuration").hidden(),
+        switch(NONE, "config-only", "Create a configuration only network").hidden(),
+        text('d', "driver", "Driver to manage the Network").default("bridge"),
+        list(NONE, "gateway", "IPv4 or IPv6 Gateway for the master subnet"),
+        switch(NONE, "ingress", "Create swarm routing-mesh network").hidden(),
+        switch(NONE, "internal", "Restrict external access to the network"),
+        list(NONE, "ip-range", "Allocate container ip from a sub-range"),
+        text(NONE, "ipam-driver", "IP Address Management Driver").default("default"),
+        list(NONE, "ipam-opt", "Set IPAM driver specific options"),
+        switch(NONE, "ipv4", "Enable or disable IPv4 address assignment").default("true"),
+        switch(NONE, "ipv6", "Enable or disable IPv6 address assignment"),
+        many(NONE, "label", "list", values::label, "Set metadata on a network"),
+        list('o', "opt", "Set driver specific options"),
+        text(NONE, "scope", "Control the network's scope"),
+        list(NONE, "subnet", "Subnet in CIDR format that represents a network segment"),
+    ]],
+    arity: Arity::Exactly(1),
+    interspersed: true,
+};
+
+/// `fluyt network ls`.
+pub const LS: Command = Command {
+    name: "ls",
+    arguments: "",
+    about: "List networks",
+    flags: &[&[
+        many('f', "filter", "filter", values::filter, "Provide filter values (e.g. \"driver=bridge\")"),
+        text(NONE, "format", super::list::FORMAT),
+        switch(NONE, "no-trunc", "Do not truncate the output"),
+        switch('q', "quiet", "Only display network IDs"),
+    ]],
+    arity: Arity::None,
+    interspersed: true,
+};
+
+/// `fluyt network rm`.
+pub const RM: Command = Command {
+    name: "rm",
+    arguments: "NETWORK [NETWORK...]",
+    about: "Remove one or more networks",
+    flags: &[&[switch('f', "force", "Do not error if the network does not exist")]],
+    arity: Arity::AtLeast(1),
+    interspersed: true,
+};
+
+/// `fluyt network connect`.
+pub const CONNECT: Command = Command {
+    name: "connect",
+    arguments: "NETWORK CONTAINER",
+    about: "Connect a container to a network",
+    flags: &[&[
+        list(NONE, "alias", "Add network-scoped alias for the container"),
+        list(NONE, "driver-opt", "driver options for the network"),
+        int(NONE, "gw-priority", "Highest gw-priority provides the default gateway"),
+        one(NONE, "ip", "ip", values::ip, "IPv4 address (e.g., \"172.30.100.104\")"),
+        one(NONE, "ip6", "ip", values::ip, "IPv6 address (e.g., \"2001:db8::33\")"),
+        many(NONE, "link", "list", values::link, "Add link to another container"),
+        list(NONE, "link-local-ip", "Add a link-local address for the container"),
+    ]],
+    arity: Arity::Exactly(2),
+    interspersed: true,
+};
+
+/// `fluyt network disconnect`.
+pub const DISCONNECT: Command = Command {
+    name: "disconnect",
+    arguments: "NETWORK CONTAINER",
+    about: "Disconnect a container from a network",
+    flags: &[&[switch('f', "force", "Force the container to disconnect from a network")]],
+    arity: Arity::Exactly(2),
+    interspersed: true,
+};
+
+/// Runs `fluyt network create`.
+pub fn create(cli: &Cli, flags: &Parsed) -> Outcome {
+    for swarm in ["ingress", "config-only", "config-from"] {
+        if flags.changed(swarm) {
+            return Err(Error::unsupported(format!("--{swarm} belongs to clusters")).into());
+        }
+    }
+    if !matches!(flags.text("scope"), "" | "local") {
+        return Err(
+            Error::unsupported(format!("the scope {:?} belongs to clusters", flags.text("scope"))).into()
+        );
+    }
+    if !matches!(flags.text("ipam-driver"), "default" | "null") {
+        return Err(Error::not_found(format!("no IPAM driver {:?}", flags.text("ipam-driver"))).into());
+    }
+    let spec = NetworkSpec {
+        name: flags.args[0].clone(),
+        driver: flags.text("driver").to_owned(),
+        internal: flags.on("internal"),
+        ipv4: flags.on("ipv4"),
+        ipv6: flags.on("ipv6"),
+        subnets: subnets(flags)?,
+        options: key_values(flags.all("opt")).into_inner(),
+        ipam_options: key_values(flags.all("ipam-opt")).into_inner(),
+        labels: key_values(flags.all("label")).into_inner(),
+        attachable: flags.on("attachable"),
+    };
+    print_line(&cli.engine()?.network_create(spec)?)?;
+    Ok(0)
+}
+
+/// Puts ranges, gateways and auxiliary addresses to the subnets that contain them.
+fn subnets(flags: &Parsed) -> Result<Vec<SubnetSpec>> {
+    let mut subnets: Vec<(Cidr, SubnetSpec)> = Vec::new();
+    for text in flags.all("subnet") {
+        let cidr = Cidr::parse(text)?;
+        if subnets.iter().any(|(other, _)| other.overlaps(&cidr)) {
+            return Err(Error::invalid("multiple overlapping subnet configuration is not supported"));
+        }
+        subnets.push((cidr, SubnetSpec { subnet: text.to_owned(), ..SubnetSpec::default() }));
+    }
+    for text in flags.all("ip-range") {
+        let range = Cidr::parse(text)?;
+        let (_, spec) = subnets
+            .iter_mut()
+            .find(|(cidr, _)| cidr.contains(range.address))
+            .ok_or_else(|| Error::invalid(format!("no matching subnet for range {text}")))?;
+        if !spec.range.is_empty() {
+            return Err(Error::invalid(format!(
+                "cannot configure multiple ranges ({text}, {}) on the same subnet ({})",
+                spec.range, spec.subnet
+            )));
+        }
+        spec.range = text.to_owned();
+    }
+    for text in flags.all("gateway") {
+        let address = ip(text)?;
+        let (_, spec) = subnets
+            .iter_mut()
+            .find(|(cidr, _)| cidr.contains(address))
+            .ok_or_else(|| Error::invalid(format!("no matching subnet for gateway {text}")))?;
+        if !spec.gateway.is_empty() {
+            return Err(Error::invalid(format!(
+                "cannot configure multiple gateways ({text}, {}) for the same subnet ({})",
+                spec.gateway, spec.subnet
+            )));
+        }
+        spec.gateway = text.to_owned();
+    }
+    for (name, text) in key_values(flags.all("aux-address")).into_inner() {
+        let address = ip(&text)?;
+        let (_, spec) = subnets
+            .iter_mut()
+            .find(|(cidr, _)| cidr.contains(address))
+            .ok_or_else(|| Error::invalid(format!("no matching subnet for aux-address {text}")))?;
+        spec.aux.insert(name, address);
+    }
+    Ok(subnets.into_iter().map(|(_, spec)| spec).collect())
+}
+
+fn ip(text: &str) -> Result<IpAddr> {
+    text.parse().map_err(|_| Error::invalid(format!("invalid IP address: {text}")))
+}
+
+/// An address with a prefix length.
+#[derive(Clone, Copy, Debug)]
+struct Cidr {
+    address: IpAddr,
+    prefix: u8,
+}
+
+impl Cidr {
+    fn parse(text: &str) -> Result<Self> {
+        let bad =
+            || Error::invalid(format!("invalid CIDR address: {text}")).with_hint("for example 172.30.0.0/16");
+        let (address, prefix) = text.split_once('/').ok_or_else(bad)?;
+        let address: IpAddr = address.parse().map_err(|_| bad())?;
+        let prefix: u8 = prefix.parse().map_err(|_| bad())?;
+        if prefix > if address.is_ipv4() { 32 } else { 128 } {
+            return Err(bad());
+        }
+        Ok(Self { address, prefix })
+    }
+
+    fn contains(&self, other: IpAddr) -> bool {
+        network_bits(self.address, self.prefix) == network_bits(other, self.prefix)
+            && self.address.is_ipv4() == other.is_ipv4()
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        if self.prefix <= other.prefix { self.contains(other.address) } else { other.contains(self.address) }
+    }
+}
+
+/// The first `prefix` bits of an address.
+fn network_bits(address: IpAddr, prefix: u8) -> u128 {
+    let (bits, width) = match address {
+        IpAddr::V4(a) => (u128::from(a.to_bits()), 32),
+        IpAddr::V6(a) => (a.to_bits(), 128),
+    };
+    if prefix == 0 { 0 } else { bits >> (width - u32::from(prefix).min(width)) }
+}
+
+/// Filters of `network ls`.
+const FILTERS: &[&str] = &["dangling", "driver", "id", "label", "label!", "name", "scope", "type"];
+
+/// Runs `fluyt network ls`.
+pub fn ls(cli: &Cli, flags: &Parsed) -> Outcome {
+    let filters = Filters::parse(flags.all("filter"), FILTERS)?;
+    let dangling = filters.boolean("dangling")?;
+    let mut views: Vec<NetworkView> = cli.engine()?.networks()?;
+    views.retain(|n| {
+        filters.exact("driver", &n.spec.driver)
+            && filters.id("id", &n.id)
+            && filters.labels(&n.spec.labels)
+            && filters.matches("name", &n.spec.name)
+            && filters.exact("scope", "local")
+            && filters.any("type", |kind| (kind == "builtin") == is_builtin(&n.spec.name))
+            && dangling.is_none_or(|wanted| wanted == (n.endpoints.is_empty() && !is_builtin(&n.spec.name)))
+    });
+    views.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
+    let template = format::choose(&rows::NETWORKS, flags.text("format"), flags.on("quiet"));
+    let trunc = !flags.on("no-trunc");
+    let rows = views.iter().map(|n| rows::network(&render::network(n), n.created, trunc));
+    print_text(&format::render(&rows::NETWORKS, template, rows)?)?;
+    Ok(0)
+}
+
+/// Networks that are always there.
+pub fn is_builtin(name: &str) -> bool {
+    matches!(name, "bridge" | "host" | "none")
+}
+
+/// Runs `fluyt network rm`.
+pub fn rm(cli: &Cli, flags: &Parsed) -> Outcome {
+    let engine = cli.engine()?;
+    let force = flags.on("force");
+    for_each(&flags.args, |name| match engine.network_remove(name) {
+        Ok(()) => Ok(Some(name.to_owned())),
+        Err(e) if force && e.kind() == Kind::NotFound => {
+            fail::print(&e);
+            Ok(None)
+        }
+        Err(e) => Err(e),
+    })
+}
+
+/// Runs `fluyt network connect`.
+pub fn connect(cli: &Cli, flags: &Parsed) -> Outcome {
+    let settings = endpoints::connect_settings(flags).map_err(Error::invalid)?;
+    let attachment = lower::attachment(&flags.args[0], &settings)?;
+    cli.engine()?.network_connect(&flags.args[0], &flags.args[1], attachment)?;
+    Ok(0)
+}
+
+/// Runs `fluyt network disconnect`.
+pub fn disconnect(cli: &Cli, flags: &Parsed) -> Outcome {
+    cli.engine()?.network_disconnect(&flags.args[0], &flags.args[1], flags.on("force"))?;
+    Ok(0)
+}

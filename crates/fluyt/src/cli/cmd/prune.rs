@@ -1,0 +1,107 @@
+//! `container prune`, `image prune`, `network prune`, `volume prune`, `system prune`.
+
+use fluyt_engine::{ContainerView, NetworkView, Pruned, VolumeView};
+use fluyt_model::Result;
+use fluyt_model::quantity::human_size;
+
+use super::Cli;
+use crate::cli::fail::Outcome;
+use crate::cli::filter::Filters;
+use crate::cli::flags::{Arity, Command, Flag, NONE, Parsed, many, switch, values};
+use crate::cli::{print_text, terminal, time};
+
+const FORCE: Flag = switch('f', "force", "Do not prompt for confirmation");
+const FILTER: Flag =
+    many(NONE, "filter", "filter", values::filter, "Provide filter values (e.g. \"until=<timestamp>\")");
+const KNOWN: &[&str] = &["label", "label!", "until"];
+
+const fn prune(about: &'static str, flags: &'static [&'static [Flag]]) -> Command {
+    Command { name: "prune", arguments: "", about, flags, arity: Arity::None, interspersed: true }
+}
+
+/// `fluyt container prune`.
+pub const CONTAINERS: Command = prune("Remove all stopped containers", &[&[FORCE, FILTER]]);
+/// `fluyt network prune`.
+pub const NETWORKS: Command = prune("Remove all unused networks", &[&[FORCE, FILTER]]);
+/// `fluyt volume prune`.
+pub const VOLUMES: Command = prune(
+    "Remove unused local volumes",
+    &[&[switch('a', "all", "Remove all unused volumes, not just anonymous ones"), FORCE, FILTER]],
+);
+/// What to keep, by `--filter`.
+struct Keep {
+    filters: Filters,
+    until: Option<i64>,
+}
+
+impl Keep {
+    fn of(flags: &Parsed, known: &[&str]) -> Result<Self> {
+        let filters = Filters::parse(flags.all("filter"), known)?;
+        let until = filters.time("until", time::now())?;
+        Ok(Self { filters, until })
+    }
+
+    fn keeps(&self, created: i64, labels: &std::collections::BTreeMap<String, String>) -> bool {
+        self.until.is_some_and(|until| created >= until) || !self.filters.labels(labels)
+    }
+
+    fn container(&self, view: &ContainerView) -> bool {
+        self.keeps(view.created, &view.spec.labels)
+    }
+
+    fn network(&self, view: &NetworkView) -> bool {
+        self.keeps(view.created, &view.spec.labels)
+    }
+
+    fn volume(&self, view: &VolumeView) -> bool {
+        self.keeps(view.created, &view.spec.labels)
+    }
+}
+
+/// Whether the user agrees, by `--force` or by answering.
+fn agreed(flags: &Parsed, warning: &str) -> bool {
+    flags.on("force") || terminal::confirm(&format!("WARNING! {warning}\nAre you sure you want to continue?"))
+}
+
+fn report(title: &str, pruned: &Pruned, reclaimed: bool) -> Result<()> {
+    let mut text = String::new();
+    if !pruned.removed.is_empty() {
+        text = format!("{title}:\n{}\n\n", pruned.removed.join("\n"));
+    }
+    if reclaimed {
+        text.push_str(&format!("Total reclaimed space: {}\n", human_size(pruned.bytes as f64)));
+    }
+    print_text(&text)
+}
+
+/// Runs `fluyt container prune`.
+pub fn containers(cli: &Cli, flags: &Parsed) -> Outcome {
+    let keep = Keep::of(flags, KNOWN)?;
+    if !agreed(flags, "This will remove all stopped containers.") {
+        return Ok(0);
+    }
+    report("Deleted Containers", &cli.engine()?.prune_containers(&|view| keep.container(view))?, true)?;
+    Ok(0)
+}
+
+/// Runs `fluyt network prune`.
+pub fn networks(cli: &Cli, flags: &Parsed) -> Outcome {
+    let keep = Keep::of(flags, KNOWN)?;
+    if !agreed(flags, "This will remove all custom networks not used by at least one container.") {
+        return Ok(0);
+    }
+    report("Deleted Networks", &cli.engine()?.prune_networks(&|view| keep.network(view))?, false)?;
+    Ok(0)
+}
+
+/// Runs `fluyt volume prune`.
+pub fn volumes(cli: &Cli, flags: &Parsed) -> Outcome {
+    let keep = Keep::of(flags, &["all", "label", "label!"])?;
+    let all = flags.on("all") || keep.filters.boolean("all")?.unwrap_or(false);
+    let which = if all { "all local volumes" } else { "anonymous local volumes" };
+    if !agreed(flags, &format!("This will remove {which} not used by at least one container.")) {
+        return Ok(0);
+    }
+    report("Deleted Volumes", &cli.engine()?.prune_volumes(all, &|view| keep.volume(view))?, true)?;
+    Ok(0)
+}

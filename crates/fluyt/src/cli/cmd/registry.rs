@@ -1,0 +1,401 @@
+//! Registries: `pull`, `push`, `login`, `logout`, `search`.
+
+use std::io::{Read, Write, stdin};
+use std::path::Path;
+
+use fluyt_engine::Engine;
+use fluyt_image::{LayerSource, NewImage, Platform};
+use fluyt_model::error::IoContext;
+use fluyt_model::reference::Reference;
+use fluyt_model::{Error, Result};
+use fluyt_registry::{CredentialFiles, Credentials, PullOptions, PushOptions, Registry, Settings};
+
+use super::Cli;
+use super::archives::emit;
+use crate::cli::fail::Outcome;
+use crate::cli::flags::{Arity, Command, NONE, Parsed, int, many, switch, text, values};
+use crate::cli::progress::Report;
+use crate::cli::{print_line, terminal};
+
+/// `fluyt pull`.
+pub const PULL: Command = Command {
+    name: "pull",
+    arguments: "NAME[:TAG|@DIGEST]",
+    about: "Download an image from a registry",
+    flags: &[&[
+        switch('a', "all-tags", "Download all tagged images in the repository"),
+        text(NONE, "platform", "Set platform if server is multi-platform capable"),
+        switch('q', "quiet", "Suppress verbose output"),
+        switch(NONE, "disable-content-trust", "Skip image verification")
+            .default("true")
+            .deprecated("support for docker content trust was removed"),
+    ]],
+    arity: Arity::Exactly(1),
+    interspersed: true,
+};
+
+/// `fluyt push`.
+pub const PUSH: Command = Command {
+    name: "push",
+    arguments: "NAME[:TAG]",
+    about: "Upload an image to a registry",
+    flags: &[&[
+        switch('a', "all-tags", "Push all tags of an image to the repository"),
+        text(
+            NONE,
+            "platform",
+            "Push a platform-specific manifest as a single-platform image to the registry",
+        ),
+        switch('q', "quiet", "Suppress verbose output"),
+        switch(NONE, "disable-content-trust", "Skip image signing")
+            .default("true")
+            .deprecated("support for docker content trust was removed"),
+    ]],
+    arity: Arity::Exactly(1),
+    interspersed: true,
+};
+
+/// `fluyt login`.
+pub const LOGIN: Command = Command {
+    name: "login",
+    arguments: "[SERVER]",
+    about: "Authenticate to a registry",
+    flags: &[&[
+        text('p', "password", "Password or Personal Access Token (PAT)"),
+        switch(NONE, "password-stdin", "Take the Password or Personal Access Token (PAT) from stdin"),
+        text('u', "username", "Username"),
+    ]],
+    arity: Arity::AtMost(1),
+    interspersed: true,
+};
+
+/// `fluyt logout`.
+pub const LOGOUT: Command = Command {
+    name: "logout",
+    arguments: "[SERVER]",
+    about: "Log out from a registry",
+    flags: &[],
+    arity: Arity::AtMost(1),
+    interspersed: true,
+};
+
+/// `fluyt search`.
+pub const SEARCH: Command = Command {
+    name: "search",
+    arguments: "TERM",
+    about: "Search Docker Hub for images",
+    flags: &[&[
+        many('f', "filter", "filter", values::filter, "Filter output based on conditions provided"),
+        text(NONE, "format", "Pretty-print search using a Go template"),
+        int(NONE, "limit", "Max number of search results"),
+        switch(NONE, "no-trunc", "Don't truncate output"),
+    ]],
+    arity: Arity::Exactly(1),
+    interspersed: true,
+};
+
+/// Where the progress of a pull is shown.
+#[derive(Clone, Copy, Debug)]
+pub enum Where {
+    /// `pull` itself.
+    Stdout {
+        /// Only the name at the end.
+        quiet: bool,
+    },
+    /// A pull for another command.
+    Stderr {
+        /// Nothing at all.
+        quiet: bool,
+    },
+}
+
+/// The client of all registries, with credentials from where Docker and Podman keep them.
+fn registry() -> Result<Registry> {
+    let mut settings = Settings {
+        credentials: CredentialFiles::from_env(&|key| std::env::var_os(key)),
+        ..Settings::default()
+    };
+    for path in ["/etc/docker/daemon.json", "/etc/fluyt/registries.json"] {
+        settings.read_file(Path::new(path))?;
+    }
+    Ok(Registry::new(settings))
+}
+
+/// Runs `fluyt pull`.
+pub fn pull(cli: &Cli, flags: &Parsed) -> Outcome {
+    let engine = cli.engine()?;
+    let (name, quiet) = (&flags.args[0], flags.on("quiet"));
+    let platform = flags.given("platform");
+    let place = Where::Stdout { quiet };
+    if !flags.on("all-tags") {
+        pull_one(engine, name, platform, place)?;
+        return Ok(0);
+    }
+    let reference = Reference::parse_untagged(name)?;
+    if !reference.is_name_only() {
+        return Err(Error::invalid("tag can't be used with --all-tags/-a").into());
+    }
+    for tag in registry()?.tags(&reference)? {
+        pull_one(engine, &reference.with_tag(&tag)?.familiar(), platform, place)?;
+    }
+    Ok(0)
+}
+
+/// Pulls one image and shows what happens.
+///
+/// # Errors
+/// What the registry says; a store that cannot be written. Nothing half-done stays.
+pub fn pull_one(engine: &Engine, name: &str, platform: Option<&str>, place: Where) -> Result<()> {
+    let bare = Reference::parse_untagged(name)?;
+    let reference = bare.clone().or_latest();
+    let platform = platform.map(Platform::parse).transpose()?;
+    let (report, lines) = match place {
+        Where::Stdout { quiet } => (Report::new(quiet), !quiet),
+        Where::Stderr { quiet } => (Report::on_stderr(quiet), false),
+    };
+    if lines {
+        if bare.is_name_only() {
+            print_line("Using default tag: latest")?;
+        }
+        let what = reference.tag().or(reference.digest()).unwrap_or_default();
+        print_line(&format!("{what}: Pulling from {}", reference.path()))?;
+    }
+    let store = engine.images();
+    let options = PullOptions { platform, ..PullOptions::default() };
+    let registry = registry()?;
+    let (pulled, image) = store.undoing(|lease| {
+        let blobs = lease.blobs();
+        let (pulled, layers) = registry.pull(&blobs, &reference, &options, &report, |arriving| {
+            let sources: Vec<LayerSource<'_>> = arriving
+                .manifest
+                .layers
+                .iter()
+                .zip(&arriving.config.rootfs.diff_ids)
+                .enumerate()
+                .map(|(index, (descriptor, diff_id))| LayerSource {
+                    descriptor: descriptor.clone(),
+                    diff_id: diff_id.clone(),
+                    open: Box::new(move || {
+                        let file = arriving.open_layer(index)?;
+                        Ok(Box::new(file) as Box<dyn Read + Send>)
+                    }),
+                })
+                .collect();
+            store.unpack_layers(lease, &sources, &report)
+        })?;
+        let new = NewImage {
+            manifest: pulled.manifest.digest.clone(),
+            config: pulled.document.config.digest.clone(),
+            layers,
+            parent: None,
+        };
+        let digest = pulled.target.digest.clone();
+        let mut names = vec![(reference.with_digest(digest.as_str())?, digest.clone())];
+        if reference.digest().is_none() {
+            names.push((reference.clone(), digest));
+        }
+        let image = store.record_image(lease, &new, &names)?;
+        Ok((pulled, image))
+    })?;
+    emit(engine, "pull", &reference.familiar(), &reference.familiar_name());
+    match place {
+        Where::Stdout { quiet: false } => {
+            print_line(&pulled.digest_line())?;
+            print_line(&pulled.status_line())?;
+            print_line(&reference_in_full(&reference))
+        }
+        Where::Stdout { quiet: true } => print_line(&reference_in_full(&reference)),
+        Where::Stderr { quiet } => {
+            if !quiet {
+                eprintln!("{}\n{}", pulled.digest_line(), pulled.status_line());
+            }
+            drop(image);
+            Ok(())
+        }
+    }
+}
+
+fn reference_in_full(reference: &Reference) -> String {
+    match (reference.tag(), reference.digest()) {
+        (_, Some(digest)) => format!("{}@{digest}", reference.name()),
+        (Some(tag), None) => format!("{}:{tag}", reference.name()),
+        (None, None) => reference.name(),
+    }
+}
+
+/// Runs `fluyt push`.
+pub fn push(cli: &Cli, flags: &Parsed) -> Outcome {
+    let engine = cli.engine()?;
+    let given = Reference::parse_untagged(&flags.args[0])?;
+    if given.digest().is_some() {
+        return Err(Error::invalid("cannot push a digest reference").into());
+    }
+    let quiet = flags.on("quiet");
+    let platform = flags.given("platform").map(Platform::parse).transpose()?;
+    let references = if flags.on("all-tags") {
+        if given.tag().is_some() {
+            return Err(Error::invalid("tag can't be used with --all-tags/-a").into());
+        }
+        local_tags(engine, &given)?
+    } else {
+        if given.tag().is_none() && !quiet {
+            print_line("Using default tag: latest")?;
+        }
+        vec![given.clone().or_latest()]
+    };
+    if !quiet {
+        print_line(&format!("The push refers to repository [{}]", given.name()))?;
+    }
+    let registry = registry()?;
+    for reference in references {
+        push_one(engine, &registry, &reference, platform.as_ref(), quiet)?;
+    }
+    Ok(0)
+}
+
+/// Every tag that this store has of a repository.
+fn local_tags(engine: &Engine, repository: &Reference) -> Result<Vec<Reference>> {
+    let mut found = Vec::new();
+    for image in engine.images().images()? {
+        found
+            .extend(image.parsed_references().filter(|r| r.name() == repository.name() && r.tag().is_some()));
+    }
+    if found.is_empty() {
+        return Err(Error::not_found(format!(
+            "An image does not exist locally with the tag: {}",
+            repository.familiar_name()
+        )));
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn push_one(
+    engine: &Engine,
+    registry: &Registry,
+    reference: &Reference,
+    platform: Option<&Platform>,
+    quiet: bool,
+) -> Result<()> {
+    let store = engine.images();
+    let missing = || {
+        Error::not_found(format!(
+            "An image does not exist locally with the tag: {}",
+            reference.familiar_name()
+        ))
+        .with_hint(format!("give an image that name: fluyt tag IMAGE {}", reference.familiar()))
+    };
+    let image = store.by_reference(reference)?.ok_or_else(missing)?;
+    // The index that a name was pulled as can only be pushed if every image of it is here.
+    let target = image.manifest.clone();
+    if let Some(platform) = platform {
+        let own = Platform {
+            architecture: image.config.architecture.clone(),
+            os: image.config.os.clone(),
+            os_version: None,
+            variant: image.config.variant.clone(),
+        };
+        if platform.rank(&own).is_none() {
+            return Err(Error::not_found(format!(
+                "image {} is not here for that platform",
+                reference.familiar()
+            )));
+        }
+    }
+    let mount_from = image
+        .parsed_references()
+        .filter(|r| r.domain() == reference.domain() && r.path() != reference.path())
+        .map(|r| r.path().to_owned())
+        .collect();
+    let report = Report::new(quiet);
+    let options = PushOptions { mount_from };
+    let pushed = registry.push(&store.blobs(), &target, reference, &options, &report)?;
+    // The name stands for this digest there now; remember it as Docker does.
+    store.undoing(|lease| {
+        let new = NewImage {
+            manifest: image.manifest.clone(),
+            config: image.id.clone(),
+            layers: image.layers.clone(),
+            parent: image.parent.clone(),
+        };
+        let name = reference.with_digest(pushed.target.digest.as_str())?;
+        store.record_image(lease, &new, &[(name, pushed.target.digest.clone())]).map(|_| ())
+    })?;
+    emit(engine, "push", &reference.familiar(), &reference.familiar_name());
+    print_line(&if quiet { reference_in_full(reference) } else { pushed.line() })
+}
+
+/// Runs `fluyt login`.
+pub fn login(_: &Cli, flags: &Parsed) -> Outcome {
+    let server = flags.args.first().map_or("docker.io", String::as_str);
+    let from_stdin = flags.on("password-stdin");
+    if flags.changed("password") && from_stdin {
+        return Err(Error::invalid(
+            "conflicting options: cannot specify both --password and --password-stdin",
+        )
+        .into());
+    }
+    if from_stdin && flags.text("username").is_empty() {
+        return Err(Error::invalid("the --password-stdin option requires --username to be set").into());
+    }
+    let mut username = flags.text("username").to_owned();
+    if username.is_empty() {
+        if !terminal::stdin_is_terminal() {
+            return Err(Error::invalid("cannot perform an interactive login from a non TTY device")
+                .with_hint("give --username and --password-stdin")
+                .into());
+        }
+        username = read_line("Username: ")?;
+    }
+    let password = if from_stdin {
+        let mut text = String::new();
+        stdin().lock().read_to_string(&mut text).about(|| "standard input")?;
+        text.trim_end_matches(['\r', '\n']).to_owned()
+    } else if let Some(password) = flags.given("password") {
+        eprintln!("WARNING! Using --password via the CLI is insecure. Use --password-stdin.");
+        password.to_owned()
+    } else {
+        if !terminal::stdin_is_terminal() {
+            return Err(Error::invalid("cannot perform an interactive login from a non TTY device")
+                .with_hint("give --password-stdin")
+                .into());
+        }
+        terminal::read_secret("Password: ")?
+    };
+    if password.is_empty() {
+        return Err(Error::invalid("password is empty").into());
+    }
+    let done = registry()?.login(server, &Credentials::Password { username, password })?;
+    if let Some(warning) = done.warning {
+        eprintln!("\n{warning}\n");
+    }
+    print_line("Login Succeeded")?;
+    Ok(0)
+}
+
+fn read_line(prompt: &str) -> Result<String> {
+    use std::io::BufRead;
+    let _ = write!(std::io::stderr(), "{prompt}");
+    let mut line = String::new();
+    stdin().lock().read_line(&mut line).about(|| "standard input")?;
+    let line = line.trim().to_owned();
+    if line.is_empty() { Err(Error::invalid("username is empty")) } else { Ok(line) }
+}
+
+/// Runs `fluyt logout`.
+pub fn logout(_: &Cli, flags: &Parsed) -> Outcome {
+    let server = flags.args.first().map_or("docker.io", String::as_str);
+    if registry()?.logout(server)? {
+        print_line(&format!("Removing login credentials for {server}"))?;
+    } else {
+        print_line(&format!("Not logged in to {server}"))?;
+    }
+    Ok(0)
+}
+
+/// Runs `fluyt search`: refused with the reason.
+pub fn search(_: &Cli, flags: &Parsed) -> Outcome {
+    Err(Error::unsupported(format!("cannot search for {:?}: registries have no search in their protocol", flags.args[0]))
+        .with_hint("search on the registry's web page; list the tags of a repository you know by pulling with --all-tags")
+        .into())
+}

@@ -1,0 +1,99 @@
+//! `volume create`, `ls`, `rm`.
+
+use fluyt_engine::{VolumeSpec, VolumeView};
+use fluyt_model::{Error, Kind};
+
+use super::Cli;
+use crate::cli::create::key_values;
+use crate::cli::fail::{Outcome, for_each};
+use crate::cli::filter::Filters;
+use crate::cli::flags::{Arity, Command, NONE, Parsed, list, many, switch, text, values};
+use crate::cli::format::{self, rows};
+use crate::cli::{print_line, print_text, render};
+
+/// `fluyt volume create`.
+pub const CREATE: Command = Command {
+    name: "create",
+    arguments: "[VOLUME]",
+    about: "Create a volume",
+    flags: &[&[
+        text('d', "driver", "Specify volume driver name").default("local"),
+        many(NONE, "label", "list", values::label, "Set metadata for a volume"),
+        text(NONE, "name", "Specify volume name").hidden(),
+        list('o', "opt", "Set driver specific options"),
+    ]],
+    arity: Arity::AtMost(1),
+    interspersed: true,
+};
+
+/// `fluyt volume ls`.
+pub const LS: Command = Command {
+    name: "ls",
+    arguments: "",
+    about: "List volumes",
+    flags: &[&[
+        many('f', "filter", "filter", values::filter, "Provide filter values (e.g. \"dangling=true\")"),
+        text(NONE, "format", super::list::FORMAT),
+        switch('q', "quiet", "Only display volume names"),
+    ]],
+    arity: Arity::None,
+    interspersed: true,
+};
+
+/// `fluyt volume rm`.
+pub const RM: Command = Command {
+    name: "rm",
+    arguments: "VOLUME [VOLUME...]",
+    about: "Remove one or more volumes",
+    flags: &[&[switch('f', "force", "Force the removal of one or more volumes")]],
+    arity: Arity::AtLeast(1),
+    interspersed: true,
+};
+
+/// Runs `fluyt volume create`.
+pub fn create(cli: &Cli, flags: &Parsed) -> Outcome {
+    if flags.changed("name") && !flags.args.is_empty() {
+        return Err(Error::invalid(
+            "conflicting options: either specify --name or provide positional arg, not both",
+        )
+        .into());
+    }
+    let name = flags.args.first().map_or_else(|| flags.text("name"), String::as_str);
+    let spec = VolumeSpec {
+        name: name.to_owned(),
+        driver: flags.text("driver").to_owned(),
+        options: key_values(flags.all("opt")).into_inner(),
+        labels: key_values(flags.all("label")).into_inner(),
+    };
+    print_line(&cli.engine()?.volume_create(spec)?.spec.name)?;
+    Ok(0)
+}
+
+/// Runs `fluyt volume ls`.
+pub fn ls(cli: &Cli, flags: &Parsed) -> Outcome {
+    let filters = Filters::parse(flags.all("filter"), &["dangling", "driver", "label", "label!", "name"])?;
+    let dangling = filters.boolean("dangling")?;
+    let mut views: Vec<VolumeView> = cli.engine()?.volumes()?;
+    views.retain(|v| {
+        filters.exact("driver", if v.spec.driver.is_empty() { "local" } else { &v.spec.driver })
+            && filters.labels(&v.spec.labels)
+            && filters.any("name", |part| v.spec.name.contains(part))
+            && dangling.is_none_or(|wanted| wanted == v.used_by.is_empty())
+    });
+    views.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
+    let template = format::choose(&rows::VOLUMES, flags.text("format"), flags.on("quiet"));
+    let rows = views.iter().map(|v| rows::volume(&render::volume(v)));
+    print_text(&format::render(&rows::VOLUMES, template, rows)?)?;
+    Ok(0)
+}
+
+/// Runs `fluyt volume rm`.
+pub fn rm(cli: &Cli, flags: &Parsed) -> Outcome {
+    let engine = cli.engine()?;
+    let force = flags.on("force");
+    for_each(&flags.args, |name| match engine.volume_remove(name, force) {
+        Ok(()) => Ok(Some(name.to_owned())),
+        Err(e) if force && e.kind() == Kind::NotFound => Ok(Some(name.to_owned())),
+        Err(e) => Err(e),
+    })
+}
