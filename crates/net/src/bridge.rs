@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::addr::{Cidr, Mac, fnv1a};
 use crate::link::{self, explain, libc_errno};
 use crate::nft::elements::{self, Elements, Key, Set, Value};
-use crate::nft::{self, Transaction, ruleset};
+use crate::nft::{self, Firewall, Transaction, ruleset};
 use crate::scope::Scope;
 use crate::{endpoint, sysctl};
 
@@ -141,28 +141,35 @@ pub(crate) fn look(socket: &mut Socket, name: &str) -> Result<Option<LinkState>>
     }
 }
 
-/// Makes the bridge what `spec` says, with everything that belongs to it. When it is so already this costs two
-/// netlink lookups and one or two reads of kernel parameters.
+/// [`Firewall::ensure_bridge`] over a connection of its own.
 ///
 /// # Errors
-/// `PermissionDenied` without CAP_NET_ADMIN, `Conflict` if the name belongs to a link that is no bridge or an
-/// address is used elsewhere, `Unsupported` if the kernel lacks nf_tables.
+/// As there.
 pub fn ensure_bridge(scope: &Scope, spec: &BridgeSpec) -> Result<()> {
-    let mut firewall = nft::socket()?;
-    let mut links = link::socket()?;
-    let key = Key::interface(Set::Bridges, &spec.ifname);
-    let marked = elements::get(&mut firewall, &scope.table(), &key)?;
-    if marked.is_some_and(|v| v.comment == spec.marker())
-        && look(&mut links, &spec.ifname)?.is_some_and(|l| l.up && l.kind == "bridge")
-    {
-        return ensure_forwarding(spec);
+    Firewall::open()?.ensure_bridge(scope, spec)
+}
+
+impl Firewall {
+    /// Makes the bridge what `spec` says, with everything that belongs to it. When it is so already this costs two
+    /// netlink lookups and one or two reads of kernel parameters.
+    ///
+    /// # Errors
+    /// `PermissionDenied` without CAP_NET_ADMIN, `Conflict` if the name belongs to a link that is no bridge or an
+    /// address is used elsewhere, `Unsupported` if the kernel lacks nf_tables.
+    pub fn ensure_bridge(&mut self, scope: &Scope, spec: &BridgeSpec) -> Result<()> {
+        let firewall = &mut self.socket;
+        let mut links = link::socket()?;
+        let key = Key::interface(Set::Bridges, &spec.ifname);
+        let marked = elements::get(firewall, &scope.table(), &key)?;
+        if marked.is_some_and(|v| v.comment == spec.marker())
+            && look(&mut links, &spec.ifname)?.is_some_and(|l| l.up && l.kind == "bridge")
+        {
+            return ensure_forwarding(spec);
+        }
+        ensure_link(&mut links, scope, spec)?;
+        ensure_forwarding(spec)?;
+        ensure_elements(firewall, scope, &spec.ifname, &spec.elements())
     }
-    ensure_link(&mut links, scope, spec)?;
-    for (path, value) in spec.sysctls() {
-        sysctl::ensure(&path, value)?;
-    }
-    ensure_forwarding(spec)?;
-    ensure_elements(&mut firewall, scope, &spec.ifname, &spec.elements())
 }
 
 /// Lets the host forward packets. IPv6: a host that forwards ignores router advertisements unless told otherwise,

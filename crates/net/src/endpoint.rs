@@ -235,10 +235,13 @@ fn interface_sysctls(spec: &EndpointSpec) -> Result<()> {
     } else {
         sysctl::ensure(&format!("net/ipv6/conf/{name}/disable_ipv6"), "1")?;
     }
-    // Neighbours may have looked for the address in vain, or known it with another hardware address: tell them.
-    sysctl::ensure(&format!("net/ipv4/conf/{name}/arp_notify"), "1")?;
-    if spec.has_ipv6() {
-        sysctl::ensure(&format!("net/ipv6/conf/{name}/ndisc_notify"), "1")?;
+    if spec.mac.is_some() {
+        // The address may be known with another hardware address: tell the neighbours. Else it never changes, and a
+        // broadcast to every port of the bridge costs more than all the rest.
+        sysctl::ensure(&format!("net/ipv4/conf/{name}/arp_notify"), "1")?;
+        if spec.has_ipv6() {
+            sysctl::ensure(&format!("net/ipv6/conf/{name}/ndisc_notify"), "1")?;
+        }
     }
     for (key, value) in &spec.sysctls {
         sysctl::write(&sysctl::path_of(key)?.replace("IFNAME", name), value)?;

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bridge::is_race;
 use crate::nft::elements::{self, Elements, Key, Value, protocol_number};
-use crate::nft::{self, Transaction};
+use crate::nft::{self, Firewall, Transaction};
 use crate::scope::Scope;
 
 /// A port of a sandbox on the host.
@@ -163,31 +163,69 @@ fn bind_over_time_wait(fd: std::os::fd::BorrowedFd<'_>, addr: SocketAddr) -> Res
     sockopt::set_socket_reuseaddr(fd, false)
 }
 
-/// Leads the ports into the sandbox `owner` (its id, shown as a comment). One batch; elements that an earlier owner
-/// of a port left behind are replaced, since the reservation proves that he is gone.
+/// [`Firewall::publish`] over a connection of its own.
 ///
 /// # Errors
-/// `NotFound` if the table is missing: [`crate::ensure_bridge`] makes it.
+/// As there.
 pub fn publish(scope: &Scope, owner: &str, mappings: &[PortMapping]) -> Result<()> {
-    let wanted: Elements = mappings.iter().flat_map(|m| m.elements(owner)).collect();
-    if wanted.is_empty() {
-        return Ok(());
-    }
-    let table = scope.table();
-    let mut firewall = nft::socket()?;
-    let mut t = Transaction::new();
-    for (key, value) in &wanted {
-        elements::add(&mut t, &table, key, value);
-    }
-    match t.commit(&mut firewall) {
-        Ok(()) => {}
-        Err(f) if is_race(f.errno()) => replace(&mut firewall, &table, &wanted)?,
-        Err(f) => return Err(nft::refused(&table, f)),
-    }
-    forget_flows(&mut firewall, mappings)
+    Firewall::open()?.publish(scope, owner, mappings)
 }
 
-/// The slow way of [`publish`]: looks at each element first.
+/// [`Firewall::unpublish`] over a connection of its own, whose closing waits for a grace period.
+///
+/// # Errors
+/// As there.
+pub fn unpublish(scope: &Scope, owner: &str, mappings: &[PortMapping]) -> Result<()> {
+    Firewall::open()?.unpublish(scope, owner, mappings)
+}
+
+impl Firewall {
+    /// Leads the ports into the sandbox `owner` (its id, shown as a comment). One batch; elements that an earlier
+    /// owner of a port left behind are replaced, since the reservation proves that he is gone.
+    ///
+    /// # Errors
+    /// `NotFound` if the table is missing: [`crate::ensure_bridge`] makes it.
+    pub fn publish(&mut self, scope: &Scope, owner: &str, mappings: &[PortMapping]) -> Result<()> {
+        let wanted: Elements = mappings.iter().flat_map(|m| m.elements(owner)).collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let table = scope.table();
+        let mut t = Transaction::new();
+        for (key, value) in &wanted {
+            elements::add(&mut t, &table, key, value);
+        }
+        match t.commit(&mut self.socket) {
+            Ok(()) => {}
+            Err(f) if is_race(f.errno()) => replace(&mut self.socket, &table, &wanted)?,
+            Err(f) => return Err(nft::refused(&table, f)),
+        }
+        forget_flows(&mut self.socket, mappings)
+    }
+
+    /// Takes all ports of the sandbox `owner` back. Elements that are gone already, or that belong to somebody else
+    /// by now, are left as they are.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn unpublish(&mut self, scope: &Scope, owner: &str, mappings: &[PortMapping]) -> Result<()> {
+        let table = scope.table();
+        let mut t = Transaction::new();
+        let held: Elements = mappings.iter().flat_map(|m| m.elements(owner)).collect();
+        for (key, _) in held {
+            if elements::get(&mut self.socket, &table, &key)?.is_some_and(|v| v.comment == owner) {
+                elements::remove(&mut t, &table, &key);
+            }
+        }
+        match t.commit(&mut self.socket) {
+            Err(f) if !is_race(f.errno()) => return Err(nft::refused(&table, f)),
+            _ => {}
+        }
+        forget_flows(&mut self.socket, mappings)
+    }
+}
+
+/// The slow way of [`Firewall::publish`]: looks at each element first.
 fn replace(firewall: &mut Socket, table: &str, wanted: &Elements) -> Result<()> {
     let mut t = Transaction::new();
     for (key, value) in wanted {
@@ -201,28 +239,6 @@ fn replace(firewall: &mut Socket, table: &str, wanted: &Elements) -> Result<()> 
         elements::add(&mut t, table, key, value);
     }
     t.commit(firewall).map_err(|f| nft::refused(table, f))
-}
-
-/// Takes all ports of the sandbox `owner` back. Elements that are gone already, or that belong to somebody else by
-/// now, are left as they are.
-///
-/// # Errors
-/// The kernel refuses.
-pub fn unpublish(scope: &Scope, owner: &str, mappings: &[PortMapping]) -> Result<()> {
-    let table = scope.table();
-    let mut firewall = nft::socket()?;
-    let mut t = Transaction::new();
-    let held: Elements = mappings.iter().flat_map(|m| m.elements(owner)).collect();
-    for (key, _) in held {
-        if elements::get(&mut firewall, &table, &key)?.is_some_and(|v| v.comment == owner) {
-            elements::remove(&mut t, &table, &key);
-        }
-    }
-    match t.commit(&mut firewall) {
-        Err(f) if !is_race(f.errno()) => return Err(nft::refused(&table, f)),
-        _ => {}
-    }
-    forget_flows(&mut firewall, mappings)
 }
 
 /// UDP flows outlive their rules: a client that keeps sending would go on to the old place. Forgets those flows.

@@ -272,7 +272,9 @@ fn a_network_is_disconnected_and_connected_at_run_time() {
     let w = World::new();
     let net = bridge("fy-a", 1);
     ensure_bridge(&w.scope, &net).unwrap();
-    let a = w.container(&net, 2);
+    let mut a = w.container(&net, 2);
+    // With an address of its own choice it tells its neighbours, who may have looked for it in vain.
+    a.endpoint.mac = Some("02:00:00:00:00:07".parse().unwrap());
     detach(&a.endpoint, a.namespace.as_fd()).unwrap();
     detach(&a.endpoint, a.namespace.as_fd()).unwrap();
     assert_eq!(ask(&a.v4().to_string(), 80), None);

@@ -1,4 +1,5 @@
 //! The resolver with real sockets: a client inside a namespace, upstream servers on the host.
+#![allow(clippy::unwrap_used)]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};

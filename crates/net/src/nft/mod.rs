@@ -22,6 +22,24 @@ pub(crate) fn socket() -> Result<Socket> {
     })
 }
 
+/// A connection to the kernel's firewall, for a process that uses it more than once.
+///
+/// The kernel waits for a grace period (some 10 ms) when such a connection is closed while removed elements are
+/// still being freed, by whomever. A process in a hurry keeps this open until its work is reported.
+pub struct Firewall {
+    pub(crate) socket: Socket,
+}
+
+impl Firewall {
+    /// Connects, in the current network namespace.
+    ///
+    /// # Errors
+    /// `Unsupported` or `Internal` where the kernel has no nf_tables.
+    pub fn open() -> Result<Self> {
+        Ok(Self { socket: socket()? })
+    }
+}
+
 /// `struct nfgenmsg`.
 pub(crate) fn header(family: u8, resource: u16) -> [u8; 4] {
     let [a, b] = resource.to_be_bytes();

@@ -57,11 +57,13 @@ impl std::error::Error for Failure {}
 /// A netlink socket.
 pub struct Socket {
     fd: OwnedFd,
-    buffer: Vec<u8>,
 }
 
-/// Room for the largest datagram that the kernel sends in answer to a request.
-const BUFFER: usize = 32 * 1024;
+/// Room for acknowledgements.
+const SMALL: usize = 2 * 1024;
+/// Room for the largest datagram that the kernel sends in answer to a lookup. It is given back after each use: a
+/// socket may be held for long by a process that must stay small.
+const LARGE: usize = 32 * 1024;
 
 impl Socket {
     /// Opens a socket in the caller's network namespace.
@@ -76,7 +78,7 @@ impl Socket {
         .map(net::Protocol::from_raw);
         let fd = net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, number)?;
         extended_acks(&fd);
-        Ok(Self { fd, buffer: Vec::new() })
+        Ok(Self { fd })
     }
 
     /// Sends a batch and waits until every request has taken effect.
@@ -91,7 +93,7 @@ impl Socket {
         }
         batch.acknowledge_last();
         let last = batch.labels.len() - 1;
-        self.exchange(&batch, last, &mut |_| {})
+        self.exchange(&batch, last, SMALL, &mut |_| {})
     }
 
     /// Sends a batch whose request `acknowledged` carries its own demand for an acknowledgement.
@@ -99,7 +101,7 @@ impl Socket {
     /// # Errors
     /// The first request that the kernel refused.
     pub fn submit_until(&mut self, batch: &Batch, acknowledged: usize) -> Result<(), Failure> {
-        self.exchange(batch, acknowledged, &mut |_| {})
+        self.exchange(batch, acknowledged, SMALL, &mut |_| {})
     }
 
     /// Sends a batch and hands every answer that is not an acknowledgement to `each`: for lookups and dumps.
@@ -112,7 +114,7 @@ impl Socket {
         }
         batch.acknowledge_last();
         let last = batch.labels.len() - 1;
-        self.exchange(&batch, last, &mut each)
+        self.exchange(&batch, last, LARGE, &mut each)
     }
 
     /// The index of the link `name` in the socket's namespace.
@@ -127,9 +129,10 @@ impl Socket {
         &mut self,
         batch: &Batch,
         last: usize,
+        room: usize,
         each: &mut dyn FnMut(Reply<'_>),
     ) -> Result<(), Failure> {
-        self.buffer.resize(BUFFER, 0);
+        let mut buffer = vec![0_u8; room];
         let label = batch.labels[0];
         let sent = retry(|| net::send(&self.fd, &batch.bytes, SendFlags::empty()));
         sent.map_err(|e| Failure::socket(label, e))?;
@@ -137,9 +140,9 @@ impl Socket {
         loop {
             // The answers to a batch are queued before `send` returns; only a dump is continued by reading.
             let flags = if first.is_some() { RecvFlags::DONTWAIT } else { RecvFlags::empty() };
-            let got = retry(|| net::recv(&self.fd, &mut self.buffer[..], flags | RecvFlags::TRUNC));
+            let got = retry(|| net::recv(&self.fd, &mut buffer[..], flags | RecvFlags::TRUNC));
             let length = match (got, first) {
-                (Ok((_, length)), kept) if length <= self.buffer.len() => {
+                (Ok((_, length)), kept) if length <= buffer.len() => {
                     first = kept;
                     length
                 }
@@ -149,7 +152,7 @@ impl Socket {
                 (Err(_), Some(kept)) => return Err(kept),
                 (Err(e), None) => return Err(Failure::socket(label, e)),
             };
-            let mut rest = &self.buffer[..length];
+            let mut rest = &buffer[..length];
             while let Some((reply, next)) = Reply::split(rest) {
                 rest = next;
                 if reply.kind != NLMSG_ERROR && reply.kind != NLMSG_DONE {
