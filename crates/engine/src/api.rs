@@ -375,6 +375,8 @@ pub struct CommitRequest {
     pub changes: Vec<String>,
     /// Freeze the container meanwhile.
     pub pause: bool,
+    /// The container's own configuration as the `config` object of an image, to replace the image's.
+    pub config: Option<Value>,
 }
 
 /// Disk use as `system df` shows it.
@@ -407,4 +409,61 @@ pub struct ImageUse {
     pub shared: u64,
     /// Containers made from it.
     pub containers: u32,
+}
+
+/// What is at a path in a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PathStat {
+    /// Last component.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// Mode bits as the kernel has them, type included.
+    pub mode: u32,
+    /// Nanoseconds since the epoch.
+    pub mtime: i64,
+    /// A directory.
+    pub is_dir: bool,
+    /// A device, pipe or socket.
+    pub is_special: bool,
+    /// Where a symbolic link leads; empty for others.
+    pub link_target: String,
+}
+
+/// How an archive is unpacked into a container.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CopyOptions {
+    /// Keep user and group ids of the archive; otherwise everything belongs to root.
+    pub keep_owner: bool,
+    /// Refuse to replace a directory by something else, and the other way round.
+    pub no_overwrite_dir_non_dir: bool,
+}
+
+/// What this engine and its machine are.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Info {
+    /// Containers running, paused, not running.
+    pub containers: (u32, u32, u32),
+    /// Images.
+    pub images: u32,
+    /// Host name.
+    pub hostname: String,
+    /// Kernel release.
+    pub kernel: String,
+    /// Name of the distribution.
+    pub os: String,
+    /// Its version.
+    pub os_version: String,
+    /// `x86_64`, …
+    pub architecture: String,
+    /// Processors online.
+    pub cpus: u32,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// The data root.
+    pub root: PathBuf,
+    /// 1 or 2.
+    pub cgroup_version: u8,
+    /// What hinders: missing kernel features.
+    pub warnings: Vec<String>,
 }

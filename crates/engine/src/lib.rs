@@ -19,6 +19,7 @@ mod network;
 mod paths;
 mod records;
 mod resolver;
+mod system;
 mod time;
 mod volume;
 

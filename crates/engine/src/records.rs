@@ -262,12 +262,15 @@ impl<'a> Records<'a> {
         rows.collect::<rusqlite::Result<_>>().map_err(self.sql())
     }
 
-    /// Image ids that containers were made from, each as often as it is used.
+    /// All containers in the transaction `tx`.
     ///
     /// # Errors
     /// The database cannot be read.
-    pub fn images_in_use(self) -> Result<Vec<(String, String)>> {
-        self.list("SELECT image, id FROM containers", |r| Ok((r.get(0)?, r.get(1)?)))
+    pub fn containers_in(self, tx: &Connection) -> Result<Vec<ContainerRecord>> {
+        let mut statement =
+            tx.prepare_cached("SELECT id, name, created, record FROM containers").map_err(self.sql())?;
+        let rows = statement.query_map([], container_row).map_err(self.sql())?;
+        rows.collect::<rusqlite::Result<_>>().map_err(self.sql())
     }
 
     /// Adds or replaces a network.

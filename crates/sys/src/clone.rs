@@ -21,6 +21,8 @@ pub const NEWNET: u64 = libc::CLONE_NEWNET as u64;
 pub const NEWNS: u64 = libc::CLONE_NEWNS as u64;
 /// New pid namespace.
 pub const NEWPID: u64 = libc::CLONE_NEWPID as u64;
+/// Root, working directory and umask of its own.
+pub const FS: u64 = libc::CLONE_FS as u64;
 /// New time namespace (for children of the caller of `unshare`).
 pub const NEWTIME: u64 = 0x80;
 /// New user namespace.

@@ -88,6 +88,9 @@ impl Engine {
                 self.records().container(name)?;
             }
         }
+        if !spec.networks.is_empty() {
+            self.ensure_predefined()?;
+        }
         self.records().read(|tx| {
             for attachment in &spec.networks {
                 let network = self.records().network(tx, &attachment.network)?;
@@ -155,7 +158,7 @@ impl Engine {
                 let (volume, fresh) = self.volume_ensure(spec)?;
                 let data = self.volume_data(&volume)?;
                 if fresh && !no_copy && volume.spec.options.is_empty() {
-                    let _ = (image, &data); // COPYUP
+                    self.store.copy_up(image, &mount.target, &data)?;
                 }
                 let source = match subpath.as_str() {
                     "" => data,

@@ -1,5 +1,6 @@
 //! Containers: made, started, told things, looked at, removed.
 
+pub mod copy;
 pub mod create;
 pub mod exec;
 pub mod logs;

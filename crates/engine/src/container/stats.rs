@@ -65,7 +65,7 @@ fn machine_cpu() -> Result<u64> {
     Ok(ticks.saturating_mul(1_000_000_000 / hertz))
 }
 
-fn memory_of_machine() -> Result<u64> {
+pub(crate) fn memory_of_machine() -> Result<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").about(|| "/proc/meminfo")?;
     let kib = text
         .lines()

@@ -98,8 +98,11 @@ fn name_of(path: &Path, keep: &mut Vec<OwnedFd>) -> Result<String> {
     Ok(name)
 }
 
-/// A detached overlay mount.
-pub(crate) fn overlay(rootfs: &Rootfs) -> Result<OwnedFd> {
+/// A detached mount of an overlay, for the init stage and for whoever looks at a container that does not run.
+///
+/// # Errors
+/// The kernel refuses it, or a layer is missing.
+pub fn overlay(rootfs: &Rootfs) -> Result<OwnedFd> {
     let Rootfs::Overlay { lower, upper, work, options, target } = rootfs else {
         return Err(Error::internal("not an overlay"));
     };

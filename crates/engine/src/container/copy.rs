@@ -1,0 +1,247 @@
+//! Files in and out of containers, running or not.
+//!
+//! All of it happens in a thread that has entered the container's mount namespace (or, for a stopped container, one of
+//! its own in which the root file system and the volumes are mounted). Every path is then resolved by the kernel below
+//! the container's own root: no link planted by the container can lead to the host. When the thread ends, whatever it
+//! mounted is gone, even if the process is killed.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Component, Path, PathBuf};
+
+use fluyt_model::error::IoContext;
+use fluyt_model::{Error, Result};
+use fluyt_runtime::Rootfs;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::Engine;
+use crate::api::{ContainerView, CopyOptions, PathStat};
+
+impl Engine {
+    /// What is at `path` in a container.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn path_stat(&self, name: &str, path: &str) -> Result<PathStat> {
+        let view = self.container(name)?;
+        let path = inside(path);
+        within(&view, || stat(&path, &view.name))
+    }
+
+    /// Writes `path` of a container, and all below it, as a tar archive whose entries begin with its last component.
+    ///
+    /// # Errors
+    /// `NotFound`; the archive cannot be written.
+    pub fn copy_out(
+        &self,
+        name: &str,
+        path: &str,
+        follow: bool,
+        out: &mut (dyn Write + Send),
+    ) -> Result<PathStat> {
+        let view = self.container(name)?;
+        let asked = inside(path);
+        within(&view, || {
+            let stat = stat(&asked, &view.name)?;
+            let about = || format!("{}:{}", view.name, asked.display());
+            let source = if follow && !stat.link_target.is_empty() {
+                std::fs::canonicalize(&asked).about(about)?
+            } else {
+                asked.clone()
+            };
+            let label = asked.file_name().map_or_else(|| PathBuf::from("."), PathBuf::from);
+            let mut archive = tar::Builder::new(out);
+            archive.follow_symlinks(false);
+            archive.sparse(true);
+            let metadata = std::fs::symlink_metadata(&source).about(about)?;
+            if metadata.is_dir() {
+                archive.append_dir_all(&label, &source).about(about)?;
+            } else {
+                archive.append_path_with_name(&source, &label).about(about)?;
+            }
+            archive.finish().about(about)?;
+            Ok(stat)
+        })
+    }
+
+    /// Unpacks a tar archive into the directory `dest` of a container.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such directory, `Conflict` if a directory would be replaced by a file or the other
+    /// way round, `PermissionDenied` if the container's root is read-only.
+    pub fn copy_in(
+        &self,
+        name: &str,
+        dest: &str,
+        input: &mut (dyn Read + Send),
+        options: CopyOptions,
+    ) -> Result<()> {
+        let view = self.container(name)?;
+        let dest = inside(dest);
+        if view.spec.containers[0].security.read_only_root && !on_writable_mount(&view, &dest) {
+            return Err(Error::new(
+                fluyt_model::Kind::PermissionDenied,
+                "container rootfs is marked read-only",
+            ));
+        }
+        within(&view, || {
+            let about = || format!("{}:{}", view.name, dest.display());
+            if !std::fs::metadata(&dest).about(about)?.is_dir() {
+                return Err(Error::invalid(format!("{}: not a directory", about())));
+            }
+            let mut archive = tar::Archive::new(input);
+            archive.set_preserve_permissions(true);
+            archive.set_preserve_mtime(true);
+            archive.set_preserve_ownerships(options.keep_owner);
+            archive.set_unpack_xattrs(false);
+            for entry in archive.entries().about(about)? {
+                let mut entry = entry.about(about)?;
+                let path = entry.path().about(about)?.into_owned();
+                let target = dest.join(relative(&path));
+                let is_dir = entry.header().entry_type().is_dir();
+                if options.no_overwrite_dir_non_dir
+                    && let Ok(now) = std::fs::symlink_metadata(&target)
+                    && now.is_dir() != is_dir
+                {
+                    return Err(Error::conflict(format!(
+                        "cannot overwrite {} with a {}",
+                        target.display(),
+                        if is_dir { "directory" } else { "file" }
+                    )));
+                }
+                entry.unpack_in(&dest).about(|| format!("{}:{}", view.name, target.display()))?;
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+}
+
+/// Runs `work` with the container's file system as the root of the calling code's view.
+fn within<T: Send>(view: &ContainerView, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let pid = view.status.pid;
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            if pid == 0 {
+                enter_stopped(view)?
+            } else {
+                enter_running(pid)?
+            }
+            work()
+        });
+        thread.join().unwrap_or_else(|_| Err(Error::internal("the copying thread panicked")))
+    })
+}
+
+/// Gives this thread a mount namespace of its own, with the container's root file system as its root.
+fn enter_stopped(view: &ContainerView) -> Result<()> {
+    let target = view.paths.dir.join("rootfs");
+    let about = || target.display().to_string();
+    fluyt_sys::clone::unshare(fluyt_sys::clone::NEWNS).about(|| "mount namespace")?;
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .about(|| "/")?;
+    let root = fluyt_runtime::overlay(&Rootfs::Overlay {
+        lower: view.paths.lower.clone(),
+        upper: view.paths.upper.clone(),
+        work: view.paths.work.clone(),
+        options: Vec::new(),
+        target: target.clone(),
+    })?;
+    rustix::mount::move_mount(&root, "", CWD, &target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .about(about)?;
+    for mount in view.mounts.iter().filter(|m| matches!(m.kind.as_str(), "bind" | "volume")) {
+        // A place that the container has never had cannot hold what is asked for.
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let Ok(point) = openat2(&root, &mount.target, flags, Mode::empty(), ResolveFlags::IN_ROOT) else {
+            continue;
+        };
+        let source = rustix::mount::open_tree(
+            CWD,
+            &mount.source,
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE,
+        );
+        let source = source.about(|| mount.source.display().to_string())?;
+        if !mount.rw {
+            let read_only = fluyt_sys::mount::Attr { set: fluyt_sys::mount::RDONLY, ..Default::default() };
+            fluyt_sys::mount::setattr(source.as_fd(), &read_only, true).about(|| mount.target.clone())?;
+        }
+        let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        rustix::mount::move_mount(&source, "", &point, "", both).about(|| mount.target.clone())?;
+    }
+    rustix::process::chdir(&target).about(about)?;
+    rustix::process::pivot_root(".", ".").about(about)?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).about(about)?;
+    rustix::process::chdir("/").about(about)
+}
+
+/// Takes this thread into the mount namespace of a running container.
+fn enter_running(pid: i32) -> Result<()> {
+    let path = format!("/proc/{pid}/ns/mnt");
+    let namespace = File::open(&path).about(|| path.clone())?;
+    // A thread that shares its root and working directory with others may not change its mount namespace.
+    fluyt_sys::clone::unshare(fluyt_sys::clone::FS).about(|| "file system attributes")?;
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount)).about(|| path)
+}
+
+/// The absolute form of a path in a container, without `..` above the root.
+fn inside(path: &str) -> PathBuf {
+    let mut absolute = PathBuf::from("/");
+    for component in Path::new(path).components() {
+        match component {
+            Component::Normal(name) => absolute.push(name),
+            Component::ParentDir => drop(absolute.pop()),
+            _ => {}
+        }
+    }
+    // `dir/.` means what is in the directory; the last component says so to whoever asks.
+    absolute
+}
+
+fn relative(path: &Path) -> PathBuf {
+    path.components().filter(|c| matches!(c, Component::Normal(_))).collect()
+}
+
+fn on_writable_mount(view: &ContainerView, dest: &Path) -> bool {
+    let over = view.mounts.iter().filter(|m| dest.starts_with(&m.target));
+    over.max_by_key(|m| m.target.len()).is_some_and(|m| m.rw)
+}
+
+fn stat(path: &Path, name: &str) -> Result<PathStat> {
+    let metadata = std::fs::symlink_metadata(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => {
+            Error::not_found(format!("Could not find the file {} in container {name}", path.display()))
+        }
+        _ => Error::io(format!("{name}:{}", path.display()), e),
+    })?;
+    let kind = metadata.file_type();
+    let link_target = if kind.is_symlink() {
+        std::fs::read_link(path).about(|| path.display().to_string())?.display().to_string()
+    } else {
+        String::new()
+    };
+    Ok(PathStat {
+        name: path.file_name().map_or_else(|| "/".to_owned(), |n| n.to_string_lossy().into_owned()),
+        size: metadata.size(),
+        mode: metadata.mode(),
+        mtime: metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec(),
+        is_dir: kind.is_dir(),
+        is_special: kind.is_block_device() || kind.is_char_device() || kind.is_fifo() || kind.is_socket(),
+        link_target,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_never_leave_the_root() {
+        assert_eq!(inside("../../etc/../x/./y"), Path::new("/x/y"));
+        assert_eq!(inside(""), Path::new("/"));
+        assert_eq!(relative(Path::new("/a/../b")), Path::new("a/b"));
+    }
+}

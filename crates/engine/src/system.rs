@@ -1,0 +1,259 @@
+//! The data root as a whole: what it holds, what it takes up, whether it is in order.
+
+use std::path::Path;
+
+use fluyt_image::{CommitOptions, Digest, Image, Instruction, Removed, Silent};
+use fluyt_model::reference::Reference;
+use fluyt_model::sandbox::Phase;
+use fluyt_model::{Error, Result};
+use rusqlite::Connection;
+
+use crate::Engine;
+use crate::api::{Change, CommitRequest, DiskUse, ImageUse, Info};
+use crate::records::ContainerRecord;
+use crate::volume::disk_use;
+
+impl Engine {
+    /// Removes an image's name, and the image when it has no other and nobody uses it.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` while containers use it.
+    pub fn remove_image(&self, name: &str, force: bool) -> Result<Vec<Removed>> {
+        self.store.remove_image(name, force, &|tx| self.image_users(tx))
+    }
+
+    /// Removes images without names, or with `all` every image that no container uses, unless `keep` holds it.
+    ///
+    /// # Errors
+    /// The store cannot be changed.
+    pub fn prune_images(&self, all: bool, keep: &dyn Fn(&Image) -> bool) -> Result<(Vec<Removed>, u64)> {
+        self.store.prune_images(all, keep, &|tx| self.image_users(tx))
+    }
+
+    fn image_users(&self, tx: &Connection) -> Result<Vec<fluyt_image::ImageUse>> {
+        let records = self.records().containers_in(tx)?;
+        Ok(records
+            .into_iter()
+            .map(|record| fluyt_image::ImageUse {
+                running: self.is_running(&record.id),
+                image: record.spec.containers.first().map(|c| c.image_id.clone()).unwrap_or_default(),
+                links: links(&record).collect(),
+                container: record.id.clone(),
+            })
+            .collect())
+    }
+
+    /// Which files of a container differ from its image.
+    ///
+    /// # Errors
+    /// `NotFound`; its layers cannot be read.
+    pub fn diff(&self, name: &str) -> Result<Vec<Change>> {
+        let record = self.records().container(name)?;
+        let upper = self.paths.container(&record.id).join("upper");
+        let changes = fluyt_image::rootfs::changes(&upper, &record.lower)?;
+        Ok(changes.into_iter().map(|c| Change { kind: c.kind.letter(), path: c.path }).collect())
+    }
+
+    /// Writes a container's files as a tar archive.
+    ///
+    /// # Errors
+    /// `NotFound`; the archive cannot be written.
+    pub fn export(&self, name: &str, out: &mut dyn std::io::Write) -> Result<()> {
+        let record = self.records().container(name)?;
+        let mut dirs = vec![self.paths.container(&record.id).join("upper")];
+        dirs.extend(record.lower.iter().cloned());
+        fluyt_image::rootfs::export(&dirs, out)?;
+        self.emit_container("export", &record, &[]);
+        Ok(())
+    }
+
+    /// Makes an image of what a container has become. Returns its id.
+    ///
+    /// # Errors
+    /// `NotFound`; a change that cannot be read; the store cannot be written.
+    pub fn commit(&self, name: &str, request: &CommitRequest) -> Result<String> {
+        let record = self.records().container(name)?;
+        let pause = request.pause && self.status(&record.id)?.phase == Phase::Running;
+        if pause {
+            self.pause(&record.id)?;
+        }
+        let committed = self.commit_layer(&record, request);
+        if pause {
+            self.unpause(&record.id)?;
+        }
+        let id = committed?;
+        self.emit_container("commit", &record, &[("imageID", &id)]);
+        Ok(id)
+    }
+
+    /// What the data root takes up.
+    ///
+    /// # Errors
+    /// The records cannot be read.
+    pub fn df(&self) -> Result<DiskUse> {
+        let mut total = DiskUse::default();
+        let users = self.records().read(|tx| self.image_users(tx))?;
+        let images = self.store.images()?;
+        for image in &images {
+            let shared = image.layers.iter().filter(|layer| {
+                images.iter().filter(|other| other.layers.iter().any(|l| l.diff_id == layer.diff_id)).count()
+                    > 1
+            });
+            let shared: u64 = shared.map(|l| l.size).sum();
+            let containers = users.iter().filter(|u| u.image == image.id.as_str()).count();
+            let containers = u32::try_from(containers).unwrap_or(u32::MAX);
+            if containers == 0 {
+                total.images_reclaimable += image.size - shared;
+            }
+            total.images.push(ImageUse {
+                id: image.id.to_string(),
+                references: image.repo_tags(),
+                created: image.created * 1_000_000_000,
+                size: image.size,
+                shared,
+                containers,
+            });
+        }
+        let root = self.paths.root();
+        total.layers = disk_use(&root.join("layers")) + disk_use(&root.join("blobs"));
+        for record in self.records().containers()? {
+            let running = self.is_running(&record.id);
+            total.containers.push((record.id.clone(), disk_use(&self.paths.container(&record.id)), running));
+        }
+        for volume in self.volumes()? {
+            let users = u32::try_from(volume.used_by.len()).unwrap_or(u32::MAX);
+            total.volumes.push((
+                volume.spec.name.clone(),
+                disk_use(&self.paths.volume(&volume.spec.name)),
+                users,
+            ));
+        }
+        Ok(total)
+    }
+
+    /// What this engine and its machine are.
+    ///
+    /// # Errors
+    /// The records cannot be read.
+    pub fn info(&self) -> Result<Info> {
+        let mut info = Info { root: self.paths.root().to_owned(), ..Info::default() };
+        for view in self.list()? {
+            let slot = match view.status.phase {
+                Phase::Running | Phase::Restarting => &mut info.containers.0,
+                Phase::Paused => &mut info.containers.1,
+                _ => &mut info.containers.2,
+            };
+            *slot += 1;
+        }
+        info.images = u32::try_from(self.store.images()?.len()).unwrap_or(u32::MAX);
+        let uname = rustix::system::uname();
+        info.hostname = uname.nodename().to_string_lossy().into_owned();
+        info.kernel = uname.release().to_string_lossy().into_owned();
+        info.architecture = uname.machine().to_string_lossy().into_owned();
+        let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+        let field = |key: &str| {
+            let value = release.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('='));
+            value.unwrap_or_default().trim_matches('"').to_owned()
+        };
+        info.os = field("PRETTY_NAME");
+        info.os_version = field("VERSION_ID");
+        info.cpus = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
+        info.memory = crate::container::stats::memory_of_machine()?;
+        info.cgroup_version = if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { 2 } else { 1 };
+        Ok(info)
+    }
+
+    /// Looks for what is not in order, and with `repair` puts it in order. One sentence a finding.
+    ///
+    /// # Errors
+    /// The data root cannot be read at all.
+    pub fn fsck(&self, repair: bool) -> Result<Vec<String>> {
+        let links = self.layer_links()?;
+        let mut findings = self.store.db().integrity_check()?;
+        let _ = links;
+        let records = self.records().containers()?;
+        for record in &records {
+            if !self.paths.container(&record.id).exists() {
+                findings.push(format!("container {}: its directory is gone", record.name));
+                if repair {
+                    self.records().delete_container(&record.id)?;
+                }
+            }
+        }
+        for entry in std::fs::read_dir(self.paths.containers()).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !records.iter().any(|r| r.id == name) && old_enough(&entry.path()) {
+                findings.push(format!("containers/{name}: belongs to no container"));
+                if repair {
+                    self.discard(&entry.path())?;
+                }
+            }
+        }
+        let trash = std::fs::read_dir(self.paths.trash()).into_iter().flatten().flatten();
+        findings.extend(
+            trash.map(|e| format!("trash/{}: an interrupted removal", e.file_name().to_string_lossy())),
+        );
+        if repair {
+            self.empty_trash()?;
+        }
+        for volume in self.records().volumes()? {
+            if !self.paths.volume(&volume.spec.name).exists() {
+                findings.push(format!("volume {}: its directory is gone", volume.spec.name));
+                if repair {
+                    self.volume_data(&volume)?;
+                }
+            }
+        }
+        Ok(findings)
+    }
+
+    /// Gives back what nobody needs: interrupted removals, unreferenced layers and blobs.
+    ///
+    /// # Errors
+    /// Something cannot be removed.
+    pub fn collect(&self) -> Result<()> {
+        self.empty_trash()?;
+        self.store.collect(&self.layer_links()?, std::time::Duration::from_secs(24 * 3600)).map(drop)
+    }
+
+    /// The links of all layers that containers stand on.
+    fn layer_links(&self) -> Result<Vec<String>> {
+        Ok(self.records().containers()?.iter().flat_map(links).collect())
+    }
+
+    fn commit_layer(&self, record: &ContainerRecord, request: &CommitRequest) -> Result<String> {
+        let base = self.store.image(&Digest::parse(&record.spec.containers[0].image_id)?)?;
+        let changes =
+            request.changes.iter().map(|text| Instruction::parse(text)).collect::<Result<Vec<_>>>()?;
+        let config = request.config.clone().map(serde_json::from_value).transpose();
+        let config = config.map_err(|e| Error::invalid("the container's configuration").with_source(e))?;
+        let options = CommitOptions {
+            reference: request.reference.as_deref().map(Reference::parse).transpose()?,
+            author: request.author.clone(),
+            comment: request.comment.clone(),
+            changes,
+            config,
+            created_by: record.spec.containers[0].process.args.join(" "),
+            omit: omitted(record),
+        };
+        let upper = self.paths.container(&record.id).join("upper");
+        Ok(self.store.commit(&base, &upper, &options, &Silent)?.id.to_string())
+    }
+}
+
+/// Places in the writable layer that were only made to mount on.
+fn omitted(record: &ContainerRecord) -> Vec<String> {
+    let own = ["/etc/resolv.conf", "/etc/hostname", "/etc/hosts", "/dev", "/proc", "/sys"];
+    own.into_iter().map(str::to_owned).chain(record.mounts.iter().map(|m| m.target.clone())).collect()
+}
+
+/// The short names of the layers that a container stands on.
+fn links(record: &ContainerRecord) -> impl Iterator<Item = String> + '_ {
+    record.lower.iter().filter_map(|path| path.file_name()).map(|n| n.to_string_lossy().into_owned())
+}
+
+/// A directory that another process may be making a container in this very moment is left alone.
+fn old_enough(path: &Path) -> bool {
+    let age = std::fs::metadata(path).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+    age.is_some_and(|age| age.as_secs() > 600)
+}
