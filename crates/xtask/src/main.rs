@@ -3,10 +3,11 @@
 
 use std::process::ExitCode;
 
-use fluyt_xtask::{Result, packages, suite, tidy, vm};
+use fluyt_xtask::{Result, demo, packages, suite, tidy, vm};
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
+  demo [--keep]           builds the program and runs a real server in a container
   setup                   installs the Debian packages that the other commands need (as root)
   test [FLAGS] [FILTER]   builds and runs every test, here and on a cgroup v2 machine, and the lints
       -p CRATE --jobs N --quick (no machine, no lints) --no-vm --vm-only --no-lint --install
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
 
 fn dispatch(arguments: &[String]) -> Result<i32> {
     match arguments.split_first() {
+        Some((command, rest)) if command == "demo" => demo::main(rest),
         Some((command, rest)) if command == "test" => suite::main(rest),
         Some((command, rest)) if command == "run-list" => suite::run_list(rest),
         Some((command, _)) if command == "setup" => packages::install().map(|()| 0),

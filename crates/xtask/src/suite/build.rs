@@ -47,6 +47,11 @@ pub fn tests(root: &Path, packages: &[String]) -> Result<Built> {
     for package in packages {
         command.args(["-p", &full_name(package)]);
     }
+    built(&mut command)
+}
+
+/// Runs cargo and collects the executables that it names.
+fn built(command: &mut Command) -> Result<Built> {
     let output = command
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
@@ -63,6 +68,18 @@ pub fn tests(root: &Path, packages: &[String]) -> Result<Built> {
     }
     built.tests.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(built)
+}
+
+/// Builds one program with a profile; its executable.
+///
+/// # Errors
+/// The build fails; cargo has said why.
+pub fn program(root: &Path, package: &str, profile: &str) -> Result<PathBuf> {
+    let mut command = cargo();
+    command.args(["build", "--profile", profile, "-p", &full_name(package)]);
+    let built = built(command.arg("--message-format=json-render-diagnostics").current_dir(root))?;
+    let path = built.programs.get(package).cloned();
+    path.ok_or_else(|| Failure::new(format!("cargo built no program named {package}")))
 }
 
 /// `runtime` is the package `fluyt-runtime`; the binary's package is `fluyt`.

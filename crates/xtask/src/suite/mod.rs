@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+pub use build::program;
+
 use crate::{Failure, Result, packages, repository, vm};
 use build::{Binary, Built};
 use run::{Count, Manner};
