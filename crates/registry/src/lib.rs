@@ -7,7 +7,7 @@
 //! # Map
 //! - [`Settings`]: what to trust, mirrors, limits. [`Registry`]: the way in.
 //! - `http` makes one exchange, `remote` adds authentication and repetition, `auth` talks to token services.
-//! - `manifest`, `download`, `pull` fetch; `upload`, `push` send.
+//! - `manifest`, `download`, `pull` fetch; `upload`, `push` send, `compress` prepares for that.
 //! - `config_file`, `helper`, `login` keep credentials.
 //!
 //! # Names in a static binary
@@ -18,6 +18,7 @@
 
 mod auth;
 mod challenge;
+mod compress;
 mod config_file;
 mod download;
 mod helper;

@@ -10,6 +10,7 @@ use fluyt_model::reference::Reference;
 use fluyt_model::{Error, Kind, Result};
 use ureq::http::Method;
 
+use crate::compress;
 use crate::http::{Ask, Payload};
 use crate::registry::Registry;
 use crate::remote::{Remote, Scope};
@@ -52,7 +53,8 @@ struct Put {
 impl Registry {
     /// Pushes the manifest or index `target` of the store under `reference`.
     ///
-    /// Every blob that it names must be in `blobs` or in the registry's repository. Of an index, images that are
+    /// Layers of a single image that are not compressed are pushed as gzip, under a manifest that says so and that
+    /// is put into `blobs` as well (see [`Pushed::target`]). Every blob that it names must be in `blobs` or in the registry's repository. Of an index, images that are
     /// not here must be there already.
     ///
     /// # Errors
@@ -75,6 +77,9 @@ impl Registry {
         let remote = self.remote(reference.domain())?;
         let scope = Scope::push(reference.path()).and_pull(&options.mount_from);
         let mut plan = Plan::default();
+        let compressed = compress::manifest(blobs, target, progress)?;
+        // What is asked for by digest, or named by an index, stays as it is.
+        let target = compressed.as_ref().filter(|_| reference.digest().is_none()).unwrap_or(target);
         plan.add(blobs, target, 0)?;
         let root = plan.puts.last().map(|p| p.descriptor.clone());
         let root = root.ok_or_else(|| Error::internal(format!("manifest {target} was not planned")))?;

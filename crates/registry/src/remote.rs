@@ -100,21 +100,22 @@ impl Remote {
         format!("{}/v2/{path}", self.base)
     }
 
-    /// `GET /v2/`: is this a registry, and what does it ask for?
+    /// `GET /v2/`: does it answer, and what does it ask for?
+    ///
+    /// Some registries refuse this request and serve others, so 403 and 404 say nothing yet.
     fn ping(&self) -> Result<()> {
-        let answer = self.with_pauses(|| {
+        let answer = self.repeated(1, || {
             let mut ask = Ask::get(self.url(""), "the API version");
             self.http.send(&mut ask, None)
         })?;
         match answer.status {
-            StatusCode::OK => Ok(()),
             StatusCode::UNAUTHORIZED => {
                 *locked(&self.challenge) = Challenge::parse(&answer.headers("www-authenticate"));
                 Ok(())
             }
-            status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
-                Err(refusal::of(answer, "the API version"))
-            }
+            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Ok(()),
+            status if status.is_success() => Ok(()),
+            status if may_pass(status) => Err(refusal::of(answer, "the API version")),
             status => Err(Error::new(
                 Kind::Unavailable,
                 format!("{} is not a registry: GET /v2/ was answered with {status}", self.host()),
@@ -208,7 +209,12 @@ impl Remote {
     }
 
     /// Repeats what fails for reasons that pass: broken connections, 5xx, 429. A hang is tried once more only.
-    pub fn with_pauses(&self, mut once: impl FnMut() -> Result<Answer>) -> Result<Answer> {
+    pub fn with_pauses(&self, once: impl FnMut() -> Result<Answer>) -> Result<Answer> {
+        self.repeated(2, once)
+    }
+
+    /// As [`Remote::with_pauses`], given up at the hang number `most_hangs`.
+    fn repeated(&self, most_hangs: u32, mut once: impl FnMut() -> Result<Answer>) -> Result<Answer> {
         let attempts = self.settings.attempts.max(1);
         let mut hangs = 0;
         for attempt in 1.. {
@@ -220,30 +226,12 @@ impl Remote {
                     None => self.pause(attempt),
                 },
                 Ok(answer) => return Ok(answer),
-                Err(e) if last || !self.worth_repeating(&e, &mut hangs) => return Err(e),
+                Err(e) if last || !worth_repeating(&e, &mut hangs, most_hangs) => return Err(e),
                 Err(_) => self.pause(attempt),
             };
             std::thread::sleep(pause);
         }
         Err(Error::internal("unreachable: the last attempt returns"))
-    }
-
-    fn worth_repeating(&self, e: &Error, hangs: &mut u32) -> bool {
-        match e.kind() {
-            Kind::Timeout => {
-                *hangs += 1;
-                *hangs < 2
-            }
-            Kind::Unavailable => {
-                // A port that nobody listens on, a name that nobody has, a certificate that nobody trusts: these
-                // do not pass in seconds.
-                let text = e.chain();
-                !["refused", "no such host", "no secure connection", "unreachable"]
-                    .iter()
-                    .any(|s| text.contains(s))
-            }
-            _ => false,
-        }
     }
 
     /// The pause after the `attempt`-th failure: doubling, with up to half as much again by chance.
@@ -253,6 +241,23 @@ impl Remote {
         // Each RandomState has fresh keys, which is randomness enough to spread clients.
         let share = RandomState::new().hash_one(attempt) % 500;
         base + base * u32::try_from(share).unwrap_or(0) / 1000
+    }
+}
+
+fn worth_repeating(e: &Error, hangs: &mut u32, most_hangs: u32) -> bool {
+    match e.kind() {
+        Kind::Timeout => {
+            *hangs += 1;
+            *hangs < most_hangs
+        }
+        Kind::Unavailable => {
+            // A port that nobody listens on, a name that nobody has, a certificate that nobody trusts: these do
+            // not pass in seconds.
+            let text = e.chain();
+            let lasting = ["refused", "no such host", "no secure connection", "unreachable"];
+            !lasting.iter().any(|s| text.contains(s))
+        }
+        _ => false,
     }
 }
 

@@ -130,3 +130,33 @@ fn a_password_is_verified_kept_used_and_forgotten() {
     assert!(!registry.logout(&server.host).expect("nothing to do"));
     assert_eq!(push(&Registry::new(here.settings())).expect_err("anonymous").kind(), Kind::Unauthorized);
 }
+
+#[test]
+fn layers_without_compression_are_pushed_as_gzip() {
+    let Some(server) = Distribution::start(false) else { return };
+    let here = Place::new();
+    let layer = vec![b'a'; 1 << 20];
+    let one = image(&here.blobs(), "amd64", std::slice::from_ref(&layer));
+    let bytes = here.blobs().read_small(&one.digest, 1 << 20).expect("read");
+    let plain = String::from_utf8(bytes).expect("text").replace(".tar+gzip", ".tar");
+    let plain = here.blobs().put_bytes(plain.as_bytes()).expect("stored");
+    let registry = Registry::new(here.settings());
+    let name = reference(&format!("{}/plain", server.host));
+    let push = |digest| registry.push(&here.blobs(), digest, &name, &PushOptions::default(), &Silent);
+    let pushed = push(&plain).expect("pushed");
+    assert_ne!(pushed.target.digest, plain);
+    assert_eq!(push(&plain).expect("pushed again").target, pushed.target, "the same each time");
+    let there = Place::new();
+    let (pulled, got) = Registry::new(there.settings())
+        .pull(&there.blobs(), &name, &PullOptions::default(), &Silent, read_all)
+        .expect("pulled");
+    assert_eq!(pulled.target.digest, pushed.target.digest);
+    assert!(pulled.document.layers[0].media_type.ends_with("+gzip") && got[0].len() < 10_000);
+    let mut unpacked = Vec::new();
+    flate2::read::GzDecoder::new(&got[0][..]).read_to_end(&mut unpacked).expect("gzip");
+    assert!(unpacked == layer);
+    let by_digest = name.with_digest(plain.as_str()).expect("a digest");
+    let kept =
+        registry.push(&here.blobs(), &plain, &by_digest, &PushOptions::default(), &Silent).expect("pushed");
+    assert_eq!(kept.target.digest, plain, "by digest nothing is changed");
+}

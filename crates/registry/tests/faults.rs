@@ -469,6 +469,25 @@ fn schema_1_and_strange_artifacts_are_refused_by_name() {
 }
 
 #[test]
+fn a_registry_that_refuses_the_first_request_may_serve_others() {
+    let source = Source::new();
+    let served = Served::of(&source);
+    for status in [403, 404] {
+        let served = served.clone();
+        let server = Server::start(move |request, _| match request.target.as_str() {
+            "/v2/" => reply(status, ""),
+            _ => served.answer(request),
+        });
+        assert!(pull(&server.host).expect("pulled") == source.layers);
+        let closed = Server::start(move |_, _| reply(status, ""));
+        let kind = if status == 403 { Kind::PermissionDenied } else { Kind::NotFound };
+        assert_eq!(pull(&closed.host).expect_err("refused").kind(), kind);
+    }
+    let odd = Server::start(|_, _| reply(418, ""));
+    assert!(pull(&odd.host).expect_err("a teapot").to_string().contains("is not a registry"));
+}
+
+#[test]
 fn a_denied_pull_is_worded_as_docker_does() {
     let server = Server::start(|request, _| match request.target.as_str() {
         "/v2/" => reply(200, "{}"),
