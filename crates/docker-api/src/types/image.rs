@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Empty, GraphDriver, HealthConfig, List, Map, PortSet, is_false};
+use super::{ContainerConfig, Empty, GraphDriver, HealthConfig, List, Map, PortSet, is_false};
 
 /// `docker inspect` of an image.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -91,6 +91,27 @@ pub struct ImageConfig {
     /// Shell of the shell forms.
     #[serde(skip_serializing_if = "List::is_vacant")]
     pub shell: List<String>,
+}
+
+/// The part of a container's definition that an image made from it keeps.
+impl From<&ContainerConfig> for ImageConfig {
+    fn from(c: &ContainerConfig) -> Self {
+        Self {
+            user: c.user.clone(),
+            exposed_ports: c.exposed_ports.clone(),
+            env: c.env.clone(),
+            entrypoint: c.entrypoint.clone(),
+            cmd: c.cmd.clone(),
+            volumes: c.volumes.clone(),
+            working_dir: c.working_dir.clone(),
+            labels: c.labels.clone(),
+            stop_signal: c.stop_signal.clone(),
+            args_escaped: c.args_escaped,
+            healthcheck: c.healthcheck.clone(),
+            on_build: c.on_build.clone(),
+            shell: c.shell.clone(),
+        }
+    }
 }
 
 /// The layers of an image.

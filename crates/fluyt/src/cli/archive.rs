@@ -119,7 +119,7 @@ fn local_name(source: &str) -> Result<String> {
 /// # Errors
 /// The consumer's failure, since it makes the producer fail too; else the producer's.
 pub fn pipe_out(
-    produce: impl FnOnce(&mut dyn Write) -> Result<()>,
+    produce: impl FnOnce(&mut (dyn Write + Send)) -> Result<()>,
     consume: impl FnOnce(&mut dyn Read) -> Result<()> + Send,
 ) -> Result<()> {
     let (mut reader, mut writer) = pipe()?;
@@ -143,7 +143,7 @@ pub fn pipe_out(
 /// The consumer's failure, since it makes the producer fail too; else the producer's.
 pub fn pipe_in(
     produce: impl FnOnce(&mut dyn Write) -> Result<()> + Send,
-    consume: impl FnOnce(&mut dyn Read) -> Result<()>,
+    consume: impl FnOnce(&mut (dyn Read + Send)) -> Result<()>,
 ) -> Result<()> {
     let (mut reader, mut writer) = pipe()?;
     std::thread::scope(|scope| {

@@ -11,13 +11,16 @@ use fluyt_model::{Error, Result};
 ///
 /// # Errors
 /// Those of `write`; the file cannot be made.
-pub fn to_output(path: Option<&str>, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+pub fn to_output(
+    path: Option<&str>,
+    write: impl FnOnce(&mut (dyn Write + Send)) -> Result<()>,
+) -> Result<()> {
     let Some(path) = path.filter(|p| *p != "-") else {
         if std::io::stdout().is_terminal() {
             return Err(Error::invalid("cowardly refusing to save to a terminal")
                 .with_hint("use the -o flag or redirect"));
         }
-        let mut out = BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
+        let mut out = BufWriter::with_capacity(1 << 20, std::io::stdout());
         write(&mut out)?;
         return out.flush().about(|| "standard output");
     };
@@ -40,7 +43,11 @@ pub fn to_output(path: Option<&str>, write: impl FnOnce(&mut dyn Write) -> Resul
     done
 }
 
-fn write_file(file: File, path: &str, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+fn write_file(
+    file: File,
+    path: &str,
+    write: impl FnOnce(&mut (dyn Write + Send)) -> Result<()>,
+) -> Result<()> {
     let mut out = BufWriter::with_capacity(1 << 20, file);
     write(&mut out)?;
     out.flush().about(|| path.to_owned())

@@ -45,7 +45,15 @@ pub fn attach(cli: &Cli, flags: &Parsed) -> Outcome {
     let stdin = open && !flags.on("no-stdin");
     terminal::check_tty(stdin, tty)?;
     let attached = engine.attach(&view.id, stdin)?;
-    let wanted = Wanted { stdin, stdout: true, stderr: true, tty, keys, sig_proxy: flags.on("sig-proxy") };
+    let wanted = Wanted {
+        stdin,
+        stdout: true,
+        stderr: true,
+        tty,
+        keys,
+        sig_proxy: flags.on("sig-proxy"),
+        removes: false,
+    };
     follow(engine, &view.id, attached, wanted)
 }
 
@@ -69,6 +77,8 @@ pub struct Wanted {
     pub keys: DetachKeys,
     /// Signals are passed on.
     pub sig_proxy: bool,
+    /// This process removes the container when it has ended.
+    pub removes: bool,
 }
 
 /// Pumps until the container ends or the user detaches; the exit code is the container's.
@@ -96,7 +106,12 @@ pub fn follow(engine: &Engine, id: &str, attach: Attach, wanted: Wanted) -> Outc
     let end = pump::run(&mut session, options, &signals);
     drop(raw);
     match end? {
-        End::Exited(code) => code_of(code),
+        End::Exited(code) => {
+            if wanted.removes {
+                engine.reap(id)?;
+            }
+            code_of(code)
+        }
         End::Detached => Ok(0),
         End::Closed => match engine.wait(id, WaitCondition::NotRunning) {
             Ok(code) => code_of(code),

@@ -77,6 +77,9 @@ pub const UPDATE: Command = several(
     &[shared::LIMITS, &[text(NONE, "restart", "Restart policy to apply when a container exits")]],
 );
 
+/// `fluyt container reap`: what a monitor becomes at the end of a container that removes itself.
+pub const REAP: Command = several("reap", "Remove a container that removes itself, after its end", &[]);
+
 fn stop_options(flags: &Parsed) -> StopOptions {
     StopOptions {
         signal: flags.given("signal").map(str::to_owned),
@@ -140,6 +143,12 @@ pub fn rm(cli: &Cli, flags: &Parsed) -> Outcome {
         }
         Err(error) => Err(error),
     })
+}
+
+/// Runs `fluyt container reap`.
+pub fn reap(cli: &Cli, flags: &Parsed) -> Outcome {
+    let engine = cli.engine()?;
+    for_each(&flags.args, |id| engine.reap(id).map(|()| None))
 }
 
 /// Runs `fluyt rename`.

@@ -2,6 +2,8 @@
 
 mod archives;
 mod attach;
+mod content;
+mod disk;
 mod exec;
 mod files;
 mod host;
@@ -89,10 +91,15 @@ pub const ROOT: &[Node] = &[
     plain(&inspect::INSPECT, inspect::inspect),
     plain(&files::TOP, files::top),
     plain(&files::PORT, files::port),
+    plain(&content::DIFF, content::diff),
+    plain(&content::CP, content::cp),
+    plain(&content::EXPORT, content::export),
+    plain(&content::COMMIT, content::commit),
     plain(&stats::STATS, stats::stats),
     plain(&images::IMAGES, images::images),
     plain(&images::HISTORY, images::history),
     plain(&images::TAG, images::tag),
+    plain(&disk::RMI, disk::rmi),
     plain(&archives::LOAD, archives::load),
     plain(&save::SAVE, save::save),
     plain(&save::IMPORT, save::import),
@@ -115,8 +122,12 @@ pub const ROOT: &[Node] = &[
 
 const CONTAINER: &[Node] = &[
     plain(&attach::ATTACH, attach::attach),
+    plain(&content::COMMIT, content::commit),
+    plain(&content::CP, content::cp),
     process(&super::create::CREATE, run::create),
+    plain(&content::DIFF, content::diff),
     process(&exec::EXEC, exec::exec),
+    plain(&content::EXPORT, content::export),
     plain(&inspect::CONTAINER, inspect::container),
     plain(&lifecycle::KILL, lifecycle::kill),
     plain(&logs::LOGS, logs::logs),
@@ -124,6 +135,7 @@ const CONTAINER: &[Node] = &[
     plain(&lifecycle::PAUSE, lifecycle::pause),
     plain(&files::PORT, files::port),
     plain(&prune::CONTAINERS, prune::containers),
+    plain(&lifecycle::REAP, lifecycle::reap).hidden(),
     plain(&lifecycle::RENAME, lifecycle::rename),
     plain(&lifecycle::RESTART, lifecycle::restart),
     plain(&lifecycle::RM, lifecycle::rm).or(&["remove"]),
@@ -143,8 +155,10 @@ const IMAGE: &[Node] = &[
     plain(&inspect::IMAGE, inspect::image),
     plain(&archives::LOAD, archives::load),
     plain(&images::IMAGES, images::images).called("ls").or(&["list"]),
+    plain(&prune::IMAGES, prune::images),
     plain(&registry::PULL, registry::pull),
     plain(&registry::PUSH, registry::push),
+    plain(&disk::RMI, disk::rmi).called("rm").or(&["remove"]),
     plain(&save::SAVE, save::save),
     plain(&images::TAG, images::tag),
 ];
@@ -167,4 +181,10 @@ const VOLUME: &[Node] = &[
     plain(&volumes::RM, volumes::rm).or(&["remove"]),
 ];
 
-const SYSTEM: &[Node] = &[plain(&system::EVENTS, system::events), plain(&system::INFO, system::info)];
+const SYSTEM: &[Node] = &[
+    plain(&disk::DF, disk::df),
+    plain(&system::EVENTS, system::events),
+    plain(&disk::FSCK, disk::fsck),
+    plain(&system::INFO, system::info),
+    plain(&prune::SYSTEM, prune::system),
+];

@@ -1,6 +1,7 @@
 //! `container prune`, `image prune`, `network prune`, `volume prune`, `system prune`.
 
-use fluyt_engine::{ContainerView, NetworkView, Pruned, VolumeView};
+use fluyt_engine::{ContainerView, Engine, NetworkView, Pruned, VolumeView};
+use fluyt_image::Image;
 use fluyt_model::Result;
 use fluyt_model::quantity::human_size;
 
@@ -28,6 +29,22 @@ pub const VOLUMES: Command = prune(
     "Remove unused local volumes",
     &[&[switch('a', "all", "Remove all unused volumes, not just anonymous ones"), FORCE, FILTER]],
 );
+/// `fluyt image prune`.
+pub const IMAGES: Command = prune(
+    "Remove unused images",
+    &[&[switch('a', "all", "Remove all unused images, not just dangling ones"), FORCE, FILTER]],
+);
+/// `fluyt system prune`.
+pub const SYSTEM: Command = prune(
+    "Remove unused data",
+    &[&[
+        switch('a', "all", "Remove all unused images not just dangling ones"),
+        FORCE,
+        FILTER,
+        switch(NONE, "volumes", "Prune anonymous volumes"),
+    ]],
+);
+
 /// What to keep, by `--filter`.
 struct Keep {
     filters: Filters,
@@ -103,5 +120,62 @@ pub fn volumes(cli: &Cli, flags: &Parsed) -> Outcome {
         return Ok(0);
     }
     report("Deleted Volumes", &cli.engine()?.prune_volumes(all, &|view| keep.volume(view))?, true)?;
+    Ok(0)
+}
+
+/// Runs `fluyt image prune`.
+pub fn images(cli: &Cli, flags: &Parsed) -> Outcome {
+    let keep = Keep::of(flags, &["dangling", "label", "label!", "until"])?;
+    let all = flags.on("all") || keep.filters.boolean("dangling")? == Some(false);
+    let which = if all {
+        "all images without at least one container associated to them"
+    } else {
+        "all dangling images"
+    };
+    if !agreed(flags, &format!("This will remove {which}.")) {
+        return Ok(0);
+    }
+    report("Deleted Images", &prune_images(cli.engine()?, all, &keep)?, true)?;
+    Ok(0)
+}
+
+fn prune_images(engine: &Engine, all: bool, keep: &Keep) -> Result<Pruned> {
+    let keeps = |image: &Image| keep.keeps(image.created * 1_000_000_000, &image.config.config.labels);
+    let (removed, bytes) = engine.prune_images(all, &keeps)?;
+    Ok(Pruned { removed: removed.iter().map(ToString::to_string).collect(), bytes })
+}
+
+/// Runs `fluyt system prune`.
+pub fn system(cli: &Cli, flags: &Parsed) -> Outcome {
+    let keep = Keep::of(flags, KNOWN)?;
+    let (all, with_volumes) = (flags.on("all"), flags.on("volumes"));
+    let mut items = vec!["all stopped containers", "all networks not used by at least one container"];
+    if with_volumes {
+        items.push("all anonymous volumes not used by at least one container");
+    }
+    items.push(if all {
+        "all images without at least one container associated to them"
+    } else {
+        "all dangling images"
+    });
+    let list: String = items.iter().map(|item| format!("\n  - {item}")).collect();
+    if !agreed(flags, &format!("This will remove:{list}\n")) {
+        return Ok(0);
+    }
+    let engine = cli.engine()?;
+    let containers = engine.prune_containers(&|view| keep.container(view))?;
+    report("Deleted Containers", &containers, false)?;
+    let networks = engine.prune_networks(&|view| keep.network(view))?;
+    report("Deleted Networks", &networks, false)?;
+    let mut bytes = containers.bytes + networks.bytes;
+    if with_volumes {
+        let volumes = engine.prune_volumes(false, &|view| keep.volume(view))?;
+        report("Deleted Volumes", &volumes, false)?;
+        bytes += volumes.bytes;
+    }
+    let images = prune_images(engine, all, &keep)?;
+    report("Deleted Images", &images, false)?;
+    bytes += images.bytes;
+    print_text(&format!("Total reclaimed space: {}\n", human_size(bytes as f64)))?;
     Ok(0)
 }

@@ -55,9 +55,10 @@ pub fn run(cli: &Cli, flags: &Parsed) -> Outcome {
         tty: config.tty,
         keys,
         sig_proxy: flags.on("sig-proxy"),
+        removes: request.host_config.auto_remove,
     };
     let attached = wanted.stdin || wanted.stdout || wanted.stderr;
-    let auto_remove = request.host_config.auto_remove;
+    let auto_remove = wanted.removes;
     let engine = cli.engine()?;
     let id = make(engine, flags, request)?;
     let options = StartOptions {
@@ -202,13 +203,14 @@ pub fn start(cli: &Cli, flags: &Parsed) -> Outcome {
     let (tty, open) = attach::io_of(&view);
     let stdin = interactive && open;
     terminal::check_tty(stdin, tty)?;
-    let wanted = Wanted { stdin, stdout: true, stderr: true, tty, keys, sig_proxy: true };
     let running = matches!(view.status.phase, Phase::Running | Phase::Paused);
+    let removes = view.spec.auto_remove && !running;
+    let wanted = Wanted { stdin, stdout: true, stderr: true, tty, keys, sig_proxy: true, removes };
     let session = if running {
         engine.attach(&view.id, stdin)?
     } else {
         let size = if tty { terminal::size() } else { None };
-        let options = StartOptions { attach: true, stdin, size, caller_removes: view.spec.auto_remove };
+        let options = StartOptions { attach: true, stdin, size, caller_removes: removes };
         let failed = || Error::internal("the engine started the container without attaching to it");
         engine.start(&view.id, options)?.ok_or_else(failed)?
     };

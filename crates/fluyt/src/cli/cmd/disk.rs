@@ -1,0 +1,167 @@
+//! What takes room, and making some: `rmi`, `system df`, `system fsck`.
+
+use fluyt_engine::Engine;
+use fluyt_model::Kind;
+use serde_json::json;
+
+use super::Cli;
+use super::system::{json, print_formatted};
+use crate::cli::fail::{Failure, Outcome};
+use crate::cli::flags::{Arity, Command, NONE, Parsed, list, switch, text};
+use crate::cli::format::{self, rows};
+use crate::cli::{fail, print_line, print_text, render, time};
+
+/// `fluyt rmi`.
+pub const RMI: Command = Command {
+    name: "rmi",
+    arguments: "IMAGE [IMAGE...]",
+    about: "Remove one or more images",
+    flags: &[&[
+        switch('f', "force", "Force removal of the image"),
+        switch(NONE, "no-prune", "Do not delete untagged parents"),
+        list(NONE, "platform", "Remove only the given platform variant"),
+    ]],
+    arity: Arity::AtLeast(1),
+    interspersed: true,
+};
+
+/// `fluyt system df`.
+pub const DF: Command = Command {
+    name: "df",
+    arguments: "",
+    about: "Show disk usage",
+    flags: &[&[
+        text(NONE, "format", super::list::FORMAT),
+        switch('v', "verbose", "Show detailed information on space usage"),
+    ]],
+    arity: Arity::None,
+    interspersed: true,
+};
+
+/// `fluyt system fsck`.
+pub const FSCK: Command = Command {
+    name: "fsck",
+    arguments: "",
+    about: "Check that the data root is consistent",
+    flags: &[&[switch(NONE, "repair", "Remove what is damaged or belongs to nothing")]],
+    arity: Arity::None,
+    interspersed: true,
+};
+
+/// Runs `fluyt rmi`.
+pub fn rmi(cli: &Cli, flags: &Parsed) -> Outcome {
+    let engine = cli.engine()?;
+    let force = flags.on("force");
+    let mut failed = false;
+    for name in &flags.args {
+        match engine.remove_image(name, force) {
+            Ok(removed) => {
+                for line in removed {
+                    print_line(&line.to_string())?;
+                }
+            }
+            Err(e) if force && e.kind() == Kind::NotFound => fail::print(&e),
+            Err(e) => {
+                fail::print(&e);
+                failed = true;
+            }
+        }
+    }
+    if failed { Err(Failure::Code(1)) } else { Ok(0) }
+}
+
+/// Runs `fluyt system df`.
+pub fn df(cli: &Cli, flags: &Parsed) -> Outcome {
+    let engine = cli.engine()?;
+    let usage = engine.df()?;
+    let format = flags.text("format");
+    if flags.on("verbose") {
+        return verbose_df(engine, format, &usage);
+    }
+    let sum = |sizes: &mut dyn Iterator<Item = u64>| sizes.sum::<u64>();
+    let rows = [
+        rows::disk_usage(
+            "Images",
+            usage.images.len(),
+            usage.images.iter().filter(|i| i.containers > 0).count(),
+            usage.layers,
+            usage.images_reclaimable,
+        ),
+        rows::disk_usage(
+            "Containers",
+            usage.containers.len(),
+            usage.containers.iter().filter(|c| c.2).count(),
+            sum(&mut usage.containers.iter().map(|c| c.1)),
+            sum(&mut usage.containers.iter().filter(|c| !c.2).map(|c| c.1)),
+        ),
+        rows::disk_usage(
+            "Local Volumes",
+            usage.volumes.len(),
+            usage.volumes.iter().filter(|v| v.2 > 0).count(),
+            sum(&mut usage.volumes.iter().map(|v| v.1)),
+            sum(&mut usage.volumes.iter().filter(|v| v.2 == 0).map(|v| v.1)),
+        ),
+        rows::disk_usage("Build Cache", 0, 0, 0, 0),
+    ];
+    let template = format::choose(&rows::DISK_USAGE, format, false);
+    print_text(&format::render(&rows::DISK_USAGE, template, rows)?)?;
+    Ok(0)
+}
+
+fn verbose_df(engine: &Engine, format: &str, usage: &fluyt_engine::DiskUse) -> Outcome {
+    let now = time::now();
+    let bytes = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let mut images = super::images::summaries(engine)?;
+    for image in &mut images {
+        if let Some(found) = usage.images.iter().find(|u| u.id == image.id) {
+            image.size = bytes(found.size);
+            image.shared_size = bytes(found.shared);
+            image.containers = i64::from(found.containers);
+        }
+    }
+    let containers: Vec<_> = engine
+        .list()?
+        .iter()
+        .map(|view| {
+            let rw = usage.containers.iter().find(|c| c.0 == view.id).map_or(0, |c| c.1);
+            render::summary(view, Some((rw, 0)), now)
+        })
+        .collect();
+    let mut volumes: Vec<_> = engine.volumes()?.iter().map(render::volume).collect();
+    for volume in &mut volumes {
+        let found = usage.volumes.iter().find(|v| v.0 == volume.name);
+        let (size, users) = found.map_or((0, 0), |v| (v.1, v.2));
+        volume.usage_data =
+            Some(fluyt_docker_api::types::VolumeUsage { ref_count: i64::from(users), size: bytes(size) });
+    }
+    if !matches!(format, "" | "table") {
+        let document = json!({"Images": json(&images)?, "Containers": json(&containers)?, "Volumes": json(&volumes)?, "BuildCache": []});
+        print_formatted(format, &document)?;
+        return Ok(0);
+    }
+    const IMAGES: &str = "table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}";
+    const CONTAINERS: &str = "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}";
+    let image_rows = images.iter().flat_map(|i| rows::image(i, false, true, now).into_iter().take(1));
+    let container_rows = containers.iter().map(|c| rows::container(c, true, now));
+    print_text(&format!(
+        "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\nBuild cache usage: 0B\n",
+        format::render(&rows::IMAGES, IMAGES, image_rows)?,
+        format::render(&rows::CONTAINERS, CONTAINERS, container_rows)?,
+        format::render(&rows::VOLUMES, rows::VOLUMES_USAGE, volumes.iter().map(rows::volume))?,
+    ))?;
+    Ok(0)
+}
+
+/// Runs `fluyt system fsck`: 0 if all is well (or has been repaired), 1 if not.
+pub fn fsck(cli: &Cli, flags: &Parsed) -> Outcome {
+    let repair = flags.on("repair");
+    let findings = cli.engine()?.fsck(repair)?;
+    for finding in &findings {
+        print_line(finding)?;
+    }
+    if findings.is_empty() {
+        print_line("consistent")?;
+        return Ok(0);
+    }
+    if repair { Ok(0) } else { Err(Failure::Code(1)) }
+}
