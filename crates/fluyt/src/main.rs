@@ -19,9 +19,13 @@ fn run(args: &[String]) -> i32 {
     if name.is_some_and(|n| n.as_bytes() == b"fluyt-runc") {
         return runtime_cli::main(&args[1..]);
     }
+    if name.is_some_and(|n| n.as_bytes() == fluyt_monitor::pid1::NAME.as_bytes()) {
+        return fluyt_monitor::pid1::main(&args[1..]);
+    }
     match args.get(1).map(String::as_str) {
         Some("monitor") => fluyt_monitor::main(&args[2..]),
         Some("runtime") => runtime_cli::main(&args[2..]),
+        Some("monitor") => fluyt_monitor::main(&args[2..]),
         _ => cli::main(std::env::args_os().skip(1)),
     }
 }

@@ -11,6 +11,7 @@ pub mod client;
 pub mod health;
 pub mod log;
 mod network;
+pub mod pid1;
 mod probe;
 pub mod protocol;
 pub mod restart;
