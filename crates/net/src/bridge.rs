@@ -102,7 +102,7 @@ impl BridgeSpec {
         all
     }
 
-    fn forwards(&self, ipv4: bool) -> bool {
+    pub(crate) fn forwards(&self, ipv4: bool) -> bool {
         !self.internal && self.gateways.iter().any(|c| c.is_ipv4() == ipv4)
     }
 }
@@ -178,21 +178,26 @@ pub(crate) fn ensure_forwarding(spec: &BridgeSpec) -> Result<()> {
     if spec.forwards(true) {
         sysctl::ensure("net/ipv4/ip_forward", "1")?;
     }
-    const ALL: &str = "net/ipv6/conf/all/forwarding";
-    if spec.forwards(false) && sysctl::read(ALL).is_some_and(|v| v != "1") {
-        let links = std::fs::read_dir("/proc/sys/net/ipv6/conf").into_iter().flatten().flatten();
-        for entry in links {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let path = format!("net/ipv6/conf/{name}/accept_ra");
-            if !["all", "default", "lo"].contains(&name.as_str())
-                && sysctl::read(&path).as_deref() == Some("1")
-            {
-                sysctl::ensure(&path, "2")?;
-            }
-        }
-        sysctl::write(ALL, "1")?;
+    if spec.forwards(false) && sysctl::read(FORWARD_IPV6).is_some_and(|v| v != "1") {
+        forward_ipv6("1")?;
     }
     Ok(())
+}
+
+/// The parameter by which the host forwards IPv6.
+pub(crate) const FORWARD_IPV6: &str = "net/ipv6/conf/all/forwarding";
+
+/// Writes it, and before that keeps links that listen to routers listening.
+pub(crate) fn forward_ipv6(value: &str) -> Result<()> {
+    let links = std::fs::read_dir("/proc/sys/net/ipv6/conf").into_iter().flatten().flatten();
+    for entry in links {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let path = format!("net/ipv6/conf/{name}/accept_ra");
+        if !["all", "default", "lo"].contains(&name.as_str()) && sysctl::read(&path).as_deref() == Some("1") {
+            sysctl::ensure(&path, "2")?;
+        }
+    }
+    sysctl::ensure(FORWARD_IPV6, value)
 }
 
 fn ensure_link(links: &mut Socket, scope: &Scope, spec: &BridgeSpec) -> Result<()> {
@@ -219,7 +224,7 @@ fn ensure_link(links: &mut Socket, scope: &Scope, spec: &BridgeSpec) -> Result<(
     for (path, value) in spec.sysctls() {
         sysctl::ensure(&path, value)?;
     }
-    let (stale, missing) = address_difference(links, state.index, &spec.gateways)?;
+    let (stale, missing) = difference(&addresses(links, state.index)?, &spec.gateways);
     let mut batch = Batch::new();
     for cidr in &stale {
         link::address(&mut batch, state.index, cidr, false);
@@ -234,13 +239,8 @@ fn ensure_link(links: &mut Socket, scope: &Scope, spec: &BridgeSpec) -> Result<(
     links.submit(batch).map_err(|f| explain(&format!("cannot configure bridge {name}"), f))
 }
 
-/// Addresses that the link has and should not have, and those that it should have and has not. Link-local IPv6
-/// addresses are the kernel's.
-pub(crate) fn address_difference(
-    links: &mut Socket,
-    index: u32,
-    wanted: &[Cidr],
-) -> Result<(Vec<Cidr>, Vec<Cidr>)> {
+/// The addresses of a link.
+pub(crate) fn addresses(links: &mut Socket, index: u32) -> Result<Vec<Cidr>> {
     let mut batch = Batch::new();
     batch.push("list addresses", RTM_GETADDR, NLM_F_DUMP, &[0; 8], |_| {});
     let mut have = Vec::new();
@@ -251,16 +251,22 @@ pub(crate) fn address_difference(
             }
         })
         .map_err(|f| explain("cannot list the host's addresses", f))?;
+    Ok(have)
+}
+
+/// Addresses that a link has and should not have, and those that it should have and has not. Link-local IPv6
+/// addresses are the kernel's.
+pub(crate) fn difference(have: &[Cidr], wanted: &[Cidr]) -> (Vec<Cidr>, Vec<Cidr>) {
     let stale = have.iter().filter(|c| !wanted.contains(c) && !is_link_local(c.addr())).copied().collect();
     let missing = wanted.iter().filter(|c| !have.contains(c)).copied().collect();
-    Ok((stale, missing))
+    (stale, missing)
 }
 
 fn is_link_local(addr: IpAddr) -> bool {
     matches!(addr, IpAddr::V6(a) if a.segments()[0] & 0xffc0 == 0xfe80)
 }
 
-pub(crate) fn read_address(reply: &fluyt_sys::netlink::Reply<'_>) -> Option<Cidr> {
+fn read_address(reply: &fluyt_sys::netlink::Reply<'_>) -> Option<Cidr> {
     let attrs = reply.attrs(8);
     let bytes = attrs.find(IFA_LOCAL).or_else(|| attrs.find(IFA_ADDRESS))?.value;
     Cidr::new(read_ip(bytes)?, *reply.payload.get(1)?).ok()

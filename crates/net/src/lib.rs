@@ -13,7 +13,9 @@
 //! 4. [`publish`]: one batch of nf_tables elements.
 //! 5. [`unpublish`] at the end. Links die with their namespace and are never deleted one by one.
 //!
-//! What is absent: any daemon, any remembered state, any program run.
+//! [`reconcile`] does all of this for a whole data root, from a [`Desired`] state: for repair and after a reboot.
+//!
+//! What is absent: any daemon, any remembered state, any program run. What exists is looked at.
 #![forbid(unsafe_code)]
 
 mod addr;
@@ -26,6 +28,7 @@ mod link;
 mod netns;
 mod nft;
 mod ports;
+mod reconcile;
 pub mod resolvconf;
 mod routes;
 mod scope;
@@ -37,5 +40,6 @@ pub use endpoint::{EndpointSpec, Link, MacvlanMode, Route, attach, detach, loopb
 pub use fluyt_model::sandbox::Protocol;
 pub use nft::Firewall;
 pub use ports::{PortMapping, Reservation, publish, reserve, unpublish};
+pub use reconcile::{Desired, Observed, Plan, apply, forward_guards, observe, plan, reconcile};
 pub use routes::host_routes;
 pub use scope::Scope;
