@@ -35,6 +35,8 @@ pub struct Observed {
     links: Vec<(String, LinkState, Vec<Cidr>)>,
     /// Elements of the table; `None` without the table.
     elements: Option<Elements>,
+    /// Number of our rules in the table.
+    rules: usize,
     /// Kernel parameters that were looked at, with their values.
     sysctls: Vec<(String, String)>,
 }
@@ -145,7 +147,8 @@ pub fn observe(scope: &Scope, desired: &Desired) -> Result<Observed> {
     }
     let paths = desired.bridges.iter().flat_map(parameters).map(|(path, _)| path);
     let sysctls = paths.filter_map(|p| sysctl::read(&p).map(|v| (p, v))).collect();
-    Ok(Observed { links, elements, sysctls })
+    let rules = ruleset::rules_present(&mut firewall, &table)?;
+    Ok(Observed { links, elements, rules, sysctls })
 }
 
 /// All parameters of a bridge: its own, and that the host forwards.
@@ -167,8 +170,8 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     for spec in &desired.bridges {
         plan_bridge(&mut plan, spec, observed);
     }
-    if observed.elements.is_none() {
-        plan.push(Step::InstallTable, "it is missing or of another version");
+    if observed.elements.is_none() || observed.rules != ruleset::rule_count() {
+        plan.push(Step::InstallTable, "it is missing, damaged or of another version");
     }
     let mut wanted: Elements = desired.bridges.iter().flat_map(BridgeSpec::elements).collect();
     for (owner, mappings) in &desired.published {
@@ -356,6 +359,7 @@ mod tests {
             match step {
                 Step::InstallTable => {
                     o.elements.get_or_insert_default();
+                    o.rules = ruleset::rule_count();
                 }
                 Step::CreateBridge { name, mtu } => {
                     let state =

@@ -1,4 +1,5 @@
 //! Real traffic between an outside machine, the host and containers on bridges: who reaches whom, and as whom.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

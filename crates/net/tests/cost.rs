@@ -1,4 +1,5 @@
 //! What the calls on the way of every start cost. Wide limits: the machine may be busy; the medians are printed.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

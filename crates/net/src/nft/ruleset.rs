@@ -221,6 +221,32 @@ pub(crate) fn installed(socket: &mut Socket, table: &str) -> Result<bool> {
     }
 }
 
+/// How many rules of ours the table should have, the administrator's own left out.
+pub(crate) fn rule_count() -> usize {
+    CHAINS.iter().map(|c| c.rules.len()).sum()
+}
+
+/// How many it has; 0 without the table.
+///
+/// # Errors
+/// The kernel refuses to list them.
+pub(crate) fn rules_present(socket: &mut Socket, table: &str) -> Result<usize> {
+    let mut batch = Batch::new();
+    batch.push("list rules", kind(NFT_MSG_GETRULE), NLM_F_DUMP, &header(NFPROTO_INET, 0), |m| {
+        m.str(NFTA_RULE_TABLE, table);
+    });
+    let mut count = 0;
+    let done = socket.query(batch, |reply| {
+        let chain = reply.attrs(4).find(NFTA_RULE_CHAIN).map_or("", |a| a.str());
+        count += usize::from(CHAINS.iter().any(|c| c.name == chain && c.name != USER));
+    });
+    match done {
+        Ok(()) => Ok(count),
+        Err(f) if f.errno() == libc_errno::ENOENT => Ok(0),
+        Err(f) => Err(refused(table, f)),
+    }
+}
+
 /// In a sandbox's namespace: leads the sandbox's own packets to `addr`:`port` to the ports at which the resolver
 /// listens instead (UDP, TCP). The table dies with the namespace.
 ///
