@@ -23,7 +23,7 @@ pub const TOP: Command = Command {
 pub fn top(cli: &Cli, flags: &Parsed) -> Outcome {
     let (titles, rows) = cli.engine()?.top(&flags.args[0], &flags.args[1..])?;
     let lines: Vec<String> = std::iter::once(&titles).chain(&rows).map(|cells| cells.join("\t")).collect();
-    print_text(&tabs::align(&(lines.join("\n") + "\n"), tabs::VERSION))?;
+    print_text(&tabs::align(&(lines.join("\n") + "\n"), tabs::TOP))?;
     Ok(0)
 }
 

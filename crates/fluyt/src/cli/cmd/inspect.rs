@@ -1,11 +1,13 @@
 //! `inspect`, of everything.
 
+use fluyt_docker_api::types::{ContainerInspect, ImageInspect, NetworkInspect, Volume};
 use fluyt_engine::Engine;
 use fluyt_gotmpl::Value as TemplateValue;
 use fluyt_model::{Error, Kind, Result};
-use serde_json::Value;
+use serde::Serialize;
 
 use super::Cli;
+use super::system::json;
 use crate::cli::fail::{Failure, Outcome};
 use crate::cli::flags::{Arity, Command, Flag, NONE, Parsed, switch, text};
 use crate::cli::{fail, format, print_text, render};
@@ -119,27 +121,34 @@ fn no_such(kind: &str, name: &str) -> Error {
     Error::not_found(format!("Error: No such {kind}: {name}"))
 }
 
-fn one(engine: &Engine, kind: &str, name: &str, size: bool) -> Result<Value> {
-    let json = |value: serde_json::Result<Value>| {
-        value.map_err(|e| Error::internal(format!("{kind} {name}")).with_source(e))
-    };
-    match kind {
+/// What can be inspected; it keeps the order of Docker's fields.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Document {
+    Container(Box<ContainerInspect>),
+    Image(Box<ImageInspect>),
+    Network(Box<NetworkInspect>),
+    Volume(Box<Volume>),
+}
+
+fn one(engine: &Engine, kind: &str, name: &str, size: bool) -> Result<Document> {
+    Ok(match kind {
         "container" => {
             let view = engine.container(name)?;
             let size = if size { Some(engine.size(&view)?) } else { None };
-            json(serde_json::to_value(render::inspect(&view, size)))
+            Document::Container(Box::new(render::inspect(&view, size)))
         }
         "image" => {
             let image = engine.images().resolve(name)?;
-            json(serde_json::to_value(super::images::document(engine, &image)?))
+            Document::Image(Box::new(super::images::document(engine, &image)?))
         }
-        "network" => json(serde_json::to_value(render::network(&engine.network(name)?))),
-        _ => json(serde_json::to_value(render::volume(&engine.volume(name)?))),
-    }
+        "network" => Document::Network(Box::new(render::network(&engine.network(name)?))),
+        _ => Document::Volume(Box::new(render::volume(&engine.volume(name)?))),
+    })
 }
 
 /// Prints what was found in the wanted format, then what was not, and fails if anything was not.
-fn show(flags: &Parsed, find: impl Fn(&str) -> Result<Value>) -> Outcome {
+fn show(flags: &Parsed, find: impl Fn(&str) -> Result<Document>) -> Outcome {
     let format = flags.text("format");
     let template = match format {
         "" | "json" => None,
@@ -147,25 +156,25 @@ fn show(flags: &Parsed, find: impl Fn(&str) -> Result<Value>) -> Outcome {
     };
     let (mut found, mut errors, mut text) = (Vec::new(), Vec::new(), String::new());
     for name in &flags.args {
-        match find(name) {
-            Err(error) => errors.push(error),
-            Ok(value) => match &template {
-                None => found.push(value),
-                Some(template) => {
-                    // As Docker prints it: what a template leaves out of a document is an error, not silence.
-                    match template.execute(&TemplateValue::from_json_struct(&value, "map")) {
-                        Ok(line) => text.push_str(&(line + "\n")),
-                        Err(error) => errors.push(format::bad_template(error)),
-                    }
+        match (find(name), &template) {
+            (Err(error), _) => errors.push(error),
+            (Ok(document), None) => found.push(document),
+            (Ok(document), Some(template)) => {
+                let value = TemplateValue::from_json_struct(&json(&document)?, "document");
+                match template.execute(&value) {
+                    Ok(line) => text.push_str(&(line + "\n")),
+                    Err(error) => errors.push(format::bad_template(error)),
                 }
-            },
+            }
         }
     }
     match (&template, format) {
         (Some(_), _) if text.is_empty() => text.push('\n'),
         (Some(_), _) => {}
-        (None, "json") => text = Value::Array(found).to_string() + "\n",
-        (None, _) => text = indented(&Value::Array(found)) + "\n",
+        (None, "json") => text = printed(&found, serde_json::ser::CompactFormatter)? + "\n",
+        (None, _) => {
+            text = printed(&found, serde_json::ser::PrettyFormatter::with_indent(b"    "))? + "\n";
+        }
     }
     print_text(&text)?;
     for error in &errors {
@@ -174,13 +183,10 @@ fn show(flags: &Parsed, find: impl Fn(&str) -> Result<Value>) -> Outcome {
     if errors.is_empty() { Ok(0) } else { Err(Failure::Code(1)) }
 }
 
-/// JSON with four spaces, as Go's encoder indents it.
-pub fn indented(value: &Value) -> String {
+/// Documents as one JSON text.
+fn printed(documents: &[Document], formatter: impl serde_json::ser::Formatter) -> Result<String> {
     let mut out = Vec::new();
-    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     let mut serializer = serde_json::Serializer::with_formatter(&mut out, formatter);
-    match serde::Serialize::serialize(value, &mut serializer) {
-        Ok(()) => String::from_utf8_lossy(&out).into_owned(),
-        Err(_) => value.to_string(),
-    }
+    documents.serialize(&mut serializer).map_err(|e| Error::internal("documents as JSON").with_source(e))?;
+    Ok(String::from_utf8_lossy(&out).into_owned())
 }

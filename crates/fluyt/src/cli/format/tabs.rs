@@ -11,8 +11,8 @@ pub struct Style {
 
 /// Docker's tables.
 pub const TABLE: Style = Style { min_width: 10, padding: 3 };
-/// Docker's `version`.
-pub const VERSION: Style = Style { min_width: 20, padding: 1 };
+/// Docker's `top`.
+pub const TOP: Style = Style { min_width: 20, padding: 3 };
 
 /// Lays out `text`; what follows the last tab of a line is not part of a column.
 pub fn align(text: &str, style: Style) -> String {
