@@ -174,19 +174,35 @@ impl Store {
         let free = |digest: &&Digest, needed: &HashSet<Digest>| {
             !needed.contains(*digest) && !leased.contains(*digest)
         };
-        let rows = self.layer_rows()?;
-        let gone: Vec<&Digest> = created.layers.iter().filter(|l| free(l, &layers)).collect();
-        let plan = Plan {
-            blobs: created
-                .blobs
-                .iter()
-                .filter(|b| free(b, &blobs))
-                .map(|digest| BlobInfo { digest: digest.clone(), size: 0, disk: 0 })
-                .collect(),
-            layers: rows.into_iter().filter(|row| gone.contains(&&row.key)).collect(),
+        let free_blobs = created.blobs.iter().filter(|b| free(b, &blobs));
+        let first = Plan {
+            blobs: free_blobs.map(|digest| BlobInfo { digest: digest.clone(), size: 0, disk: 0 }).collect(),
             ..Plan::default()
         };
-        self.execute(&plan)
+        // Blobs have no rows of their own: on a full disk their removal makes the room to write the records.
+        let mut done = self.execute(&first)?;
+        let gone: HashSet<&Digest> = created.layers.iter().filter(|l| free(l, &layers)).collect();
+        let rows: Vec<LayerRow> =
+            self.layer_rows()?.into_iter().filter(|row| gone.contains(&row.key)).collect();
+        let unrecorded: Vec<&Digest> =
+            gone.into_iter().filter(|key| !rows.iter().any(|row| row.key == **key)).collect();
+        let targets: Vec<String> =
+            unrecorded.iter().map(|key| format!("../layers/{}/fs", key.hex())).collect();
+        let second = Plan {
+            layers: rows,
+            layer_dirs: unrecorded.iter().map(|key| key.hex().to_owned()).collect(),
+            links: self
+                .links()?
+                .into_iter()
+                .filter(|(_, t)| targets.contains(t))
+                .map(|(name, _)| name)
+                .collect(),
+            ..Plan::default()
+        };
+        let more = self.execute(&second)?;
+        done.layers += more.layers;
+        done.bytes += more.bytes;
+        Ok(done)
     }
 
     /// Every blob that a record leads to: manifests, indexes, configurations, layers.
@@ -252,11 +268,7 @@ impl Store {
     /// Lists what is there.
     pub(crate) fn present(&self) -> Result<Present> {
         let (blobs, _) = self.blobs().list()?;
-        let mut links = Vec::new();
-        for name in names_in(&self.dir("l"))? {
-            let target = std::fs::read_link(self.dir("l").join(&name)).unwrap_or_default();
-            links.push((name, target.to_string_lossy().into_owned()));
-        }
+        let links = self.links()?;
         Ok(Present {
             blobs,
             layers: self.layer_rows()?,
@@ -264,6 +276,16 @@ impl Store {
             links,
             ingests: self.ingests()?,
         })
+    }
+
+    /// The short links with their targets.
+    fn links(&self) -> Result<Vec<(String, String)>> {
+        let mut links = Vec::new();
+        for name in names_in(&self.dir("l"))? {
+            let target = std::fs::read_link(self.dir("l").join(&name)).unwrap_or_default();
+            links.push((name, target.to_string_lossy().into_owned()));
+        }
+        Ok(links)
     }
 
     fn ingests(&self) -> Result<Vec<IngestInfo>> {

@@ -190,6 +190,12 @@ impl Store {
             Ok(()) => {}
             // Published by another process, or before a crash that came between the rename and the record.
             Err(e) if target.join("fs").is_dir() => drop(e),
+            Err(e) if target.is_dir() => {
+                // What is there is no layer any more (somebody removed its content): it gives way.
+                drop(e);
+                crate::gc::remove_tree(&target)?;
+                std::fs::rename(&pending.dir, &target).about(|| target.display().to_string())?;
+            }
             Err(e) => return Err(Error::io(target.display().to_string(), e)),
         }
         failpoint::pass("layer-after-rename");
