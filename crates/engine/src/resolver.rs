@@ -14,6 +14,11 @@ impl Engine {
     ///
     /// Who has a lease but does not run is known as absent: his name must not be asked for upstream.
     pub(crate) fn publish_names(&self, network: &NetworkRecord) -> Result<()> {
+        let path = self.paths.names(&network.id);
+        let about = || path.display().to_string();
+        let dir = path.parent().unwrap_or(&path);
+        std::fs::create_dir_all(dir).about(about)?;
+        let _writing = fluyt_monitor::network::names_lock(&path)?;
         let leases = self.records().read(|tx| self.records().leases_of_network(tx, &network.id))?;
         let mut file = NamesFile {
             subnets: network.spec.subnets.iter().filter_map(|s| s.subnet.parse().ok()).collect(),
@@ -29,10 +34,6 @@ impl Engine {
                 [endpoint.ipv4.map(|(a, _)| IpAddr::V4(a)), endpoint.ipv6.map(|(a, _)| IpAddr::V6(a))];
             file.endpoints.extend(addresses.into_iter().flatten().map(|a| (a, names.clone())));
         }
-        let path = self.paths.names(&network.id);
-        let about = || path.display().to_string();
-        let dir = path.parent().unwrap_or(&path);
-        std::fs::create_dir_all(dir).about(about)?;
         let temporary = dir.join(format!("{}.{}", network.id, std::process::id()));
         std::fs::write(&temporary, file.text()).about(about)?;
         std::fs::rename(&temporary, &path).about(about)

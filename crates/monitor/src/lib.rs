@@ -10,7 +10,7 @@
 pub mod client;
 pub mod health;
 pub mod log;
-mod network;
+pub mod network;
 pub mod pid1;
 mod probe;
 pub mod protocol;
@@ -43,6 +43,11 @@ pub const SOCKET: &str = "monitor.sock";
 /// `fluyt monitor DIR`: serves the container in DIR. Returns an exit code.
 #[must_use]
 pub fn main(args: &[String]) -> i32 {
+    if let [flag, part] = args
+        && flag == log::COMPRESS
+    {
+        return log::compress(Path::new(part)).map_or(1, |()| 0);
+    }
     let [dir] = args else {
         eprintln!("fluyt: monitor is started by fluyt itself, with the container's directory");
         return 125;

@@ -3,13 +3,18 @@
 //! Runs between clone and exec, while the child mounts. What it decides nothing about: addresses and ports come
 //! from the engine's plan.
 
+use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
+use std::path::Path;
+
+use fluyt_model::error::IoContext;
 use fluyt_model::sandbox::PortMapping;
 use fluyt_model::{Error, Kind, Result};
 use fluyt_net::{Reservation, Scope};
 use fluyt_runtime::Starting;
+use rustix::fs::FlockOperation;
 
 use crate::spec::MonitorSpec;
 
@@ -119,4 +124,50 @@ pub fn unpublish(spec: &MonitorSpec, ports: &[PortMapping]) -> Result<()> {
         return Ok(());
     }
     fluyt_net::unpublish(&scope(spec), &spec.id, &mappings(spec, ports))
+}
+
+/// Takes the container's addresses out of the names of its networks: who asks learns that it is not there.
+///
+/// # Errors
+/// A file cannot be replaced; the engine writes it anew at the next start on that network.
+pub fn withdraw(spec: &MonitorSpec) -> Result<()> {
+    let own: Vec<String> = spec
+        .network
+        .endpoints
+        .iter()
+        .flat_map(|p| &p.endpoint.addresses)
+        .map(|c| c.addr().to_string())
+        .collect();
+    for path in spec.network.dns.iter().flat_map(|dns| &dns.names) {
+        let about = || path.display().to_string();
+        let _writing = names_lock(path)?;
+        let text = match std::fs::read_to_string(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            other => other.about(about)?,
+        };
+        let mut changed = String::with_capacity(text.len());
+        for line in text.lines() {
+            match line.split_once(' ') {
+                Some((address, names)) if own.iter().any(|a| a == address) => {
+                    names.split(' ').for_each(|name| changed.push_str(&format!("- {name}\n")));
+                }
+                _ => changed.push_str(&format!("{line}\n")),
+            }
+        }
+        let temporary = path.with_extension(std::process::id().to_string());
+        std::fs::write(&temporary, changed).about(about)?;
+        std::fs::rename(&temporary, path).about(about)?;
+    }
+    Ok(())
+}
+
+/// Held by whoever writes the names of a network.
+///
+/// # Errors
+/// The directory is missing.
+pub fn names_lock(names: &Path) -> Result<File> {
+    let dir = names.parent().unwrap_or(names);
+    let file = File::open(dir).about(|| dir.display().to_string())?;
+    rustix::fs::flock(&file, FlockOperation::LockExclusive).about(|| dir.display().to_string())?;
+    Ok(file)
 }

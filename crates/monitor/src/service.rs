@@ -351,6 +351,8 @@ impl Service {
             None => {
                 self.status.phase = Phase::Exited;
                 self.over = true;
+                // A stale name misleads nobody for long: the next start on the network writes them anew.
+                let _ = crate::network::withdraw(&self.spec);
             }
         }
         self.status.restart_count = self.series.count;

@@ -101,7 +101,12 @@ fn open_parts(path: &Path) -> Result<VecDeque<File>> {
     let numbered =
         |n: u32| if n == 0 { path.to_owned() } else { PathBuf::from(format!("{}.{n}", path.display())) };
     for n in 0.. {
-        match File::open(numbered(n)) {
+        let compressed = PathBuf::from(format!("{}.gz", numbered(n).display()));
+        let opened = match File::open(numbered(n)) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && compressed.exists() => inflate(&compressed),
+            other => other,
+        };
+        match opened {
             Ok(file) => parts.push_front(file),
             // A container that was never started has no log at all.
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => break,
@@ -109,6 +114,14 @@ fn open_parts(path: &Path) -> Result<VecDeque<File>> {
         }
     }
     Ok(parts)
+}
+
+/// A compressed part as a file that can be read from any place; it lives in memory while it is open.
+fn inflate(path: &Path) -> std::io::Result<File> {
+    let mut plain = File::from(rustix::fs::memfd_create("log", rustix::fs::MemfdFlags::CLOEXEC)?);
+    std::io::copy(&mut flate2::read::MultiGzDecoder::new(File::open(path)?), &mut plain)?;
+    plain.rewind()?;
+    Ok(plain)
 }
 
 impl LogReader<'_> {

@@ -12,6 +12,7 @@ use fluyt_model::{Error, Kind, Result};
 
 use crate::Engine;
 use crate::api::{ContainerView, Pruned, RemoveOptions};
+use crate::container::start::is_mount_point;
 use crate::records::ContainerRecord;
 use crate::volume::disk_use;
 
@@ -59,6 +60,11 @@ impl Engine {
             _ => Err(e),
         })?;
         self.records().delete_container(&record.id)?;
+        let shm = run.join("shm");
+        if shm.exists() && is_mount_point(&shm)? {
+            rustix::mount::unmount(&shm, rustix::mount::UnmountFlags::DETACH)
+                .about(|| shm.display().to_string())?;
+        }
         let _ = std::fs::remove_dir_all(&run);
         for attachment in record.spec.networks.iter().filter(|a| a.network != crate::network::DEFAULT_NETWORK)
         {

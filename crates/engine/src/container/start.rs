@@ -16,6 +16,7 @@ use fluyt_monitor::protocol::Request;
 use fluyt_monitor::spec::{NetworkPlan, RootfsSpec};
 use fluyt_net::resolvconf;
 use rustix::fs::FlockOperation;
+use rustix::mount::MountFlags;
 
 use crate::api::{EndpointView, StartOptions};
 use crate::container::create::attributes;
@@ -45,6 +46,8 @@ impl Engine {
         if self.is_running(&record.id) {
             return if options.attach { self.attach(&record.id, options.stdin).map(Some) } else { Ok(None) };
         }
+        // A container whose monitor was killed may still have processes; two of it must never run.
+        self.end_orphan(&record)?;
         self.prepare(&record)?;
         let (socket, theirs) = fluyt_monitor::socket_pair()?;
         let mut monitor = spawn_monitor(&dir, theirs)?;
@@ -337,8 +340,8 @@ impl Engine {
             cgroup: self.cgroup_path(record),
             shm_size: if spec.shm_size == 0 { 64 << 20 } else { spec.shm_size },
             apparmor: Path::new("/sys/kernel/security/apparmor").exists(),
-            cgroup_v2: Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
             init,
+            shm: self.shm(record)?,
             ..Resolved::default()
         };
         let r = &container.resources;
@@ -385,6 +388,38 @@ impl Engine {
             }
         }
         Ok(joined)
+    }
+
+    /// The directory behind /dev/shm of a container that shares its IPC namespace; it is mounted on the host, because
+    /// a mount of one container's namespace cannot be shown in another's.
+    fn shm(&self, record: &ContainerRecord) -> Result<Option<PathBuf>> {
+        match &record.spec.namespaces.ipc {
+            Namespace::Shareable => {
+                let size = if record.spec.shm_size == 0 { 64 << 20 } else { record.spec.shm_size };
+                let dir = self.paths.run_of(&record.id).join("shm");
+                let about = || dir.display().to_string();
+                std::fs::create_dir_all(&dir).about(about)?;
+                if !is_mount_point(&dir)? {
+                    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+                    let options =
+                        std::ffi::CString::new(format!("mode=1777,size={size}")).expect("no NUL in it");
+                    rustix::mount::mount("shm", &dir, "tmpfs", flags, Some(options.as_c_str()))
+                        .about(about)?;
+                }
+                Ok(Some(dir))
+            }
+            Namespace::Container(other) => {
+                let dir = self.paths.run_of(&self.records().container(other)?.id).join("shm");
+                if !dir.exists() {
+                    return Err(Error::conflict(format!(
+                        "cannot join IPC namespace of container {other}: it is not shareable"
+                    ))
+                    .with_hint("start that container with --ipc shareable"));
+                }
+                Ok(Some(dir))
+            }
+            _ => Ok(None),
+        }
     }
 
     fn resolved_mounts(&self, record: &ContainerRecord, dir: &Path) -> Result<Vec<ResolvedMount>> {
@@ -444,6 +479,13 @@ impl Engine {
         }
         Ok(mounts)
     }
+}
+
+/// Whether something is mounted on `dir` itself.
+pub(crate) fn is_mount_point(dir: &Path) -> Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let device = |path: &Path| std::fs::metadata(path).map(|m| m.dev()).about(|| path.display().to_string());
+    Ok(device(dir)? != device(dir.parent().unwrap_or(dir))?)
 }
 
 /// Which plug leads out: the highest priority, else the first one with a gateway.

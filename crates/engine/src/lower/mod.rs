@@ -45,8 +45,8 @@ pub struct Resolved {
     pub shm_size: u64,
     /// The kernel has AppArmor switched on.
     pub apparmor: bool,
-    /// The host has cgroup v2 alone.
-    pub cgroup_v2: bool,
+    /// The directory behind /dev/shm, if it is shared with other containers.
+    pub shm: Option<PathBuf>,
     /// Path of the init program inside the container, if one is wanted.
     pub init: Option<String>,
     /// Major and minor numbers of block devices that limits name.

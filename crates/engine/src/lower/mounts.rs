@@ -74,7 +74,10 @@ fn defaults(sandbox: &SandboxSpec, container: &ContainerSpec, resolved: &Resolve
         Namespace::None => list.push(mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"])),
         _ => {
             list.push(mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]));
-            list.push(mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", &shm_size]));
+            list.push(match &resolved.shm {
+                Some(dir) => Mount { source: dir.clone(), ..bind("/dev/shm", "") },
+                None => mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", &shm_size]),
+            });
         }
     }
     list

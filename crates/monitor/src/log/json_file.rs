@@ -7,7 +7,12 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 use fluyt_model::error::IoContext;
 use fluyt_model::sandbox::LogSpec;
@@ -20,6 +25,8 @@ use super::time::rfc3339;
 pub const DEFAULT_MAX_SIZE: u64 = 100 << 20;
 /// So many files are kept, the current one among them, unless `max-file` says otherwise.
 pub const DEFAULT_MAX_FILE: u32 = 5;
+/// The argument with which the monitor's executable compresses a part instead.
+pub const COMPRESS: &str = "--compress-log";
 /// The buffer is handed to the kernel when it is longer than this, bytes.
 const FLUSH_AT: usize = 128 * 1024;
 
@@ -30,6 +37,8 @@ pub struct Limits {
     pub size: u64,
     /// Files.
     pub files: u32,
+    /// Older files are compressed.
+    pub compress: bool,
 }
 
 impl Limits {
@@ -53,7 +62,16 @@ impl Limits {
                     .with_hint("max-file cannot be less than 1")
             })?,
         };
-        Ok(Self { size, files })
+        let compress = match spec.options.get("compress").map(String::as_str) {
+            None => spec.driver == "local",
+            Some("true" | "1") => true,
+            Some("false" | "0") => false,
+            Some(text) => {
+                return Err(Error::invalid(format!("invalid value for compress: {text}"))
+                    .with_hint("use true or false"));
+            }
+        };
+        Ok(Self { size, files, compress })
     }
 }
 
@@ -77,6 +95,8 @@ pub struct JsonFile {
     written: u64,
     limits: Limits,
     buffer: Vec<u8>,
+    /// The process that compresses the part that was rotated last.
+    compressing: Option<Child>,
     /// `,"attrs":{…}` where options ask for attributes.
     attributes: String,
     /// The last time rendered, and its text: lines of one chunk share it.
@@ -98,6 +118,7 @@ impl JsonFile {
             written,
             limits,
             buffer: Vec::new(),
+            compressing: None,
             attributes,
             stamp: (i64::MIN, String::new()),
         })
@@ -144,19 +165,61 @@ impl JsonFile {
             0 => self.path.clone(),
             n => PathBuf::from(format!("{}.{n}", self.path.display())),
         };
+        // A part is not moved while it is being compressed.
+        if let Some(mut child) = self.compressing.take() {
+            child.wait()?;
+        }
         for n in (1..self.limits.files).rev() {
-            match std::fs::rename(part(n - 1), part(n)) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
+            move_part(&part(n - 1), &part(n))?;
+            move_part(&compressed(&part(n - 1)), &compressed(&part(n)))?;
         }
         if self.limits.files == 1 {
             std::fs::remove_file(&self.path)?;
+        } else if self.limits.compress {
+            // In a process of its own: the monitor goes on reading, and stays small.
+            let mut command = Command::new("/proc/self/exe");
+            command.arg0("fluyt").args(["monitor", COMPRESS]).arg(part(1));
+            self.compressing = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?);
         }
         self.file = create(&self.path)?;
         self.written = 0;
         Ok(())
     }
+}
+
+/// Renames a part of a log, and lets the other form of what it replaces go; a part that does not exist is no error.
+fn move_part(from: &Path, to: &Path) -> std::io::Result<()> {
+    match std::fs::rename(from, to) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// The name of a part once it is compressed.
+fn compressed(part: &Path) -> PathBuf {
+    PathBuf::from(format!("{}.gz", part.display()))
+}
+
+/// Compresses one rotated part: `NAME` becomes `NAME.gz`.
+///
+/// # Errors
+/// The file cannot be read or written; it stays as it is then.
+pub fn compress(part: &Path) -> Result<()> {
+    let about = || part.display().to_string();
+    let temporary = PathBuf::from(format!("{}.gz.new", part.display()));
+    let mut source = File::open(part).about(about)?;
+    let target = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o640)
+        .open(&temporary)
+        .about(about)?;
+    let mut encoder = GzEncoder::new(target, Compression::fast());
+    std::io::copy(&mut source, &mut encoder).about(about)?;
+    encoder.finish().about(about)?;
+    std::fs::rename(&temporary, compressed(part)).about(about)?;
+    std::fs::remove_file(part).about(about)
 }
 
 fn create(path: &Path) -> std::io::Result<File> {
@@ -241,6 +304,19 @@ mod tests {
         assert_eq!(names, ["log", "log.1", "log.2"]);
         assert!(std::fs::read_to_string(&path).unwrap().contains("line 199"));
         assert!(std::fs::metadata(dir.path().join("log.1")).unwrap().len() < 1200);
+    }
+
+    #[test]
+    fn a_compressed_part_takes_the_place_of_the_plain_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.1");
+        std::fs::write(&path, "line\n".repeat(1000)).unwrap();
+        compress(&path).unwrap();
+        assert!(!path.exists());
+        let mut text = String::new();
+        let file = File::open(dir.path().join("log.1.gz")).unwrap();
+        std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(file), &mut text).unwrap();
+        assert_eq!(text.len(), 5000);
     }
 
     #[test]

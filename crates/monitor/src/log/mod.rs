@@ -13,7 +13,7 @@ use std::path::Path;
 use fluyt_model::sandbox::LogSpec;
 use fluyt_model::{Error, Result};
 
-pub use json_file::{DEFAULT_MAX_FILE, DEFAULT_MAX_SIZE};
+pub use json_file::{COMPRESS, DEFAULT_MAX_FILE, DEFAULT_MAX_SIZE, compress};
 pub use time::rfc3339;
 
 use journald::Journald;
