@@ -467,3 +467,20 @@ pub struct Info {
     /// What hinders: missing kernel features.
     pub warnings: Vec<String>,
 }
+
+/// Whether a data root is in order: sentences, each with whether what it says has been repaired.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// What contradicts the records: damage.
+    pub problems: Vec<(String, bool)>,
+    /// What killed work has left behind: harmless, it only takes room.
+    pub leftovers: Vec<(String, bool)>,
+}
+
+impl Health {
+    /// Whether nothing is damaged, or everything that was has been repaired.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.problems.iter().all(|(_, repaired)| *repaired)
+    }
+}

@@ -9,7 +9,7 @@ use fluyt_model::{Error, Result};
 use rusqlite::Connection;
 
 use crate::Engine;
-use crate::api::{Change, CommitRequest, DiskUse, ImageUse, Info};
+use crate::api::{Change, CommitRequest, DiskUse, Health, ImageUse, Info};
 use crate::records::ContainerRecord;
 use crate::volume::disk_use;
 
@@ -93,29 +93,21 @@ impl Engine {
     pub fn df(&self) -> Result<DiskUse> {
         let mut total = DiskUse::default();
         let users = self.records().read(|tx| self.image_users(tx))?;
-        let images = self.store.images()?;
-        for image in &images {
-            let shared = image.layers.iter().filter(|layer| {
-                images.iter().filter(|other| other.layers.iter().any(|l| l.diff_id == layer.diff_id)).count()
-                    > 1
-            });
-            let shared: u64 = shared.map(|l| l.size).sum();
+        let used = users.iter().map(|u| Digest::parse(&u.image)).collect::<Result<Vec<_>>>()?;
+        let usage = self.store.usage(&used)?;
+        for (image, on_disk) in self.store.images()?.iter().zip(&usage.images) {
             let containers = users.iter().filter(|u| u.image == image.id.as_str()).count();
-            let containers = u32::try_from(containers).unwrap_or(u32::MAX);
-            if containers == 0 {
-                total.images_reclaimable += image.size - shared;
-            }
             total.images.push(ImageUse {
                 id: image.id.to_string(),
                 references: image.repo_tags(),
                 created: image.created * 1_000_000_000,
-                size: image.size,
-                shared,
-                containers,
+                size: on_disk.size,
+                shared: on_disk.shared,
+                containers: u32::try_from(containers).unwrap_or(u32::MAX),
             });
         }
-        let root = self.paths.root();
-        total.layers = disk_use(&root.join("layers")) + disk_use(&root.join("blobs"));
+        total.layers = usage.total + usage.leftovers;
+        total.images_reclaimable = usage.reclaimable;
         for record in self.records().containers()? {
             let running = self.is_running(&record.id);
             total.containers.push((record.id.clone(), disk_use(&self.paths.container(&record.id)), running));
@@ -163,18 +155,19 @@ impl Engine {
         Ok(info)
     }
 
-    /// Looks for what is not in order, and with `repair` puts it in order. One sentence a finding.
+    /// Looks for what is not in order, and with `repair` puts it in order.
     ///
     /// # Errors
     /// The data root cannot be read at all.
-    pub fn fsck(&self, repair: bool) -> Result<Vec<String>> {
-        let links = self.layer_links()?;
-        let mut findings = self.store.db().integrity_check()?;
-        let _ = links;
+    pub fn fsck(&self, repair: bool) -> Result<Health> {
+        let report = self.store.fsck(&self.layer_links()?, repair, &Silent)?;
+        let mut health = Health::default();
+        health.problems.extend(report.problems.into_iter().map(finding));
+        health.leftovers.extend(report.leftovers.into_iter().map(finding));
         let records = self.records().containers()?;
         for record in &records {
             if !self.paths.container(&record.id).exists() {
-                findings.push(format!("container {}: its directory is gone", record.name));
+                health.leftovers.push((format!("container {}: an interrupted removal", record.name), repair));
                 if repair {
                     self.records().delete_container(&record.id)?;
                 }
@@ -183,28 +176,30 @@ impl Engine {
         for entry in std::fs::read_dir(self.paths.containers()).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             if !records.iter().any(|r| r.id == name) && old_enough(&entry.path()) {
-                findings.push(format!("containers/{name}: belongs to no container"));
+                health.leftovers.push((format!("containers/{name}: belongs to no container"), repair));
                 if repair {
                     self.discard(&entry.path())?;
                 }
             }
         }
-        let trash = std::fs::read_dir(self.paths.trash()).into_iter().flatten().flatten();
-        findings.extend(
-            trash.map(|e| format!("trash/{}: an interrupted removal", e.file_name().to_string_lossy())),
-        );
+        for entry in std::fs::read_dir(self.paths.trash()).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            health
+                .leftovers
+                .push((format!("trash/{}: an interrupted removal", name.to_string_lossy()), repair));
+        }
         if repair {
             self.empty_trash()?;
         }
         for volume in self.records().volumes()? {
             if !self.paths.volume(&volume.spec.name).exists() {
-                findings.push(format!("volume {}: its directory is gone", volume.spec.name));
+                health.problems.push((format!("volume {}: its directory is gone", volume.spec.name), repair));
                 if repair {
                     self.volume_data(&volume)?;
                 }
             }
         }
-        Ok(findings)
+        Ok(health)
     }
 
     /// Gives back what nobody needs: interrupted removals, unreferenced layers and blobs.
@@ -250,6 +245,12 @@ fn omitted(record: &ContainerRecord) -> Vec<String> {
 /// The short names of the layers that a container stands on.
 fn links(record: &ContainerRecord) -> impl Iterator<Item = String> + '_ {
     record.lower.iter().filter_map(|path| path.file_name()).map(|n| n.to_string_lossy().into_owned())
+}
+
+/// One finding of the image store as a sentence, and whether it was repaired.
+fn finding(found: fluyt_image::fsck::Finding) -> (String, bool) {
+    let done = found.repaired.as_ref().map(|what| format!(" ({what})")).unwrap_or_default();
+    (format!("{}: {}{done}", found.object, found.problem), found.repaired.is_some())
 }
 
 /// A directory that another process may be making a container in this very moment is left alone.

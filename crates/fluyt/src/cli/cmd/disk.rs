@@ -155,13 +155,16 @@ fn verbose_df(engine: &Engine, format: &str, usage: &fluyt_engine::DiskUse) -> O
 /// Runs `fluyt system fsck`: 0 if all is well (or has been repaired), 1 if not.
 pub fn fsck(cli: &Cli, flags: &Parsed) -> Outcome {
     let repair = flags.on("repair");
-    let findings = cli.engine()?.fsck(repair)?;
-    for finding in &findings {
-        print_line(finding)?;
+    let health = cli.engine()?.fsck(repair)?;
+    for (problem, repaired) in &health.problems {
+        print_line(&format!("{}: {problem}", if *repaired { "repaired" } else { "problem" }))?;
     }
-    if findings.is_empty() {
-        print_line("consistent")?;
-        return Ok(0);
+    for (leftover, removed) in &health.leftovers {
+        print_line(&format!("{}: {leftover}", if *removed { "removed" } else { "left over" }))?;
     }
-    if repair { Ok(0) } else { Err(Failure::Code(1)) }
+    if !health.is_sound() {
+        return Err(Failure::Code(1));
+    }
+    print_line("consistent")?;
+    Ok(0)
 }
