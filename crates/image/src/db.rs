@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fluyt_model::{Error, Kind, Result};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 /// How long a writer waits for another process's transaction.
@@ -61,8 +62,13 @@ impl Db {
         let db = Self { connection, path, user_version: Cell::new(0) };
         db.connection.busy_timeout(BUSY_TIMEOUT).map_err(|e| db.error(e))?;
         db.connection.set_prepared_statement_cache_capacity(64);
+        // Commands are short-lived: if each of them emptied the log when it ends, each would wait for the disk twice.
+        // The log stays instead, and whoever finds it long enough empties it.
         db.connection
-            .execute_batch("PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON")
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+            .map_err(|e| db.error(e))?;
+        db.connection
+            .execute_batch("PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON; PRAGMA wal_autocheckpoint=256")
             .map_err(|e| db.error(e))?;
         let version = db.read_user_version()?;
         db.user_version.set(version);

@@ -58,6 +58,8 @@ pub struct Service {
     buffer: Vec<u8>,
     size: Option<(u16, u16)>,
     over: bool,
+    /// At the end somebody was attached who removes the container.
+    removed_by_client: bool,
 }
 
 impl Service {
@@ -80,6 +82,7 @@ impl Service {
             buffer: vec![0; CHUNK],
             size: None,
             over: false,
+            removed_by_client: false,
             spec,
         };
         match starter {
@@ -107,9 +110,8 @@ impl Service {
                 self.over = true;
             }
         }
-        let removed_by_client = self.clients.iter().any(|c| c.removes);
         self.clients.iter_mut().for_each(Client::send_all);
-        Ok(self.spec.auto_remove && !removed_by_client)
+        Ok(self.spec.auto_remove && !self.removed_by_client)
     }
 
     /// Sleeps until something happens or is due; says what happened.
@@ -351,6 +353,7 @@ impl Service {
             None => {
                 self.status.phase = Phase::Exited;
                 self.over = true;
+                self.removed_by_client = self.clients.iter().any(|c| c.removes);
                 // A stale name misleads nobody for long: the next start on the network writes them anew.
                 let _ = crate::network::withdraw(&self.spec);
             }

@@ -75,8 +75,7 @@ impl Engine {
         let [container] = &spec.containers[..] else {
             return Err(Error::unsupported("a sandbox with other than one container"));
         };
-        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        lower::validate(&container.resources, cpus)?;
+        lower::validate(&container.resources, &lower::online_cpus)?;
         fluyt_monitor::log::check(&container.log)?;
         if !container.stop.signal.is_empty() {
             signal(&container.stop.signal)?;

@@ -253,8 +253,7 @@ impl Engine {
             container.restart = restart;
         }
         container.resources = container.resources.clone().changed_by(&request.resources);
-        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        lower::validate(&container.resources, cpus)?;
+        lower::validate(&container.resources, &lower::online_cpus)?;
         let resources = lower::resources(&container.resources, &std::collections::BTreeMap::new());
         if self.is_running(&record.id) {
             let paths: CgroupPaths = serde_json::from_value(self.status(&record.id)?.cgroup)

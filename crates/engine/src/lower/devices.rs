@@ -41,19 +41,13 @@ pub fn nodes(devices: &[HostDevice]) -> Vec<Device> {
         .collect()
 }
 
-/// The device cgroup: nothing, then what every container has, then what was asked for.
+/// The device cgroup: nothing, then what was asked for.
 pub fn rules(privileged: bool, devices: &[HostDevice], extra: &[String]) -> Vec<DeviceRule> {
     if privileged {
         return vec![rule(true, "a", None, None, "rwm")];
     }
+    // The runtime adds what every container has: making nodes, and using null, zero, the terminals and so on.
     let mut rules = vec![rule(false, "a", None, None, "rwm")];
-    // Any node may be made; only these can be used.
-    rules.push(rule(true, "c", None, None, "m"));
-    rules.push(rule(true, "b", None, None, "m"));
-    for (major, minor) in [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)] {
-        rules.push(rule(true, "c", Some(major), Some(minor), "rwm"));
-    }
-    rules.push(rule(true, "c", Some(136), None, "rwm"));
     for d in devices {
         rules.push(rule(true, &d.kind.to_string(), Some(d.major), Some(d.minor), &d.access));
     }

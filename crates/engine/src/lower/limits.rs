@@ -14,11 +14,17 @@ const MIN_MEMORY: i64 = 6 << 20;
 /// The scheduling period that fractions of processors are expressed in, microseconds.
 const PERIOD: u64 = 100_000;
 
-/// Refuses limits that cannot work on this machine with `cpus` processors.
+/// Processors that this machine has online.
+#[must_use]
+pub fn online_cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Refuses limits that cannot work on a machine with `cpus` processors, which are counted only if it matters.
 ///
 /// # Errors
 /// `Invalid`, with Docker's sentence.
-pub fn validate(r: &Wanted, cpus: usize) -> Result<()> {
+pub fn validate(r: &Wanted, cpus: &dyn Fn() -> usize) -> Result<()> {
     let invalid = |text: String| Err(Error::invalid(text));
     if r.memory.is_some_and(|m| m > 0 && m < MIN_MEMORY) {
         return Err(
@@ -53,6 +59,7 @@ pub fn validate(r: &Wanted, cpus: usize) -> Result<()> {
         ));
     }
     if let Some(nano) = r.nano_cpus {
+        let cpus = cpus();
         if nano < 0 || nano > i64::try_from(cpus).unwrap_or(i64::MAX).saturating_mul(1_000_000_000) {
             return invalid(format!(
                 "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
@@ -84,6 +91,10 @@ pub fn validate(r: &Wanted, cpus: usize) -> Result<()> {
             return invalid(format!("Invalid value {list} for cpuset {what}"));
         }
     }
+    if r.cpuset_cpus.is_empty() {
+        return Ok(());
+    }
+    let cpus = cpus();
     let highest = r.cpuset_cpus.split([',', '-']).filter_map(|n| n.parse::<usize>().ok()).max();
     if highest.is_some_and(|h| h >= cpus) {
         return invalid(format!(

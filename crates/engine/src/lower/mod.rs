@@ -19,7 +19,7 @@ use fluyt_runtime::spec::{
 };
 
 pub use devices::HostDevice;
-pub use limits::{resources, validate};
+pub use limits::{online_cpus, resources, validate};
 pub use mounts::ResolvedMount;
 
 /// What a spec refers to by name, looked up.

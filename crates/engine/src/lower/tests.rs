@@ -83,7 +83,7 @@ fn limits_become_resources() {
 
 #[test]
 fn impossible_limits_are_refused() {
-    let bad = |r: Resources| validate(&r, 2).unwrap_err().to_string();
+    let bad = |r: Resources| validate(&r, &|| 2).unwrap_err().to_string();
     assert!(bad(Resources { memory: Some(1 << 20), ..Resources::default() }).contains("6MB"));
     assert!(bad(Resources { nano_cpus: Some(3_000_000_000), ..Resources::default() }).contains("2.00"));
     assert!(bad(Resources { cpuset_cpus: "0-7".into(), ..Resources::default() }).contains("0-1"));
