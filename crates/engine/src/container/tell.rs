@@ -1,6 +1,6 @@
 //! What is said to containers that exist: stop, kill, pause, wait, rename, update, attach.
 
-use fluyt_model::sandbox::{Phase, SandboxStatus};
+use fluyt_model::sandbox::{Phase, RestartCondition, SandboxStatus};
 use fluyt_model::{Error, Result, id};
 use fluyt_monitor::protocol::{Reply, Request};
 use fluyt_runtime::{Cgroup, CgroupPaths};
@@ -135,6 +135,26 @@ impl Engine {
         Ok(())
     }
 
+    /// Starts every container whose restart policy says that it should run and that does not: after a boot, or after
+    /// its monitor was killed. Returns the names, each with what came of it.
+    ///
+    /// # Errors
+    /// The records cannot be read.
+    pub fn resume(&self) -> Result<Vec<(String, Result<()>)>> {
+        let mut done = Vec::new();
+        for record in self.records().containers()? {
+            let status = fluyt_monitor::state::load(&self.paths.container(&record.id))?;
+            if self.is_running(&record.id)
+                || !should_run(record.spec.containers[0].restart.condition, &status)
+            {
+                continue;
+            }
+            let outcome = self.start(&record.id, StartOptions::default()).map(drop);
+            done.push((record.name, outcome));
+        }
+        Ok(done)
+    }
+
     /// Stops and starts.
     ///
     /// # Errors
@@ -245,7 +265,7 @@ impl Engine {
         let mut record = self.records().container(name)?;
         let container = &mut record.spec.containers[0];
         if let Some(restart) = request.restart {
-            if record.spec.auto_remove && restart.condition != fluyt_model::sandbox::RestartCondition::No {
+            if record.spec.auto_remove && restart.condition != RestartCondition::No {
                 return Err(Error::invalid(
                     "Restart policy cannot be updated because AutoRemove is enabled for the container",
                 ));
@@ -288,5 +308,42 @@ impl Engine {
             .map_err(|e| Error::corrupt(format!("container {}: cgroup", record.name)).with_source(e))?;
         let pids = Cgroup::open(&paths).pids()?;
         crate::container::top::processes(&pids, ps_args)
+    }
+}
+
+/// Whether a container that nobody serves should run, by its policy and by how it was left.
+fn should_run(condition: RestartCondition, status: &SandboxStatus) -> bool {
+    let interrupted = matches!(status.phase, Phase::Running | Phase::Paused | Phase::Restarting);
+    let ever = status.started_at != 0;
+    match condition {
+        RestartCondition::No => false,
+        RestartCondition::Always => ever,
+        RestartCondition::UnlessStopped => ever && !status.stopped_by_user,
+        RestartCondition::OnFailure | RestartCondition::OnUnhealthy => interrupted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_stopped_by_hand_stays_down_unless_always() {
+        let by_hand = SandboxStatus {
+            phase: Phase::Exited,
+            started_at: 1,
+            stopped_by_user: true,
+            ..SandboxStatus::default()
+        };
+        assert!(should_run(RestartCondition::Always, &by_hand));
+        assert!(!should_run(RestartCondition::UnlessStopped, &by_hand));
+        let interrupted = SandboxStatus { phase: Phase::Running, started_at: 1, ..SandboxStatus::default() };
+        for condition in
+            [RestartCondition::Always, RestartCondition::UnlessStopped, RestartCondition::OnFailure]
+        {
+            assert!(should_run(condition, &interrupted), "{condition:?}");
+        }
+        assert!(!should_run(RestartCondition::No, &interrupted));
+        assert!(!should_run(RestartCondition::Always, &SandboxStatus::default()));
     }
 }

@@ -16,6 +16,7 @@ mod meta;
 mod networks;
 mod prune;
 mod registry;
+mod resume;
 mod run;
 mod save;
 mod stats;
@@ -185,6 +186,7 @@ const SYSTEM: &[Node] = &[
     plain(&disk::DF, disk::df),
     plain(&system::EVENTS, system::events),
     plain(&disk::FSCK, disk::fsck),
+    plain(&resume::RESUME, resume::resume),
     plain(&system::INFO, system::info),
     plain(&prune::SYSTEM, prune::system),
 ];
