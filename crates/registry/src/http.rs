@@ -276,7 +276,12 @@ fn transport_error(url: &str, what: &str, patience: Duration, e: ureq::Error) ->
             no_such_host(host, what).with_source(e)
         }
         ureq::Error::Rustls(e) => tls_error(host, what, e.to_string()),
-        ureq::Error::Io(e) if e.get_ref().is_some_and(|e| e.to_string().contains("certificate")) => {
+        // rustls' errors arrive wrapped in I/O errors.
+        ureq::Error::Io(e)
+            if ["certificate", "corrupt message", "received fatal alert"]
+                .iter()
+                .any(|s| e.to_string().contains(s)) =>
+        {
             tls_error(host, what, e.to_string())
         }
         ureq::Error::Io(e) => {
@@ -299,15 +304,13 @@ fn no_such_host(host: &str, what: &str) -> Error {
 }
 
 fn tls_error(host: &str, what: &str, text: String) -> Error {
-    let hint = if text.contains("InvalidContentType") || text.contains("corrupt message") {
-        format!(
-            "the registry speaks plain http: add --insecure-registry {host} if you trust the network to it"
-        )
+    let consent = format!(
+        "if you trust the network to it, add \"{host}\" to \"insecure-registries\" in /etc/fluyt/registries.json"
+    );
+    let hint = if text.contains("InvalidContentType") {
+        format!("the registry speaks plain http; {consent}")
     } else {
-        format!(
-            "put the registry's CA into /etc/docker/certs.d/{host}/ca.crt, or add --insecure-registry {host} if \
-             you trust the network to it"
-        )
+        format!("put the registry's CA into /etc/docker/certs.d/{host}/ca.crt, or {consent}")
     };
     Error::new(Kind::Unavailable, format!("registry {host}: no secure connection (wanted: {what}): {text}"))
         .with_hint(hint)

@@ -299,17 +299,24 @@ impl Distribution {
     /// `None` when it is not installed.
     pub fn start(with_password: bool) -> Option<Self> {
         let dir = tempfile::tempdir().expect("a directory");
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
-        let host = format!("127.0.0.1:{port}");
-        let mut config = format!(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {host}\n",
-            dir.path().join("data").display()
-        );
+        let mut auth = String::new();
         if with_password {
             let path = dir.path().join("htpasswd");
             std::fs::write(&path, HTPASSWD).expect("written");
-            config.push_str(&format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", path.display()));
+            auth = format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", path.display());
         }
+        Self::start_in(dir, "127.0.0.1", "", &auth)
+    }
+
+    /// With `http` more lines of its `http` section, and `more` further sections; reached as `name`.
+    pub fn start_in(dir: tempfile::TempDir, name: &str, http: &str, more: &str) -> Option<Self> {
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+        let address = format!("127.0.0.1:{port}");
+        let config = format!(
+            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  \
+             addr: {address}\n{http}{more}",
+            dir.path().join("data").display()
+        );
         let path = dir.path().join("config.yml");
         std::fs::write(&path, config).expect("written");
         let child = Command::new("docker-registry")
@@ -324,12 +331,12 @@ impl Distribution {
             return None;
         };
         for _ in 0..500 {
-            if TcpStream::connect(&host).is_ok() {
+            if TcpStream::connect(&address).is_ok() {
                 break;
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        Some(Self { host, child, _dir: dir })
+        Some(Self { host: format!("{name}:{port}"), child, _dir: dir })
     }
 }
 
