@@ -52,7 +52,12 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> i32 {
         }
     };
     match globals(&words) {
-        Ok(Start::Command { root, rest }) => tree::dispatch(&cmd::Cli::new(root), cmd::ROOT, rest),
+        Ok(Start::Command { root, rest }) => {
+            // Never dropped: closing the record file tidily would cost every command a checkpoint and its two
+            // syncs, and the process ends right after this.
+            let cli = std::mem::ManuallyDrop::new(cmd::Cli::new(root));
+            tree::dispatch(&cli, cmd::ROOT, rest)
+        }
         Ok(Start::Version) => {
             let _ = print_line(&format!("fluyt version {}", env!("CARGO_PKG_VERSION")));
             0

@@ -100,7 +100,6 @@ pub fn follow(engine: &Engine, id: &str, attach: Attach, wanted: Wanted) -> Outc
         stdout: wanted.stdout,
         stderr: wanted.stderr,
         keys: (wanted.stdin && wanted.tty).then_some(wanted.keys),
-        forward_signals: wanted.sig_proxy,
         resize: wanted.tty,
     };
     let end = pump::run(&mut session, options, &signals);

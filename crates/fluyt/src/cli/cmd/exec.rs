@@ -70,14 +70,8 @@ fn follow(exec: Exec, stdin: bool, tty: bool, keys: DetachKeys) -> Outcome {
     let signals = pump::signals(false)?;
     let raw = if tty && stdin { RawMode::enter()? } else { None };
     let mut session = Running { exec, tty };
-    let options = Options {
-        stdin,
-        stdout: true,
-        stderr: true,
-        keys: (stdin && tty).then_some(keys),
-        forward_signals: false,
-        resize: tty,
-    };
+    let options =
+        Options { stdin, stdout: true, stderr: true, keys: (stdin && tty).then_some(keys), resize: tty };
     let end = pump::run(&mut session, options, &signals);
     drop(raw);
     let code = match end? {

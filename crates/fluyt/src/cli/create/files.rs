@@ -2,12 +2,11 @@
 
 use super::Host;
 
+/// Where the value of a bare key comes from.
+pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
 /// Reads one file; a bare `KEY` takes its value from `lookup`, and is dropped if there is none.
-pub fn read(
-    path: &str,
-    host: &dyn Host,
-    lookup: Option<&dyn Fn(&str) -> Option<String>>,
-) -> Result<Vec<String>, String> {
+pub fn read(path: &str, host: &dyn Host, lookup: Option<Lookup<'_>>) -> Result<Vec<String>, String> {
     let bytes = host.read(path).map_err(|e| format!("open {path}: {}", super::go_errno(&e)))?;
     let mut lines = Vec::new();
     for (number, line) in bytes.split(|b| *b == b'\n').enumerate() {

@@ -47,7 +47,7 @@ fn first(view: &ContainerView) -> &ContainerSpec {
 }
 
 /// `Up 3 hours (healthy)`, `Exited (0) 2 minutes ago`; `now` in nanoseconds since 1970.
-pub fn status_text(status: &SandboxStatus, now: i64) -> String {
+fn status_text(status: &SandboxStatus, now: i64) -> String {
     let up = || human_duration(now - status.started_at);
     let down = || human_duration(now - status.finished_at);
     match status.phase {
@@ -69,7 +69,7 @@ pub fn status_text(status: &SandboxStatus, now: i64) -> String {
 }
 
 /// `State` of `inspect`.
-pub fn state(status: &SandboxStatus) -> ContainerState {
+fn state(status: &SandboxStatus) -> ContainerState {
     let alive = matches!(status.phase, Phase::Running | Phase::Paused | Phase::Restarting);
     ContainerState {
         status: status.phase.as_str().to_owned(),

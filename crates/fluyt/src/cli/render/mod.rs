@@ -3,7 +3,7 @@
 mod container;
 mod network;
 
-pub use container::{document, inspect, state, status_text, summary};
+pub use container::{document, inspect, summary};
 pub use network::{network, volume};
 
 use fluyt_docker_api::types::{EndpointSettings, List};

@@ -44,8 +44,6 @@ pub enum Received {
     Closed,
     /// The process ended.
     Exited(i32),
-    /// The other side let go.
-    Detached,
 }
 
 /// Why the pump stopped.
@@ -70,8 +68,6 @@ pub struct Options {
     pub stderr: bool,
     /// Keys that detach; `None`: input is not watched.
     pub keys: Option<DetachKeys>,
-    /// Signals to this process go to the container's; else they end the pump.
-    pub forward_signals: bool,
     /// The terminal's size is passed on.
     pub resize: bool,
 }
@@ -122,7 +118,6 @@ pub fn run(session: &mut dyn Session, mut options: Options, signals: &Signals) -
                 Received::Data(stream, bytes) => write_out(stream, &bytes, &options)?,
                 Received::Exited(code) => return Ok(End::Exited(code)),
                 Received::Closed => return Ok(End::Closed),
-                Received::Detached => return Ok(End::Detached),
             }
         }
         let ready = wait(session, signals, &closed, stdin_open && pending.is_empty(), !pending.is_empty())?;
@@ -134,7 +129,6 @@ pub fn run(session: &mut dyn Session, mut options: Options, signals: &Signals) -
                 Received::Data(stream, bytes) => write_out(stream, &bytes, &options)?,
                 Received::Closed => closed.push(index),
                 Received::Exited(code) => return Ok(End::Exited(code)),
-                Received::Detached => return Ok(End::Detached),
             }
         }
         if closed.len() >= session.outputs().len() {
