@@ -43,3 +43,4 @@ pub use ports::{PortMapping, Reservation, publish, reserve, unpublish};
 pub use reconcile::{Desired, Observed, Plan, apply, forward_guards, observe, plan, reconcile};
 pub use routes::host_routes;
 pub use scope::Scope;
+pub use sysctl::has_ipv6;

@@ -209,17 +209,25 @@ impl Firewall {
     /// # Errors
     /// The kernel refuses.
     pub fn unpublish(&mut self, scope: &Scope, owner: &str, mappings: &[PortMapping]) -> Result<()> {
+        const ATTEMPTS: u32 = 5;
         let table = scope.table();
-        let mut t = Transaction::new();
         let held: Elements = mappings.iter().flat_map(|m| m.elements(owner)).collect();
-        for (key, _) in held {
-            if elements::get(&mut self.socket, &table, &key)?.is_some_and(|v| v.comment == owner) {
-                elements::remove(&mut t, &table, &key);
+        for attempt in 1..=ATTEMPTS {
+            let mut t = Transaction::new();
+            for key in held.keys() {
+                if elements::get(&mut self.socket, &table, key)?.is_some_and(|v| v.comment == owner) {
+                    elements::remove(&mut t, &table, key);
+                }
             }
-        }
-        match t.commit(&mut self.socket) {
-            Err(f) if !is_race(f.errno()) => return Err(nft::refused(&table, f)),
-            _ => {}
+            if t.len() == 0 {
+                break;
+            }
+            match t.commit(&mut self.socket) {
+                Ok(()) => break,
+                // Somebody changed the table between the look and the removal: nothing was removed, look again.
+                Err(f) if attempt < ATTEMPTS && is_race(f.errno()) => {}
+                Err(f) => return Err(nft::refused(&table, f)),
+            }
         }
         forget_flows(&mut self.socket, mappings)
     }

@@ -32,6 +32,13 @@ pub(crate) fn ensure(path: &str, value: &str) -> Result<()> {
     }
 }
 
+/// Whether the kernel has IPv6 switched on (`ipv6.disable=1` switches it off as a whole). Where it has not, networks
+/// and endpoints must be given IPv4 addresses only.
+#[must_use]
+pub fn has_ipv6() -> bool {
+    std::path::Path::new("/proc/net/if_inet6").exists()
+}
+
 /// The path of a dotted name. Interface names may contain dots, so slashes are accepted as separators too.
 ///
 /// # Errors

@@ -287,3 +287,26 @@ fn a_network_is_disconnected_and_connected_at_run_time() {
     again.run(|| serve(80));
     assert!(ask(&a.v4().to_string(), 80).is_some());
 }
+
+#[test]
+fn many_starts_at_once_do_not_disturb_each_other() {
+    let w = World::new();
+    let nets = [bridge("fy-a", 1), bridge("fy-b", 2)];
+    std::thread::scope(|scope| {
+        for n in 2..22_u8 {
+            let (w, net) = (&w, &nets[usize::from(n % 2)]);
+            scope.spawn(move || {
+                let mut firewall = fluyt_net::Firewall::open().unwrap();
+                firewall.ensure_bridge(&w.scope, net).unwrap_or_else(|e| panic!("{}", e.chain()));
+                let c = w.container(net, n);
+                let mapping = c.mapping(None, 9000 + u16::from(n));
+                firewall.publish(&w.scope, &format!("box{n}"), std::slice::from_ref(&mapping)).unwrap();
+                // Twenty starts share few processors here: be patient.
+                assert!((0..10).any(|_| ask("127.0.0.1", mapping.host_port).is_some()), "c{n}");
+                firewall.unpublish(&w.scope, &format!("box{n}"), &[mapping]).unwrap();
+            });
+        }
+    });
+    let rules = tool("nft", "list ruleset");
+    assert!(!rules.contains("comment \"box"), "{rules}");
+}
