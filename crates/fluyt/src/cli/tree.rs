@@ -207,13 +207,13 @@ fn unknown(path: &[&str], level: &[Node], word: &str) -> i32 {
     1
 }
 
-/// The word that is at most two edits away.
+/// The word that is at most two edits away, and no more than a third of its letters.
 fn nearest(level: &[Node], word: &str) -> Option<&'static str> {
     level
         .iter()
         .filter(|n| !n.hidden)
         .map(|n| (distance(n.word, word), n.word))
-        .filter(|(edits, near)| *edits <= 2 && *edits < near.len())
+        .filter(|(edits, near)| *edits <= 2 && edits * 3 <= near.len())
         .min()
         .map(|(_, near)| near)
 }

@@ -45,6 +45,7 @@ pub fn ps(cli: &Cli, flags: &Parsed) -> Outcome {
     let engine = cli.engine()?;
     let now = time::now();
     let filters = Filters::parse(flags.all("filter"), FILTERS)?;
+    check(&filters)?;
     let last = if flags.on("latest") { 1 } else { flags.int("last") };
     let format = flags.text("format");
     let size = flags.on("size") || format.contains(".Size");
@@ -57,7 +58,7 @@ pub fn ps(cli: &Cli, flags: &Parsed) -> Outcome {
         if last > 0 && chosen.len() >= usize::try_from(last).unwrap_or(usize::MAX) {
             break;
         }
-        if window.contains(view) && passes(view, &filters)? && passes_ancestor(engine, view, &filters) {
+        if window.contains(view) && passes(view, &filters) && passes_ancestor(engine, view, &filters) {
             chosen.push(view);
         }
     }
@@ -82,6 +83,23 @@ fn show(summaries: &[ContainerSummary], flags: &Parsed, format: &str, now: i64) 
 
 fn is_up(view: &ContainerView) -> bool {
     matches!(view.status.phase, Phase::Running | Phase::Paused | Phase::Restarting)
+}
+
+/// Refuses values that no container can have.
+fn check(filters: &Filters) -> Result<()> {
+    const STATES: [&str; 7] = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
+    for state in filters.values("status") {
+        if !STATES.contains(&state.as_str()) {
+            return Err(Error::invalid(format!("invalid filter 'status={state}'"))
+                .with_hint(format!("it is one of {}", STATES.join(", "))));
+        }
+    }
+    for code in filters.values("exited") {
+        if code.parse::<i32>().is_err() {
+            return Err(Error::invalid(format!("invalid filter 'exited={code}'")).with_hint("it is a number"));
+        }
+    }
+    Ok(())
 }
 
 /// What `before` and `since` leave: creation times, exclusive.
@@ -112,19 +130,7 @@ impl Window {
 }
 
 /// Everything but `ancestor` and the window.
-pub fn passes(view: &ContainerView, filters: &Filters) -> Result<bool> {
-    const STATES: [&str; 7] = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
-    for state in filters.values("status") {
-        if !STATES.contains(&state.as_str()) {
-            return Err(Error::invalid(format!("invalid filter 'status={state}'"))
-                .with_hint(format!("it is one of {}", STATES.join(", "))));
-        }
-    }
-    for code in filters.values("exited") {
-        if code.parse::<i32>().is_err() {
-            return Err(Error::invalid(format!("invalid filter 'exited={code}'")).with_hint("it is a number"));
-        }
-    }
+fn passes(view: &ContainerView, filters: &Filters) -> bool {
     let status = &view.status;
     let health = match &status.health {
         None => "none",
@@ -141,7 +147,7 @@ pub fn passes(view: &ContainerView, filters: &Filters) -> Result<bool> {
             .chain([request.host_config.network_mode])
             .collect::<Vec<_>>()
     };
-    Ok(filters.id("id", &view.id)
+    filters.id("id", &view.id)
         && filters.any("name", |n| Filters::name_matches(&view.name, n.strip_prefix('/').unwrap_or(n)))
         && filters.labels(&view.spec.labels)
         && filters.exact("status", status.phase.as_str())
@@ -166,7 +172,7 @@ pub fn passes(view: &ContainerView, filters: &Filters) -> Result<bool> {
                 .exposed_ports
                 .keys()
                 .any(|port| port_matches(port.port, port.proto.as_str(), p))
-        }))
+        })
 }
 
 /// Whether `port/proto` is in `first[-last][/proto]`.

@@ -129,7 +129,7 @@ pub fn summary(view: &ContainerView, size: Option<(u64, u64)>, now: i64) -> Cont
             annotations: Map::null_if_empty(view.spec.annotations.clone()),
         },
         network_settings: NetworkSettingsSummary { networks: networks(view, &request) },
-        mounts: view.mounts.iter().map(|m| mount(m, &request)).collect(),
+        mounts: mounts(view, &request),
     }
 }
 
@@ -175,7 +175,7 @@ pub fn inspect(view: &ContainerView, size: Option<(u64, u64)>) -> ContainerInspe
         graph_driver: graph_driver(view),
         size_rw: size.map(|(rw, _)| bytes(rw)),
         size_root_fs: size.map(|(_, all)| bytes(all)),
-        mounts: view.mounts.iter().map(|m| mount(m, &request)).collect(),
+        mounts: mounts(view, &request),
         network_settings: network_settings(view, &request),
         config,
         ..ContainerInspect::default()
@@ -197,6 +197,12 @@ fn graph_driver(view: &ContainerView) -> GraphDriver {
     }
 }
 
+/// All mounts but those of `--tmpfs`, which Docker shows among the host's part only.
+fn mounts(view: &ContainerView, request: &CreateRequest) -> Vec<MountPoint> {
+    let shown = view.mounts.iter().filter(|m| !request.host_config.tmpfs.contains_key(&m.target));
+    shown.map(|m| mount(m, request)).collect()
+}
+
 /// What the user asked of a mount is its mode; what it became, the rest.
 fn mount(view: &MountView, request: &CreateRequest) -> MountPoint {
     let mode = request
@@ -208,6 +214,7 @@ fn mount(view: &MountView, request: &CreateRequest) -> MountPoint {
             (parts.next() == Some(view.target.as_str())).then(|| parts.next().unwrap_or("").to_owned())
         })
         .next();
+    let mode = mode.filter(|mode| !mode.is_empty());
     let default = if view.kind == "volume" { "z" } else { "" };
     MountPoint {
         kind: view.kind.clone(),
