@@ -27,6 +27,8 @@ pub const DEFAULT_MAX_SIZE: u64 = 100 << 20;
 pub const DEFAULT_MAX_FILE: u32 = 5;
 /// The argument with which the monitor's executable compresses a part instead.
 pub const COMPRESS: &str = "--compress-log";
+/// How every line begins.
+const PREFIX: &[u8] = b"{\"log\":\"";
 /// The buffer is handed to the kernel when it is longer than this, bytes.
 const FLUSH_AT: usize = 128 * 1024;
 
@@ -99,8 +101,10 @@ pub struct JsonFile {
     compressing: Option<Child>,
     /// `,"attrs":{…}` where options ask for attributes.
     attributes: String,
-    /// The last time rendered, and its text: lines of one chunk share it.
-    stamp: (i64, String),
+    /// What the suffix was made for: lines of one chunk share it.
+    stamp: (Source, i64),
+    /// What follows a line's text: stream, attributes, time.
+    suffix: Vec<u8>,
 }
 
 impl JsonFile {
@@ -120,24 +124,42 @@ impl JsonFile {
             buffer: Vec::new(),
             compressing: None,
             attributes,
-            stamp: (i64::MIN, String::new()),
+            stamp: (Source::Stdout, i64::MIN),
+            suffix: Vec::new(),
         })
     }
 
     pub(super) fn line(&mut self, source: Source, time: i64, line: &[u8]) {
-        if self.stamp.0 != time {
-            self.stamp = (time, rfc3339(time));
+        if self.stamp != (source, time) {
+            self.stamp = (source, time);
+            self.suffix.clear();
+            let parts = [
+                "\",\"stream\":\"",
+                source.as_str(),
+                "\"",
+                &self.attributes,
+                ",\"time\":\"",
+                &rfc3339(time),
+                "\"}\n",
+            ];
+            parts.iter().for_each(|part| self.suffix.extend_from_slice(part.as_bytes()));
         }
         let out = &mut self.buffer;
-        out.extend_from_slice(b"{\"log\":\"");
-        escape(line, out);
-        out.extend_from_slice(b"\",\"stream\":\"");
-        out.extend_from_slice(source.as_str().as_bytes());
-        out.push(b'"');
-        out.extend_from_slice(self.attributes.as_bytes());
-        out.extend_from_slice(b",\"time\":\"");
-        out.extend_from_slice(self.stamp.1.as_bytes());
-        out.extend_from_slice(b"\"}\n");
+        out.reserve(PREFIX.len() + line.len() + self.suffix.len() + 1);
+        out.extend_from_slice(PREFIX);
+        let (text, newline) = match line.split_last() {
+            Some((b'\n', text)) => (text, true),
+            _ => (line, false),
+        };
+        if is_plain(text) {
+            out.extend_from_slice(text);
+        } else {
+            escape(text, out);
+        }
+        if newline {
+            out.extend_from_slice(b"\\n");
+        }
+        out.extend_from_slice(&self.suffix);
         if out.len() >= FLUSH_AT {
             // A failure is reported by the flush at the end of the chunk, which meets it again.
             let _ = self.flush();
@@ -224,6 +246,14 @@ pub fn compress(part: &Path) -> Result<()> {
 
 fn create(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+}
+
+/// Whether `text` can stand in a JSON string as it is. Written so that it compiles to vector instructions: nearly
+/// every line of nearly every log passes here.
+fn is_plain(text: &[u8]) -> bool {
+    let plain = |b: &u8| (*b >= 0x20) & (*b < 0x80) & (*b != b'"') & (*b != b'\\');
+    let (blocks, rest) = text.as_chunks::<32>();
+    blocks.iter().all(|block| block.iter().fold(true, |all, b| all & plain(b))) && rest.iter().all(plain)
 }
 
 /// Writes `text` as the inside of a JSON string; bytes that are not UTF-8 become U+FFFD.
