@@ -142,6 +142,7 @@ pub struct Index {
 
 /// A manifest or an index, told apart by media type or, where that is absent, by shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant)]
 pub enum Document {
     /// One image.
     Manifest(Manifest),

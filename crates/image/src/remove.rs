@@ -179,7 +179,7 @@ fn decide(image: &Image, name: &str, force: bool, users: &[ImageUse]) -> Result<
     let of = |n: &str| Reference::parse_untagged(n).ok();
     let repository = of(&stored).map(|r| r.name());
     let other_tag = |n: &&String| of(n).is_some_and(|r| Some(r.name()) == repository && r.digest().is_none());
-    if !rest.iter().any(|n| other_tag(n)) {
+    if !rest.iter().any(other_tag) {
         let (same, others): (Vec<&String>, Vec<&String>) =
             rest.into_iter().partition(|n| of(n).map(|r| r.name()) == repository);
         untag.extend(same.into_iter().cloned());

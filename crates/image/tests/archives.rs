@@ -1,5 +1,7 @@
 //! Load, save, import, commit, remove: round trips, with other people's programs where they are installed.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::path::Path;

@@ -1,6 +1,8 @@
 //! A store survives being killed at every fail point, a full disk, and damage: it opens, what was in it before is
 //! whole, and the check finds nothing that contradicts its records.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::os::unix::process::ExitStatusExt;

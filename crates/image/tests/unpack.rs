@@ -1,5 +1,7 @@
 //! Layers as they come out on disk, and archives that must not come out at all.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::os::unix::ffi::OsStrExt;
@@ -234,7 +236,7 @@ fn damaged_archives_are_refused_and_leave_nothing() {
         ("other", |_| gzip(&tar(&[file("b", b"")])), "has the digest"),
     ] {
         let s = scratch();
-        let archive = common::docker_archive(&["t"], &[good.clone()], pack);
+        let archive = common::docker_archive(&["t"], std::slice::from_ref(&good), pack);
         let e = s.store.load(&archive[..], None, &Silent).unwrap_err();
         assert_eq!(e.kind(), Kind::Corrupt, "{name}: {}", e.chain());
         assert!(e.chain().contains(why), "{name}: {}", e.chain());

@@ -8,6 +8,9 @@ use fluyt_model::{Error, Result};
 /// The size of a header, and what everything is padded to.
 pub const BLOCK: usize = 512;
 
+/// Where the data of a sparse file belongs: offset and length of each piece.
+pub type Pieces = Vec<(u64, u64)>;
+
 /// One header block.
 pub struct Header<'a>(pub &'a [u8; BLOCK]);
 
@@ -90,14 +93,14 @@ impl Header<'_> {
     }
 
     /// The part of an old GNU sparse map that is in this header: pieces, whether more blocks follow, real size.
-    pub fn old_sparse(&self) -> Result<(Vec<(u64, u64)>, bool, u64)> {
+    pub fn old_sparse(&self) -> Result<(Pieces, bool, u64)> {
         let pieces = sparse_pieces(&self.0[386..482])?;
         Ok((pieces, self.0[482] != 0, length(number(&self.0[483..495])?)?))
     }
 }
 
 /// The pieces in a run of 24-byte entries of an old GNU sparse map, up to the first empty entry.
-pub fn sparse_pieces(bytes: &[u8]) -> Result<Vec<(u64, u64)>> {
+pub fn sparse_pieces(bytes: &[u8]) -> Result<Pieces> {
     let mut pieces = Vec::new();
     for entry in bytes.chunks_exact(24) {
         if entry[0] == 0 && entry[12] == 0 {
@@ -217,7 +220,7 @@ impl Pax {
             }
             b"GNU.sparse.map" => {
                 let numbers: Vec<u64> = value.split(|b| *b == b',').map(decimal).collect::<Result<_>>()?;
-                if numbers.len() % 2 != 0 {
+                if !numbers.len().is_multiple_of(2) {
                     return Err(malformed("GNU.sparse.map"));
                 }
                 self.sparse_map = Some(numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect());

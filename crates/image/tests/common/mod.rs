@@ -1,5 +1,5 @@
 //! Archives made in code, and a scratch store.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::io::Write;
 use std::path::Path;
