@@ -91,7 +91,11 @@ pub fn main(args: &[String]) -> i32 {
     let done = Parsed::new(rest, verb.1, verb.2).and_then(|parsed| (verb.4)(&context, &parsed));
     match done {
         Ok(code) => code,
-        Err(e) => context.fail(&e.context(format!("fluyt {name} failed"))),
+        Err(e) => {
+            let code = context.fail(&e.context(format!("fluyt {name} failed")));
+            // As runc: an exec that fails must not look like a program that ends with 1.
+            if name == "exec" { 255 } else { code }
+        }
     }
 }
 
