@@ -158,7 +158,9 @@ fn spawn(
 ) -> Result<Running> {
     let Joiner { pidfd, late } = *joiner;
     let mut before = || setns(pidfd, flags & !late);
-    let mut stage = Stage { request, filter, late, in_userns: flags & clone::NEWUSER != 0 };
+    let tasks = cgroup.open_tasks()?;
+    let born_inside = birth_place.is_some() || !tasks.is_empty();
+    let mut stage = Stage { request, filter, late, in_userns: flags & clone::NEWUSER != 0, tasks };
     let mut ends = Some(ends);
     let mut child = || {
         let Some((parent_end, child_end)) = ends.take() else { return 1 };
@@ -169,7 +171,7 @@ fn spawn(
         clone::Options { flags: 0, cgroup: birth_place.as_ref().map(AsFd::as_fd), before: Some(&mut before) };
     let child = clone::spawn(options, &mut child).about(|| "joining the container's namespaces")?;
     let (sync, _) = ends.take().ok_or_else(|| Error::internal("the pair went to the child"))?;
-    let done = accompany(&stage, &child, cgroup, birth_place.is_some(), &sync);
+    let done = accompany(&stage, &child, cgroup, born_inside, &sync);
     match done {
         Ok(console) => {
             let start_time = procfs::start_time(child.pid).unwrap_or(0);
@@ -229,6 +231,8 @@ struct Stage {
     filter: Option<Filter>,
     late: u64,
     in_userns: bool,
+    /// Opened `tasks` files of the groups to enter.
+    tasks: Vec<OwnedFd>,
 }
 
 impl Stage {
@@ -246,6 +250,7 @@ impl Stage {
     fn run(&mut self, pidfd: &OwnedFd, sync: &mut ChildEnd) -> Result<Infallible> {
         rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
             .about(|| "making the exec stage non-dumpable")?;
+        self.tasks.iter().try_for_each(crate::cgroup::enter)?;
         setns(pidfd, self.late).about(|| "joining the time namespace")?;
         if self.in_userns {
             init::become_root()?;
@@ -276,8 +281,8 @@ impl Stage {
             init::finish::labels(&Proc::open()?, process)?;
         }
         sync.await_order(Order::Go)?;
-        let target = init::assume_process(process, self.filter.as_ref(), sync)?;
-        init::execute(process, &target, self.filter.as_ref(), self.request.preserve_fds, sync)
+        let target = init::assume_process(process, self.filter.as_ref(), self.request.preserve_fds, sync)?;
+        init::execute(process, &target, self.filter.as_ref(), sync)
     }
 }
 

@@ -206,6 +206,7 @@ pub fn launch(l: Launch) -> Result<Starting> {
         joins: Vec::new(),
         in_userns,
         await_maps: new_userns,
+        attach_self: state.cgroup.has_tasks_files() && !in_userns,
         new_cgroupns: ns.new & clone::NEWCGROUP != 0,
         cgroup: state.cgroup.paths().clone(),
         filter,
@@ -296,7 +297,7 @@ fn start(
         join_early(&early)?;
         if let Some(text) = &plan.offsets {
             clone::unshare(clone::NEWTIME)?;
-            std::fs::write("/proc/thread-self/timens_offsets", text)?;
+            std::fs::write("/proc/self/timens_offsets", text)?;
         }
         Ok(())
     };
@@ -320,6 +321,7 @@ fn start(
             return Err(Error::io("cloning the init stage into its namespaces", e));
         }
     };
+    let attaches_itself = init.attach_self;
     let (sync, _) = ends.take().ok_or_else(|| Error::internal("the pair went to the child"))?;
     let starting = Starting {
         child: Some(child),
@@ -330,13 +332,13 @@ fn start(
         bundle: state.bundle,
         netns: state.netns,
     };
-    starting.set_up(&resources, born_inside)?;
+    starting.set_up(&resources, born_inside, attaches_itself)?;
     Ok(starting)
 }
 
 impl Starting {
     /// What the parent does while the child mounts.
-    fn set_up(&self, resources: &Resources, born_inside: bool) -> Result<()> {
+    fn set_up(&self, resources: &Resources, born_inside: bool, attaches_itself: bool) -> Result<()> {
         let pid = self.pid();
         let linux = self.spec.linux();
         if !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty() {
@@ -351,7 +353,9 @@ impl Starting {
             }
         } else if !born_inside {
             self.cgroup.create(Some(resources))?;
-            self.cgroup.attach(pid)?;
+            if !attaches_itself {
+                self.cgroup.attach(pid)?;
+            }
         }
         self.cgroup.apply(resources)?;
         self.sync.order(Order::Attached);

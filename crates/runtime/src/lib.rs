@@ -23,6 +23,7 @@
 
 mod affinity;
 mod cgroup;
+mod dbus;
 mod exec;
 pub mod features;
 pub mod hooks;

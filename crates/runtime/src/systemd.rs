@@ -1,10 +1,12 @@
 //! The systemd cgroup driver: a transient scope for the container, asked for over D-Bus.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use fluyt_model::error::{Error, Result};
+use fluyt_model::error::{Error, IoContext, Kind, Result};
 
 use crate::cgroup::CgroupPaths;
+use crate::dbus::{Body, Connection, Value};
 use crate::spec::Resources;
 
 /// `slice:prefix:name` of `cgroupsPath`.
@@ -72,13 +74,85 @@ fn expand_slice(slice: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Asks systemd for the scope with `pid` in it.
-pub(crate) fn start_scope(_paths: &CgroupPaths, _pid: i32, _resources: &Resources) -> Result<()> {
-    Err(Error::unsupported("systemd is not running on this host"))
+/// Asks systemd for the scope with `pid` in it, and waits until it is there.
+pub(crate) fn start_scope(paths: &CgroupPaths, pid: i32, resources: &Resources) -> Result<()> {
+    let unit = paths.scope.as_deref().ok_or_else(|| Error::internal("no scope planned"))?;
+    let dir = paths.v2.as_deref().or_else(|| paths.v1.first().map(|d| d.path.as_path()));
+    let slice = dir.and_then(Path::parent).and_then(Path::file_name).and_then(|n| n.to_str());
+    let slice = slice.filter(|s| s.ends_with(".slice")).unwrap_or("-.slice");
+    let mut connection = Connection::to_systemd()?;
+    let mut body = Body::default();
+    body.string(unit);
+    body.string("replace");
+    let list = properties(unit, slice, pid, resources, paths.v2.is_some());
+    body.array(8, |b| list.iter().for_each(|(name, value)| b.property(name, value)));
+    body.array(8, |_| {});
+    connection
+        .call("StartTransientUnit", "ssa(sv)a(sa(sv))", &body)
+        .map_err(|e| e.context(format!("scope {unit}")))?;
+    await_scope(unit, pid)
 }
 
-/// Lets systemd forget a scope.
-pub(crate) fn stop_scope(_unit: &str) {}
+fn properties(unit: &str, slice: &str, pid: i32, r: &Resources, v2: bool) -> Vec<(&'static str, Value)> {
+    let mut list = vec![
+        ("Description", Value::String(format!("fluyt container {unit}"))),
+        ("Slice", Value::String(slice.to_owned())),
+        ("PIDs", Value::Pids(vec![u32::try_from(pid).unwrap_or(0)])),
+        ("Delegate", Value::Bool(true)),
+        ("DefaultDependencies", Value::Bool(false)),
+        ("MemoryAccounting", Value::Bool(true)),
+        ("CPUAccounting", Value::Bool(true)),
+        ("TasksAccounting", Value::Bool(true)),
+    ];
+    // What systemd would otherwise write over when it reloads; the runtime writes all limits itself, too.
+    let positive = |v: i64| u64::try_from(v).ok().filter(|v| *v > 0);
+    if let Some(limit) = r.memory.as_ref().and_then(|m| m.limit).and_then(positive) {
+        list.push((if v2 { "MemoryMax" } else { "MemoryLimit" }, Value::U64(limit)));
+    }
+    if let Some(limit) = r.pids.as_ref().and_then(|p| p.limit).and_then(positive) {
+        list.push(("TasksMax", Value::U64(limit)));
+    }
+    if let Some(shares) = r.cpu.as_ref().and_then(|c| c.shares).filter(|s| *s > 0) {
+        list.push(if v2 {
+            ("CPUWeight", Value::U64(crate::cgroup::weight_of_shares(shares)))
+        } else {
+            ("CPUShares", Value::U64(shares))
+        });
+    }
+    if let Some(quota) = r.cpu.as_ref().and_then(|c| c.quota).and_then(positive) {
+        let period = r.cpu.as_ref().and_then(|c| c.period).filter(|p| *p > 0).unwrap_or(100_000);
+        // systemd keeps whole percents of a second.
+        let a_second = quota.saturating_mul(1_000_000) / period;
+        list.push(("CPUQuotaPerSecUSec", Value::U64(a_second.next_multiple_of(10_000))));
+    }
+    list
+}
+
+/// The call returns when the job is queued; the process is moved a little later.
+fn await_scope(unit: &str, pid: i32) -> Result<()> {
+    let path = format!("/proc/{pid}/cgroup");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < deadline {
+        let text = std::fs::read_to_string(&path).about(|| path.as_str())?;
+        if text.lines().any(|l| l.ends_with(unit)) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Err(Error::new(Kind::Timeout, format!("systemd did not move process {pid} into {unit}")))
+}
+
+/// Lets systemd forget a scope. A scope that is gone already is the normal case.
+pub(crate) fn stop_scope(unit: &str) {
+    let Ok(mut connection) = Connection::to_systemd() else { return };
+    let mut body = Body::default();
+    body.string(unit);
+    body.string("replace");
+    let _ = connection.call("StopUnit", "ss", &body);
+    let mut body = Body::default();
+    body.string(unit);
+    let _ = connection.call("ResetFailedUnit", "s", &body);
+}
 
 #[cfg(test)]
 mod tests {

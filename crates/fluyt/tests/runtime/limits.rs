@@ -45,9 +45,9 @@ fn fork_bombs_end_at_the_limit() {
 #[test]
 fn device_rules() {
     let Some(mut b) = Bundle::new() else { return };
-    b.spec["process"]["capabilities"]["bounding"] = json!(["CAP_MKNOD"]);
-    b.spec["process"]["capabilities"]["effective"] = json!(["CAP_MKNOD"]);
-    b.spec["process"]["capabilities"]["permitted"] = json!(["CAP_MKNOD"]);
+    b.spec["process"]["capabilities"]["bounding"] = json!(["CAP_MKNOD", "CAP_SYSLOG"]);
+    b.spec["process"]["capabilities"]["effective"] = json!(["CAP_MKNOD", "CAP_SYSLOG"]);
+    b.spec["process"]["capabilities"]["permitted"] = json!(["CAP_MKNOD", "CAP_SYSLOG"]);
     let try_kmsg = "mknod /dev/k c 1 11; head -c0 /dev/null && echo null; (exec 3</dev/k) 2>/dev/null && echo kmsg; true";
     assert_eq!(b.sh(try_kmsg), "null");
     b.spec["linux"]["resources"]["devices"] = json!([{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 1, "minor": 11, "access": "r"}]);

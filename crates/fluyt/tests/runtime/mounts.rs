@@ -25,7 +25,7 @@ fn tmpfs_copies_up() {
     std::fs::write(dir.join("f"), "kept").expect("file");
     std::os::unix::fs::symlink("sub/f", b.rootfs().join("data/l")).expect("link");
     b.mount(json!({"destination": "/data", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}));
-    assert_eq!(b.sh("cat /data/l; echo new > /data/sub/f; stat -f -c %T /data"), "kept\ntmpfs");
+    assert_eq!(b.sh("cat /data/l; echo; echo new > /data/sub/f; stat -f -c %T /data"), "kept\ntmpfs");
     assert_eq!(std::fs::read_to_string(dir.join("f")).expect("file"), "kept");
 }
 
@@ -65,7 +65,7 @@ fn a_link_in_the_root_does_not_lead_out() {
     std::os::unix::fs::symlink(&outside, b.rootfs().join("escape")).expect("link");
     std::os::unix::fs::symlink("../../../../../../..", b.rootfs().join("up")).expect("link");
     b.mount(json!({"destination": "/escape", "type": "tmpfs", "source": "tmpfs", "options": ["size=1m"]}));
-    b.mount(json!({"destination": "/up/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["size=2m"]}));
+    b.mount(json!({"destination": "/up/mnt", "type": "tmpfs", "source": "tmpfs", "options": ["size=2m"]}));
     let out = b.sh("df | grep tmpfs | grep -E '1024|2048' | wc -l; touch /escape/inside");
     assert_eq!(out, "2");
     assert!(std::fs::read_dir(&outside).expect("dir").next().is_none(), "something was made outside");

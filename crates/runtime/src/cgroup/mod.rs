@@ -15,6 +15,8 @@ mod v2;
 pub use events::OomWatch;
 pub use stats::{BlkioEntry, CgroupStats, CpuStats, HugetlbStats, MemoryStats, PidsStats};
 
+pub(crate) use v2::weight_of_shares;
+
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -82,6 +84,26 @@ pub struct Cgroup {
     paths: CgroupPaths,
 }
 
+fn open_tasks_file(dir: &Path) -> Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    let path = dir.join("tasks");
+    rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        .about(|| path.display().to_string())
+}
+
+/// Moves the calling, single-threaded process into the version 1 groups.
+pub(crate) fn attach_self(paths: &CgroupPaths) -> Result<()> {
+    for dir in &paths.v1 {
+        enter(&open_tasks_file(&dir.path)?)?;
+    }
+    Ok(())
+}
+
+/// Moves the calling, single-threaded process into the group of an opened `tasks` file.
+pub(crate) fn enter(tasks: &OwnedFd) -> Result<()> {
+    rustix::io::write(tasks, b"0").about(|| "joining a cgroup").map(drop)
+}
+
 impl Cgroup {
     /// Reopens existing groups. Nothing is checked: a group that is gone shows when it is used.
     #[must_use]
@@ -124,6 +146,22 @@ impl Cgroup {
             files::write(&dir.join("cgroup.procs"), &pid.to_string())?;
         }
         Ok(())
+    }
+
+    /// Whether a single-threaded process can move itself in cheaply ([`attach_self`]).
+    ///
+    /// A write to `cgroup.procs` takes a lock for which all forks of the machine stand still, and waits for a grace period
+    /// of RCU when the machine was quiet: milliseconds. A task that moves itself through version 1's `tasks` needs no lock.
+    pub(crate) fn has_tasks_files(&self) -> bool {
+        self.paths.v2.is_none() && self.paths.scope.is_none()
+    }
+
+    /// The opened `tasks` files, for a process that will not see their paths.
+    pub(crate) fn open_tasks(&self) -> Result<Vec<OwnedFd>> {
+        if !self.has_tasks_files() {
+            return Ok(Vec::new());
+        }
+        self.paths.v1.iter().map(|d| open_tasks_file(&d.path)).collect()
     }
 
     /// Sets the limits of a new group, device rules with them.

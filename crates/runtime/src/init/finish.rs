@@ -38,7 +38,7 @@ pub(crate) fn mask(root: &Root, paths: &[PathBuf], null: &OwnedFd, label: &str) 
 
 fn empty_directory(label: &str) -> Result<OwnedFd> {
     let mut data = vec!["size=0k".to_owned(), "nr_inodes=2".to_owned()];
-    if !label.is_empty() {
+    if !label.is_empty() && selinux_enabled() {
         data.push(format!("context={label}"));
     }
     let fd = file_system("tmpfs", "tmpfs", &data)?;

@@ -70,6 +70,8 @@ pub(crate) struct Init {
     pub(crate) in_userns: bool,
     /// Must wait for its id mappings.
     pub(crate) await_maps: bool,
+    /// Must move itself into its cgroups, once they are there.
+    pub(crate) attach_self: bool,
     /// Enter a new cgroup namespace once attached.
     pub(crate) new_cgroupns: bool,
     pub(crate) cgroup: CgroupPaths,
@@ -103,6 +105,7 @@ impl Init {
         self.namespaces(sync)?;
         let proc = Proc::open()?;
         let root = if self.has_mount_namespace() { Some(self.file_system(sync)?) } else { None };
+        self.attach(sync)?;
         if self.new_cgroupns {
             self.enter_cgroup_namespace(sync)?;
         }
@@ -156,6 +159,16 @@ impl Init {
         Ok(())
     }
 
+    /// Makes sure that this process is in its cgroups.
+    fn attach(&mut self, sync: &mut ChildEnd) -> Result<()> {
+        if self.attach_self {
+            sync.await_order(Order::Attached)?;
+            crate::cgroup::attach_self(&self.cgroup)?;
+            self.attach_self = false;
+        }
+        Ok(())
+    }
+
     fn enter_cgroup_namespace(&mut self, sync: &mut ChildEnd) -> Result<()> {
         sync.await_order(Order::Attached)?;
         clone::unshare(clone::NEWCGROUP).about(|| "cgroup namespace")?;
@@ -180,6 +193,7 @@ impl Init {
         let list = std::mem::take(&mut self.spec.mounts);
         for (i, m) in list.iter().enumerate() {
             if m.kind == "cgroup" || m.kind == "cgroup2" {
+                self.attach(sync)?;
                 let fresh = self.new_cgroupns || self.new & clone::NEWCGROUP != 0;
                 if self.new_cgroupns {
                     self.enter_cgroup_namespace(sync)?;
@@ -277,7 +291,7 @@ impl Init {
     /// From here on the process loses rights step by step.
     fn become_process(&mut self, process: &Process, sync: &mut ChildEnd) -> Result<Infallible> {
         sync.await_order(Order::Go)?;
-        let target = assume_process(process, self.filter.as_ref(), sync)?;
+        let target = assume_process(process, self.filter.as_ref(), self.preserve_fds, sync)?;
         if let Some(listener) = self.park.take() {
             sync.parked()?;
             let start = rustix::net::accept_with(&listener, rustix::net::SocketFlags::CLOEXEC)
@@ -287,7 +301,7 @@ impl Init {
         if let Some(h) = &self.spec.hooks {
             hooks::run("startContainer", &h.start_container, &self.state("created"))?;
         }
-        execute(process, &target, self.filter.as_ref(), self.preserve_fds, sync)
+        execute(process, &target, self.filter.as_ref(), sync)
     }
 }
 
@@ -310,31 +324,38 @@ pub(crate) fn become_root() -> Result<()> {
     rustix::thread::set_thread_res_uid(uid, uid, uid).about(|| "user 0 of the user namespace")
 }
 
+/// Enters the working directory and verifies that it lies below the container's root: a descriptor of the host's could
+/// have made it point outside.
+fn enter_directory(path: &Path) -> Result<()> {
+    rustix::process::chdir(path)
+        .about(|| format!("chdir to cwd ({:?}) set in config.json failed", path.display().to_string()))?;
+    let outside = "current working directory is outside of container mount namespace root";
+    let here = rustix::process::getcwd(Vec::new()).about(|| outside)?;
+    if here.as_bytes().first() == Some(&b'/') { Ok(()) } else { Err(Error::invalid(outside)) }
+}
+
 /// Identity, privileges, working directory; the program comes back, found and checked.
 pub(crate) fn assume_process(
     process: &Process,
     filter: Option<&Filter>,
+    preserve_fds: u32,
     sync: &mut ChildEnd,
 ) -> Result<program::Target> {
     console::give_stdio(process.user.uid);
+    // Before the filter: a profile may be older than the call. What is opened from here on closes by itself.
+    task::close_on_exec_from(3 + preserve_fds).about(|| "descriptors")?;
+    let cwd = if process.cwd.as_os_str().is_empty() { Path::new("/") } else { &process.cwd };
+    let entered = enter_directory(cwd);
     if process.no_new_privileges {
         rustix::thread::set_no_new_privs(true).about(|| "no_new_privs")?;
     } else if let Some(filter) = filter {
         // Without no_new_privs only a privileged task may load a filter.
         load(filter, sync)?;
     }
-    let cwd = if process.cwd.as_os_str().is_empty() { Path::new("/") } else { &process.cwd };
-    let first = rustix::process::chdir(cwd);
     identity::assume(&process.user, process.capabilities.as_ref())?;
-    if first.is_err() {
+    if entered.is_err() {
         // A directory that only the user may enter (root squash, FUSE).
-        rustix::process::chdir(cwd)
-            .about(|| format!("chdir to cwd ({:?}) set in config.json failed", process.cwd))?;
-    }
-    let here = rustix::process::getcwd(Vec::new())
-        .about(|| "current working directory is outside of container mount namespace root")?;
-    if here.as_bytes().first() != Some(&b'/') {
-        return Err(Error::invalid("current working directory is outside of container mount namespace root"));
+        enter_directory(cwd)?;
     }
     rustix::process::umask(Mode::from_raw_mode(process.user.umask.unwrap_or(0o022) & 0o777));
     program::find(process)
@@ -352,11 +373,9 @@ pub(crate) fn execute(
     process: &Process,
     target: &program::Target,
     filter: Option<&Filter>,
-    preserve_fds: u32,
     sync: &ChildEnd,
 ) -> Result<Infallible> {
     task::reset_signals().about(|| "signals")?;
-    task::close_on_exec_from(3 + preserve_fds).about(|| "descriptors")?;
     sync.execing()?;
     if process.no_new_privileges {
         if let Some(filter) = filter {

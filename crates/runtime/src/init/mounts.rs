@@ -89,7 +89,10 @@ impl Mounter<'_> {
             let mode = rustix::fs::fstat(target).about(|| "mount point")?.st_mode & 0o7777;
             data.push(format!("mode={mode:o}"));
         }
-        if !self.label.is_empty() && !data.iter().any(|d| d.starts_with("context=")) {
+        if !self.label.is_empty()
+            && super::finish::selinux_enabled()
+            && !data.iter().any(|d| d.starts_with("context="))
+        {
             if ["tmpfs", "mqueue", "devpts", "overlay", "ramfs"].contains(&m.kind.as_str()) {
                 data.push(format!("context={}", self.label));
             }
