@@ -51,7 +51,8 @@ impl Engine {
         let record = self.records().container(name)?;
         let upper = self.paths.container(&record.id).join("upper");
         let changes = fluyt_image::rootfs::changes(&upper, &record.lower)?;
-        Ok(changes.into_iter().map(|c| Change { kind: c.kind.letter(), path: c.path }).collect())
+        let changes = changes.into_iter().map(|c| Change { kind: c.kind.letter(), path: c.path }).collect();
+        Ok(without(changes, &omitted(&record)))
     }
 
     /// Writes a container's files as a tar archive.
@@ -242,6 +243,24 @@ fn omitted(record: &ContainerRecord) -> Vec<String> {
     own.into_iter().map(str::to_owned).chain(record.mounts.iter().map(|m| m.target.clone())).collect()
 }
 
+/// The changes without those that were only made to mount on, and without directories that changed only by them.
+fn without(mut changes: Vec<Change>, omitted: &[String]) -> Vec<Change> {
+    let before = changes.len();
+    changes.retain(|c| !omitted.contains(&c.path));
+    if changes.len() == before {
+        return changes;
+    }
+    let paths: Vec<String> = changes.iter().map(|c| c.path.clone()).collect();
+    let parents: Vec<&str> =
+        omitted.iter().filter_map(|p| p.rsplit_once('/').map(|(parent, _)| parent)).collect();
+    changes.retain(|c| {
+        let only_place = c.kind == 'C' && parents.contains(&c.path.as_str());
+        let inside = format!("{}/", c.path);
+        !only_place || paths.iter().any(|p| p.starts_with(&inside))
+    });
+    changes
+}
+
 /// The short names of the layers that a container stands on.
 fn links(record: &ContainerRecord) -> impl Iterator<Item = String> + '_ {
     record.lower.iter().filter_map(|path| path.file_name()).map(|n| n.to_string_lossy().into_owned())
@@ -257,4 +276,20 @@ fn finding(found: fluyt_image::fsck::Finding) -> (String, bool) {
 fn old_enough(path: &Path) -> bool {
     let age = std::fs::metadata(path).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
     age.is_some_and(|age| age.as_secs() > 600)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_to_mount_on_are_no_changes() {
+        let change = |kind, path: &str| Change { kind, path: path.to_owned() };
+        let omitted = ["/etc/hosts".to_owned(), "/data".to_owned()];
+        let all =
+            vec![change('C', "/etc"), change('A', "/etc/hosts"), change('A', "/data"), change('A', "/x")];
+        assert_eq!(without(all, &omitted), [change('A', "/x")]);
+        let more = vec![change('C', "/etc"), change('A', "/etc/hosts"), change('A', "/etc/new")];
+        assert_eq!(without(more, &omitted), [change('C', "/etc"), change('A', "/etc/new")]);
+    }
 }

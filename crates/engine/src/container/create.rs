@@ -55,6 +55,7 @@ impl Engine {
 
     fn insert(&self, record: &mut ContainerRecord, name: Option<String>) -> Result<()> {
         let made_up = name.is_none();
+        let image = Digest::parse(&record.spec.containers[0].image_id)?;
         for attempt in 0..NAME_ATTEMPTS {
             record.name = match &name {
                 Some(name) => name.clone(),
@@ -62,7 +63,12 @@ impl Engine {
                     names::make_up(u64::from_ne_bytes(*random()?.first_chunk().expect("32 bytes")), attempt)
                 }
             };
-            match self.records().write(|tx| self.records().insert_container(tx, record)) {
+            let inserted = self.records().write(|tx| {
+                // Read again where nobody can remove it: the layers must stay from here on.
+                self.store.image(&image)?;
+                self.records().insert_container(tx, record)
+            });
+            match inserted {
                 Err(e) if made_up && e.kind() == Kind::Conflict => {}
                 done => return done,
             }

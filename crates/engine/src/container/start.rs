@@ -99,8 +99,7 @@ impl Engine {
                 lower: record.lower.clone(),
                 upper: dir.join("upper"),
                 work: dir.join("work"),
-                // A crash loses the writable layer of a container that is thrown away in any case.
-                options: if record.spec.auto_remove { vec!["volatile".to_owned()] } else { Vec::new() },
+                options: overlay_options(record.spec.auto_remove),
                 target: dir.join("rootfs"),
             },
             tty: container.process.tty,
@@ -479,6 +478,16 @@ impl Engine {
         }
         Ok(mounts)
     }
+}
+
+/// Options of a container's overlay. Layers are read file by file elsewhere, so they must not hold redirections; and a
+/// container that is thrown away in any case may lose its writable layer in a crash.
+fn overlay_options(thrown_away: bool) -> Vec<String> {
+    let mut options = vec!["redirect_dir=off".to_owned(), "metacopy=off".to_owned()];
+    if thrown_away {
+        options.push("volatile".to_owned());
+    }
+    options
 }
 
 /// Whether something is mounted on `dir` itself.
