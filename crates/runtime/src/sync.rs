@@ -63,12 +63,14 @@ impl ParentEnd {
 
     pub(crate) fn next(&self) -> Result<Report> {
         let mut buffer = [0u8; 8192];
-        let (n, mut fds) = match fluyt_sys::pass::receive(self.0.as_fd(), &mut buffer) {
-            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::CONNRESET.raw_os_error()) => {
-                (0, Vec::new())
-            }
-            other => other.about(|| "message of the init stage")?,
+        let reset =
+            |e: &std::io::Error| e.raw_os_error() == Some(rustix::io::Errno::CONNRESET.raw_os_error());
+        // A child that ends with orders unread makes the first receive fail; what it said is still to be read then.
+        let received = match fluyt_sys::pass::receive(self.0.as_fd(), &mut buffer) {
+            Err(e) if reset(&e) => fluyt_sys::pass::receive(self.0.as_fd(), &mut buffer),
+            other => other,
         };
+        let (n, mut fds) = received.about(|| "message of the init stage")?;
         let mut descriptor = || {
             fds.pop().ok_or_else(|| Error::internal("the init stage sent a message without its descriptor"))
         };
@@ -188,6 +190,17 @@ fn kind_of(code: u8) -> Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn last_words_are_read_though_orders_were_not() {
+        let (a, b) = pair().expect("pair");
+        let (parent, child) = (ParentEnd(a), ChildEnd::new(b));
+        parent.order(Order::Go);
+        child.failed(&Error::invalid("too late"));
+        drop(child);
+        assert!(matches!(parent.next().expect("report"), Report::Failed(e) if e.chain() == "too late"));
+        assert!(matches!(parent.next().expect("eof"), Report::Eof));
+    }
 
     #[test]
     fn reports_and_orders_cross_the_pair() {

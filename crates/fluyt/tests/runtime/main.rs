@@ -10,5 +10,6 @@ mod lifecycle;
 mod limits;
 mod mounts;
 mod namespaces;
+mod peers;
 mod process;
 mod seccomp;
