@@ -113,3 +113,23 @@ fn globals(words: &[String]) -> Result<Start<'_>> {
     let root = std::path::absolute(&root).about(|| root.display().to_string())?;
     Ok(Start::Command { root, rest })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_data_root_stands_before_the_command() {
+        let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let root_of = |line: &str| match globals(&words(line)) {
+            Ok(Start::Command { root, rest }) => format!("{} {}", root.display(), rest.join(" ")),
+            Ok(Start::Version) => "version".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(root_of("--root /a -D ps -a"), "/a ps -a");
+        assert_eq!(root_of("--root=/a -l debug ps"), "/a ps");
+        assert_eq!(root_of("-v"), "version");
+        assert_eq!(root_of("--root"), "flag needs an argument: --root");
+        assert_eq!(root_of("-H tcp://x ps"), "-H: there is no daemon to talk to");
+    }
+}

@@ -152,7 +152,8 @@ fn collect_names(nodes: &[Node], prefix: &str, command: &'static Command, found:
             Leads::Group(_, below) => {
                 collect_names(below, &format!("{prefix} {}", node.word), command, found)
             }
-            Leads::To(other, ..) if std::ptr::eq(other, command) => {
+            // A constant has no one address.
+            Leads::To(other, ..) if (other.name, other.about) == (command.name, command.about) => {
                 found.extend(
                     std::iter::once(&node.word).chain(node.aliases).map(|word| format!("{prefix} {word}")),
                 );
@@ -256,4 +257,61 @@ pub fn view(word: &'static str, about: &'static str, nodes: &'static [Node]) -> 
         })
         .collect();
     flags::Node { word, about, command: None, below }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn walk(nodes: &'static [Node], visit: &mut dyn FnMut(&'static Command)) {
+        for node in nodes {
+            match node.leads {
+                Leads::Group(_, below) => walk(below, visit),
+                Leads::To(command, ..) => visit(command),
+            }
+        }
+    }
+
+    #[test]
+    fn flags_of_a_command_do_not_collide() {
+        walk(cmd::ROOT, &mut |command| {
+            let flags: Vec<_> = command.flags().collect();
+            for (i, flag) in flags.iter().enumerate() {
+                let rest = &flags[i + 1..];
+                assert!(rest.iter().all(|f| f.long != flag.long), "{} --{}", command.name, flag.long);
+                let shorts = rest.iter().filter(|f| f.short != '\0');
+                assert!(shorts.clone().all(|f| f.short != flag.short), "{} -{}", command.name, flag.short);
+                let known = |long: &str| flags.iter().any(|f| f.long == long);
+                assert!(flag.alias_of.is_empty() || known(flag.alias_of), "{} --{}", command.name, flag.long);
+            }
+        });
+    }
+
+    #[test]
+    fn near_words_are_offered_and_far_ones_are_not() {
+        assert_eq!(nearest(cmd::ROOT, "imags"), Some("image"));
+        assert_eq!(nearest(cmd::ROOT, "sto"), Some("stop"));
+        assert_eq!(nearest(cmd::ROOT, "foo"), None);
+        assert_eq!(distance("kitten", "sitting"), 3);
+    }
+
+    #[test]
+    fn the_tree_becomes_completions_and_manual_pages() {
+        let view = view("fluyt", cmd::ABOUT, cmd::ROOT);
+        for shell in ["bash", "zsh", "fish"] {
+            let mut script = Vec::new();
+            flags::completion(&view, shell, &mut script).unwrap();
+            assert!(String::from_utf8_lossy(&script).contains("volumes-from"), "{shell}");
+        }
+        assert!(flags::completion(&view, "tcsh", &mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn help_names_every_path_to_a_command() {
+        let all = names(&super::super::create::RUN);
+        assert_eq!(all, ["fluyt container run", "fluyt run"]);
+        let text = help(&super::super::create::RUN, "run", &all, 80);
+        assert!(text.starts_with("Usage:  fluyt run [OPTIONS] IMAGE [COMMAND] [ARG...]\n\nCreate and run"));
+        assert!(text.contains("\n  -m, --memory bytes                     Memory limit\n"), "{text}");
+    }
 }

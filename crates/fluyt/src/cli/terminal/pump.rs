@@ -266,3 +266,73 @@ fn unless_gone(result: Result<()>) -> Result<bool> {
         Err(e) => Err(e),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    /// A process that says what is in its socket, and ends with 7 when told so by an empty message.
+    struct Fake {
+        socket: UnixStream,
+        said: Vec<u8>,
+        ends: bool,
+    }
+
+    impl Session for Fake {
+        fn buffered(&mut self) -> Result<Option<Received>> {
+            Ok(None)
+        }
+
+        fn outputs(&self) -> Vec<BorrowedFd<'_>> {
+            vec![self.socket.as_fd()]
+        }
+
+        fn input(&self) -> Option<BorrowedFd<'_>> {
+            None
+        }
+
+        fn receive(&mut self, _: usize) -> Result<Received> {
+            let mut buffer = vec![0; 64];
+            let n =
+                rustix::io::read(&self.socket, &mut buffer).map_err(io::Error::from).about(|| "socket")?;
+            buffer.truncate(n);
+            self.said.extend_from_slice(&buffer);
+            Ok(match (n, self.ends) {
+                (0, true) => Received::Exited(7),
+                (0, false) => Received::Closed,
+                _ => Received::Data(Stream::Stdout, buffer),
+            })
+        }
+
+        fn send(&mut self, _: &[u8]) -> Result<()> {
+            Ok(())
+        }
+
+        fn close_input(&mut self) -> Result<()> {
+            Ok(())
+        }
+
+        fn resize(&mut self, _: u16, _: u16) -> Result<()> {
+            Ok(())
+        }
+
+        fn signal(&mut self, _: i32) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_pump_runs_until_the_end() {
+        for (ends, end) in [(true, End::Exited(7)), (false, End::Closed)] {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            theirs.write_all(b"hello").unwrap();
+            drop(theirs);
+            let mut fake = Fake { socket: ours, said: Vec::new(), ends };
+            let signals = signals(false).unwrap();
+            assert_eq!(run(&mut fake, Options::default(), &signals).unwrap(), end);
+            assert_eq!(fake.said, b"hello");
+        }
+    }
+}
