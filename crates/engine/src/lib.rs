@@ -20,7 +20,6 @@ mod paths;
 mod records;
 mod resolver;
 mod system;
-mod time;
 mod volume;
 
 use std::path::{Path, PathBuf};

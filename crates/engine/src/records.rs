@@ -354,14 +354,6 @@ impl<'a> Records<'a> {
         })
     }
 
-    /// All plugs: (container id, endpoint).
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub fn leases(self) -> Result<Vec<(String, EndpointView)>> {
-        self.list("SELECT container, endpoint FROM leases", |r| Ok((r.get(0)?, value(r, 1)?)))
-    }
-
     /// Records a plug.
     ///
     /// # Errors

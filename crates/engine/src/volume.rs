@@ -1,6 +1,6 @@
 //! Volumes: directories that outlive containers, with the `local` driver's mounts.
 
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
 use fluyt_model::error::IoContext;
@@ -174,20 +174,6 @@ pub(crate) fn driver_mount(spec: &VolumeSpec) -> Option<(String, PathBuf, Vec<St
 }
 
 /// Bytes that the files below `path` take up on the disk; what cannot be read counts nothing.
-#[must_use]
 pub(crate) fn disk_use(path: &std::path::Path) -> u64 {
-    let mut total = 0;
-    let mut pending = vec![path.to_owned()];
-    let mut linked = std::collections::HashSet::new();
-    while let Some(path) = pending.pop() {
-        let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
-        if metadata.nlink() > 1 && !metadata.is_dir() && !linked.insert((metadata.dev(), metadata.ino())) {
-            continue;
-        }
-        total += metadata.blocks() * 512;
-        if metadata.is_dir() {
-            pending.extend(std::fs::read_dir(&path).into_iter().flatten().flatten().map(|e| e.path()));
-        }
-    }
-    total
+    fluyt_image::usage::disk_usage(path).unwrap_or(0)
 }

@@ -39,6 +39,26 @@ pub enum Kind {
     Internal,
 }
 
+impl Kind {
+    /// Every kind; a kind's place is its code where one is sent between processes of one version.
+    pub const ALL: [Self; 14] = [
+        Self::Internal,
+        Self::NotFound,
+        Self::Conflict,
+        Self::Invalid,
+        Self::PermissionDenied,
+        Self::Unauthorized,
+        Self::RateLimited,
+        Self::Unavailable,
+        Self::Timeout,
+        Self::Exhausted,
+        Self::Unsupported,
+        Self::Corrupt,
+        Self::CommandNotFound,
+        Self::CommandNotExecutable,
+    ];
+}
+
 /// An error with its kind, its object in the message, an optional hint and an optional source.
 #[derive(Debug)]
 pub struct Error(Box<Inner>);

@@ -10,5 +10,6 @@ pub mod id;
 pub mod quantity;
 pub mod reference;
 pub mod sandbox;
+pub mod time;
 
 pub use error::{Error, Kind, Result};

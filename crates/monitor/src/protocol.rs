@@ -123,23 +123,7 @@ impl Reply {
 }
 
 fn kind_named(name: &str) -> Kind {
-    const KINDS: [Kind; 14] = [
-        Kind::NotFound,
-        Kind::Conflict,
-        Kind::Invalid,
-        Kind::PermissionDenied,
-        Kind::Unauthorized,
-        Kind::RateLimited,
-        Kind::Unavailable,
-        Kind::Timeout,
-        Kind::Exhausted,
-        Kind::Unsupported,
-        Kind::Corrupt,
-        Kind::CommandNotFound,
-        Kind::CommandNotExecutable,
-        Kind::Internal,
-    ];
-    KINDS.into_iter().find(|k| format!("{k:?}") == name).unwrap_or(Kind::Internal)
+    Kind::ALL.into_iter().find(|k| format!("{k:?}") == name).unwrap_or(Kind::Internal)
 }
 
 /// What a frame carries.

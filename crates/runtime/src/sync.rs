@@ -162,29 +162,12 @@ fn encode_error(e: &Error) -> Vec<u8> {
     data
 }
 
-const KINDS: [Kind; 14] = [
-    Kind::Internal,
-    Kind::NotFound,
-    Kind::Conflict,
-    Kind::Invalid,
-    Kind::PermissionDenied,
-    Kind::Unauthorized,
-    Kind::RateLimited,
-    Kind::Unavailable,
-    Kind::Timeout,
-    Kind::Exhausted,
-    Kind::Unsupported,
-    Kind::Corrupt,
-    Kind::CommandNotFound,
-    Kind::CommandNotExecutable,
-];
-
 fn code_of(kind: Kind) -> u8 {
-    KINDS.iter().position(|k| *k == kind).and_then(|i| u8::try_from(i).ok()).unwrap_or(0)
+    Kind::ALL.iter().position(|k| *k == kind).and_then(|i| u8::try_from(i).ok()).unwrap_or(0)
 }
 
 fn kind_of(code: u8) -> Kind {
-    KINDS.get(usize::from(code)).copied().unwrap_or(Kind::Internal)
+    Kind::ALL.get(usize::from(code)).copied().unwrap_or(Kind::Internal)
 }
 
 #[cfg(test)]

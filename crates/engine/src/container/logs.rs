@@ -291,7 +291,7 @@ fn parse(raw: &[u8]) -> Option<LogLine> {
         let entry: Entry<'_> = serde_json::from_slice(raw).ok()?;
         Some(LogLine {
             stream: if entry.stream == "stderr" { Stream::Stderr } else { Stream::Stdout },
-            time: crate::time::parse(&entry.time)?,
+            time: fluyt_model::time::parse(&entry.time)?,
             line: entry.log.into_owned().into_bytes(),
             attributes: entry.attrs.into_iter().collect(),
         })
@@ -327,7 +327,7 @@ fn parse_own(raw: &[u8]) -> Option<LogLine> {
         _ => return None,
     };
     let time = rest.strip_prefix(b",\"time\":\"")?;
-    let time = crate::time::parse(std::str::from_utf8(time).ok()?)?;
+    let time = fluyt_model::time::parse(std::str::from_utf8(time).ok()?)?;
     Some(LogLine { stream, time, line: text, attributes: Vec::new() })
 }
 

@@ -329,7 +329,6 @@ impl Engine {
         }
         let init = container.init.then(|| INIT_PATH.to_owned());
         let mut resolved = Resolved {
-            id: record.id.clone(),
             hostname: self.hostname(record)?,
             user: (account.uid, account.gid, account.groups),
             home: account.home,

@@ -106,7 +106,7 @@ fn user(uid: u32) -> String {
 fn started(age: f64) -> String {
     #[expect(clippy::cast_possible_truncation, reason = "seconds")]
     let time = fluyt_monitor::state::now() - (age * 1e9) as i64;
-    let text = fluyt_monitor::log::rfc3339(time);
+    let text = fluyt_model::time::rfc3339(time);
     text.get(11..16).unwrap_or("?").to_owned()
 }
 

@@ -25,8 +25,6 @@ pub use mounts::ResolvedMount;
 /// What a spec refers to by name, looked up.
 #[derive(Clone, Debug, Default)]
 pub struct Resolved {
-    /// Container id.
-    pub id: String,
     /// Host name.
     pub hostname: String,
     /// User id, group id, additional group ids.

@@ -19,7 +19,7 @@ use fluyt_model::sandbox::LogSpec;
 use fluyt_model::{Error, Result};
 
 use super::Source;
-use super::time::rfc3339;
+use fluyt_model::time::rfc3339;
 
 /// A log file is rotated at this size unless `max-size` says otherwise, bytes.
 pub const DEFAULT_MAX_SIZE: u64 = 100 << 20;

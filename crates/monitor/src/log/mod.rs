@@ -5,7 +5,6 @@
 mod journald;
 mod json_file;
 mod syslog;
-mod time;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +13,6 @@ use fluyt_model::sandbox::LogSpec;
 use fluyt_model::{Error, Result};
 
 pub use json_file::{COMPRESS, DEFAULT_MAX_FILE, DEFAULT_MAX_SIZE, compress};
-pub use time::rfc3339;
 
 use journald::Journald;
 use json_file::JsonFile;

@@ -10,7 +10,7 @@ use fluyt_model::sandbox::LogSpec;
 use fluyt_model::{Error, Result};
 
 use super::Source;
-use super::time::{civil, rfc3339};
+use fluyt_model::time::{civil, rfc3339};
 
 const FACILITIES: [&str; 24] = [
     "kern",
