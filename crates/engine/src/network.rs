@@ -73,7 +73,7 @@ impl Engine {
     /// `Conflict` for a name that exists or a subnet that overlaps, `Invalid` for what cannot be read,
     /// `Exhausted` when no subnet is left.
     pub fn network_create(&self, mut spec: NetworkSpec) -> Result<String> {
-        id::check_name("network", &spec.name)?;
+        id::check_network_name(&spec.name)?;
         self.ensure_predefined()?;
         if spec.driver.is_empty() {
             spec.driver = "bridge".to_owned();

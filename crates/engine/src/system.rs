@@ -170,6 +170,7 @@ impl Engine {
             if !self.paths.container(&record.id).exists() {
                 health.leftovers.push((format!("container {}: an interrupted removal", record.name), repair));
                 if repair {
+                    self.remove_run_dir(&record.id)?;
                     self.records().delete_container(&record.id)?;
                 }
             }

@@ -35,10 +35,22 @@ pub fn short(id: &str) -> &str {
 /// # Errors
 /// `Invalid`, naming the object and the rule.
 pub fn check_name(what: &str, name: &str) -> Result<()> {
+    check(what, name, 2)
+}
+
+/// The same for a network, whose name may be a single character.
+///
+/// # Errors
+/// `Invalid`, naming the object and the rule.
+pub fn check_network_name(name: &str) -> Result<()> {
+    check("network", name, 1)
+}
+
+fn check(what: &str, name: &str, shortest: usize) -> Result<()> {
     let mut chars = name.bytes();
     let first_ok = chars.next().is_some_and(|c| c.is_ascii_alphanumeric());
     let rest_ok = chars.all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'.' | b'-'));
-    if first_ok && rest_ok && name.len() >= 2 {
+    if first_ok && rest_ok && name.len() >= shortest {
         return Ok(());
     }
     Err(Error::invalid(format!("Invalid {what} name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")))

@@ -44,6 +44,7 @@ pub use cgroup::{
     OomWatch, PidsStats, V1Dir,
 };
 pub use exec::{ExecRequest, exec};
+pub use init::root::Root;
 pub use init::rootfs::overlay;
 pub use launch::{Io, Launch, Rootfs, Running, Starting, await_start, launch, rootfs_of};
 pub use procfs::start_time;

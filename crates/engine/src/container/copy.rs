@@ -13,13 +13,14 @@ use std::path::{Component, Path, PathBuf};
 
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Result};
-use fluyt_runtime::Rootfs;
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use fluyt_runtime::{Root, Rootfs};
+use rustix::fs::CWD;
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::Engine;
 use crate::api::{ContainerView, CopyOptions, PathStat};
+use crate::container::start::overlay_options;
 
 impl Engine {
     /// What is at `path` in a container.
@@ -144,21 +145,19 @@ fn enter_stopped(view: &ContainerView) -> Result<()> {
     fluyt_sys::clone::unshare(fluyt_sys::clone::NEWNS).about(|| "mount namespace")?;
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .about(|| "/")?;
-    let root = fluyt_runtime::overlay(&Rootfs::Overlay {
+    let root = Root::new(fluyt_runtime::overlay(&Rootfs::Overlay {
         lower: view.paths.lower.clone(),
         upper: view.paths.upper.clone(),
         work: view.paths.work.clone(),
-        options: Vec::new(),
+        options: overlay_options(false),
         target: target.clone(),
-    })?;
-    rustix::mount::move_mount(&root, "", CWD, &target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    })?);
+    rustix::mount::move_mount(root.fd(), "", CWD, &target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .about(about)?;
     for mount in view.mounts.iter().filter(|m| matches!(m.kind.as_str(), "bind" | "volume")) {
-        // A place that the container has never had cannot hold what is asked for.
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let Ok(point) = openat2(&root, &mount.target, flags, Mode::empty(), ResolveFlags::IN_ROOT) else {
-            continue;
-        };
+        // A container that was never started has no places for its mounts yet.
+        let place = Path::new(&mount.target);
+        let point = if mount.source.is_dir() { root.ensure_dir(place)? } else { root.ensure_file(place)? };
         let source = rustix::mount::open_tree(
             CWD,
             &mount.source,

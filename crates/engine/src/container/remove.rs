@@ -1,11 +1,11 @@
 //! Removing containers, so that a kill at any moment leaves either the container or nothing.
 //!
 //! ```text
-//! containers/ID  ──rename──►  trash/ID  ──►  record deleted  ──►  trash/ID deleted
+//! containers/ID  ──rename──►  trash/ID  ──►  run directory deleted  ──►  record deleted  ──►  trash/ID deleted
 //! ```
 //! A record without a directory is what an interrupted removal leaves: whoever meets it deletes it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Kind, Result};
@@ -52,20 +52,19 @@ impl Engine {
         }
     }
 
+    /// Whatever moment this is interrupted at: as long as the record is there, somebody meets it and goes on.
     fn erase(&self, record: &ContainerRecord, volumes: bool) -> Result<()> {
-        let run = self.paths.run_of(&record.id);
-        self.discard(&self.paths.container(&record.id)).or_else(|e| match e.kind() {
+        let doomed = match self.hide(&self.paths.container(&record.id)) {
+            Ok(doomed) => Some(doomed),
             // What is only half there is removed all the same.
-            Kind::NotFound => Ok(()),
-            _ => Err(e),
-        })?;
+            Err(e) if e.kind() == Kind::NotFound => None,
+            Err(e) => return Err(e),
+        };
+        self.remove_run_dir(&record.id)?;
         self.records().delete_container(&record.id)?;
-        let shm = run.join("shm");
-        if shm.exists() && is_mount_point(&shm)? {
-            rustix::mount::unmount(&shm, rustix::mount::UnmountFlags::DETACH)
-                .about(|| shm.display().to_string())?;
+        if let Some(doomed) = doomed {
+            delete_tree(&doomed)?;
         }
-        let _ = std::fs::remove_dir_all(&run);
         for attachment in record.spec.networks.iter().filter(|a| a.network != crate::network::DEFAULT_NETWORK)
         {
             if let Ok(network) = self.records().read(|tx| self.records().network(tx, &attachment.network)) {
@@ -85,8 +84,24 @@ impl Engine {
         Ok(())
     }
 
+    /// Removes what a container has in the run directory.
+    pub(crate) fn remove_run_dir(&self, id: &str) -> Result<()> {
+        let run = self.paths.run_of(id);
+        let shm = run.join("shm");
+        if shm.exists() && is_mount_point(&shm)? {
+            rustix::mount::unmount(&shm, rustix::mount::UnmountFlags::DETACH)
+                .about(|| shm.display().to_string())?;
+        }
+        delete_tree(&run)
+    }
+
     /// Makes a directory unreachable at once, and then deletes it.
     pub(crate) fn discard(&self, path: &Path) -> Result<()> {
+        delete_tree(&self.hide(path)?)
+    }
+
+    /// Makes a directory unreachable at once; where it is now.
+    fn hide(&self, path: &Path) -> Result<PathBuf> {
         let trash = self.paths.trash();
         let name = path.file_name().ok_or_else(|| Error::internal(path.display().to_string()))?;
         let doomed = trash.join(name);
@@ -97,7 +112,7 @@ impl Engine {
         } else {
             moved.about(|| path.display().to_string())?;
         }
-        delete_tree(&doomed)
+        Ok(doomed)
     }
 
     /// Deletes what interrupted removals have left behind.

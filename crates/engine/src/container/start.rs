@@ -481,7 +481,7 @@ impl Engine {
 
 /// Options of a container's overlay. Layers are read file by file elsewhere, so they must not hold redirections; and a
 /// container that is thrown away in any case may lose its writable layer in a crash.
-fn overlay_options(thrown_away: bool) -> Vec<String> {
+pub(crate) fn overlay_options(thrown_away: bool) -> Vec<String> {
     let mut options = vec!["redirect_dir=off".to_owned(), "metacopy=off".to_owned()];
     if thrown_away {
         options.push("volatile".to_owned());

@@ -41,6 +41,7 @@ impl Engine {
             other => other?,
         };
         if status.started_at == 0 && !dir.exists() {
+            self.remove_run_dir(&record.id)?;
             self.records().delete_container(&record.id)?;
             return Ok(None);
         }

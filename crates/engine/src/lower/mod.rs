@@ -58,13 +58,15 @@ pub struct Resolved {
 pub fn oci(sandbox: &SandboxSpec, container: &ContainerSpec, resolved: &Resolved) -> Result<Spec> {
     let capabilities = caps::effective(&container.security);
     let seccomp = profile::select(&container.security, &capabilities)?;
+    // A host name can be given to a UTS namespace of the container's own only.
+    let own_uts = matches!(sandbox.namespaces.uts, Namespace::Private);
     Ok(Spec {
         oci_version: "1.2.0".to_owned(),
         root: Some(Root { path: PathBuf::from("rootfs"), readonly: container.security.read_only_root }),
         mounts: mounts::all(sandbox, container, resolved),
         process: Some(process(container, resolved, &capabilities)),
-        hostname: if resolved.joined.contains_key("uts") { String::new() } else { resolved.hostname.clone() },
-        domainname: sandbox.domainname.clone(),
+        hostname: if own_uts { resolved.hostname.clone() } else { String::new() },
+        domainname: if own_uts { sandbox.domainname.clone() } else { String::new() },
         hooks: None,
         annotations: sandbox.annotations.clone(),
         linux: Some(Linux {
@@ -111,7 +113,7 @@ fn process(container: &ContainerSpec, resolved: &Resolved, capabilities: &[&str]
     Process {
         terminal: wanted.tty,
         console_size: (wanted.console_size != (0, 0))
-            .then(|| ConsoleSize { height: wanted.console_size.0, width: wanted.console_size.1 }),
+            .then_some(ConsoleSize { height: wanted.console_size.0, width: wanted.console_size.1 }),
         user: User { uid, gid, additional_gids: groups.clone(), ..User::default() },
         args: args.collect(),
         env,

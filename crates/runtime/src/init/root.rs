@@ -13,7 +13,7 @@ const MODE_DIR: u32 = 0o755;
 
 /// The container's root directory, held by descriptor.
 #[derive(Debug)]
-pub(crate) struct Root {
+pub struct Root {
     fd: OwnedFd,
 }
 
@@ -33,11 +33,15 @@ pub(crate) fn clean(path: &Path) -> PathBuf {
 }
 
 impl Root {
-    pub(crate) fn new(fd: OwnedFd) -> Self {
+    /// The tree below the directory (or detached mount) `fd`.
+    #[must_use]
+    pub fn new(fd: OwnedFd) -> Self {
         Self { fd }
     }
 
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+    /// The directory itself.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 
@@ -55,12 +59,18 @@ impl Root {
     }
 
     /// Opens a directory inside the root, making it and its parents if they are missing.
-    pub(crate) fn ensure_dir(&self, path: &Path) -> Result<OwnedFd> {
+    ///
+    /// # Errors
+    /// It cannot be made, or a file is in the way.
+    pub fn ensure_dir(&self, path: &Path) -> Result<OwnedFd> {
         self.ensure(&clean(path), true, 0)
     }
 
     /// Opens a file inside the root, making it empty if it is missing, with its parents.
-    pub(crate) fn ensure_file(&self, path: &Path) -> Result<OwnedFd> {
+    ///
+    /// # Errors
+    /// It cannot be made, or a directory is in the way.
+    pub fn ensure_file(&self, path: &Path) -> Result<OwnedFd> {
         self.ensure(&clean(path), false, 0)
     }
 
