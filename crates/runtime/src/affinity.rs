@@ -1,13 +1,12 @@
-//! CPU lists like `0-3,7` and setting a process's affinity to one.
+//! CPU lists like `0-3,7` and setting the affinity of the calling task to one.
 
 use fluyt_model::error::{Error, IoContext, Result};
-use rustix::process::Pid;
 use rustix::thread::CpuSet;
 
-/// Restricts a process to a list of CPUs.
-pub(crate) fn set(pid: i32, list: &str) -> Result<()> {
+/// Restricts the calling task to a list of CPUs.
+pub(crate) fn set(list: &str) -> Result<()> {
     let set = parse(list)?;
-    rustix::thread::sched_setaffinity(Pid::from_raw(pid), &set).about(|| format!("execCPUAffinity {list:?}"))
+    rustix::thread::sched_setaffinity(None, &set).about(|| format!("execCPUAffinity {list:?}"))
 }
 
 fn parse(list: &str) -> Result<CpuSet> {

@@ -202,9 +202,6 @@ fn accompany(
     if let Some(score) = process.oom_score_adj {
         crate::launch::set_oom_score(child.pid, score)?;
     }
-    if let Some(cpus) = process.exec_cpu_affinity.as_ref().map(|a| &a.last).filter(|l| !l.is_empty()) {
-        crate::affinity::set(child.pid, cpus)?;
-    }
     crate::rlimit::set(child.pid, &process.rlimits)?;
     sync.order(Order::Go);
     let (mut console, mut execing) = (None, false);
@@ -247,9 +244,18 @@ impl Stage {
         }
     }
 
+    /// Restricts this process to one of the two CPU lists of the request.
+    fn affinity(&self, which: fn(&crate::spec::CpuAffinity) -> &String) -> Result<()> {
+        match self.request.process.exec_cpu_affinity.as_ref().map(which).filter(|l| !l.is_empty()) {
+            Some(list) => crate::affinity::set(list),
+            None => Ok(()),
+        }
+    }
+
     fn run(&mut self, pidfd: &OwnedFd, sync: &mut ChildEnd) -> Result<Infallible> {
         rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
             .about(|| "making the exec stage non-dumpable")?;
+        self.affinity(|a| &a.initial)?;
         self.tasks.iter().try_for_each(crate::cgroup::enter)?;
         setns(pidfd, self.late).about(|| "joining the time namespace")?;
         if self.in_userns {
@@ -281,6 +287,7 @@ impl Stage {
             init::finish::labels(&Proc::open()?, process)?;
         }
         sync.await_order(Order::Go)?;
+        self.affinity(|a| &a.last)?;
         let target = init::assume_process(process, self.filter.as_ref(), self.request.preserve_fds, sync)?;
         init::execute(process, &target, self.filter.as_ref(), sync)
     }

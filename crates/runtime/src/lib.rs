@@ -47,5 +47,6 @@ pub use exec::{ExecRequest, exec};
 pub use init::root::Root;
 pub use init::rootfs::overlay;
 pub use launch::{Io, Launch, Rootfs, Running, Starting, await_start, launch, rootfs_of};
-pub use procfs::start_time;
+pub use procfs::{Stat, start_time, stat as process_stat};
+pub use rdt::remove as remove_resctrl;
 pub use validate::id as validate_id;

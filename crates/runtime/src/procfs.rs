@@ -66,13 +66,20 @@ pub fn start_time(pid: i32) -> Result<u64> {
     stat(pid).map(|s| s.start_time)
 }
 
-/// State letter and start time from `/proc/PID/stat`.
-pub(crate) struct Stat {
-    pub(crate) state: u8,
-    pub(crate) start_time: u64,
+/// What `/proc/PID/stat` says about a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// The state letter: `R`, `S`, `D`, `T`, `Z` (a zombie), `X`.
+    pub state: u8,
+    /// Field 22, in clock ticks since boot.
+    pub start_time: u64,
 }
 
-pub(crate) fn stat(pid: i32) -> Result<Stat> {
+/// Reads `/proc/PID/stat`.
+///
+/// # Errors
+/// `NotFound` if there is no such process.
+pub fn stat(pid: i32) -> Result<Stat> {
     let path = format!("/proc/{pid}/stat");
     let text = std::fs::read(&path).about(|| path.as_str())?;
     // The command name may contain anything; the last parenthesis ends it.

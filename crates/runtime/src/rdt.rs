@@ -4,7 +4,7 @@ use std::path::Path;
 
 use fluyt_model::error::{Error, IoContext, Result};
 
-use crate::spec::IntelRdt;
+use crate::spec::{IntelRdt, Spec};
 
 const ROOT: &str = "/sys/fs/resctrl";
 const RDTGROUP_SUPER_MAGIC: i64 = 0x0765_5821;
@@ -29,9 +29,9 @@ pub(crate) fn apply(rdt: &IntelRdt, id: &str, pid: i32) -> Result<()> {
     std::fs::write(dir.join("tasks"), pid.to_string()).about(|| dir.display().to_string())
 }
 
-/// Removes the class that was made for this container alone.
-pub(crate) fn remove(rdt: &IntelRdt, id: &str) {
-    if rdt.clos_id.is_empty() {
+/// Removes the resctrl class that was made for this container alone, if one was. For whoever deletes the container.
+pub fn remove(spec: &Spec, id: &str) {
+    if spec.linux().intel_rdt.as_ref().is_some_and(|r| r.clos_id.is_empty()) {
         let _ = std::fs::remove_dir(Path::new(ROOT).join(id));
     }
 }

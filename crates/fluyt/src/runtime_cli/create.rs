@@ -89,6 +89,7 @@ impl Launched {
         if let Err(e) = self.running.cgroup.kill(9).and_then(|()| self.running.cgroup.delete()) {
             context.warn(&e);
         }
+        fluyt_runtime::remove_resctrl(&self.spec, &self.record.id);
         if let Err(e) = self.dir.remove() {
             context.warn(&e);
         }

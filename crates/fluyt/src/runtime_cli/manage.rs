@@ -93,6 +93,7 @@ pub(super) fn delete(context: &Context, parsed: &Parsed) -> Result<i32> {
         cgroup.kill(SIGKILL)?;
     }
     cgroup.delete()?;
+    fluyt_runtime::remove_resctrl(&spec, id);
     container.dir.remove()?;
     poststop(context, &spec, &container.record);
     Ok(0)

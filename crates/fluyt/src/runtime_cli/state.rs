@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use fluyt_model::error::{Error, IoContext, Kind, Result};
 use fluyt_runtime::spec::{Spec, State};
-use fluyt_runtime::{Cgroup, CgroupPaths, start_time};
+use fluyt_runtime::{Cgroup, CgroupPaths, process_stat};
 use serde::{Deserialize, Serialize};
 
 /// What is written once, when the container is created.
@@ -216,11 +216,5 @@ impl Container {
 
 /// Whether the process that had this pid and start time still runs.
 pub(super) fn alive(pid: i32, start: u64) -> bool {
-    let Ok(now) = start_time(pid) else { return false };
-    if now != start {
-        return false;
-    }
-    let text = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = text.iter().rposition(|b| *b == b')').and_then(|i| text.get(i + 2)).copied();
-    !matches!(state, None | Some(b'Z' | b'X'))
+    process_stat(pid).is_ok_and(|s| s.start_time == start && !matches!(s.state, b'Z' | b'X'))
 }

@@ -147,3 +147,19 @@ fn spec_and_features_are_documents() {
     assert_eq!(spec["process"]["args"][0], "sh");
     b.runtime(&["spec"]).fails(1, "exists");
 }
+
+#[test]
+fn exec_on_chosen_processors() {
+    let Some(mut b) = Bundle::new() else { return };
+    if std::env::var_os("FLUYT_TEST_RUNTIME").is_some() {
+        return;
+    }
+    b.start_sleeping();
+    let process = b.scratch.join("p.json");
+    let document = json!({"args": ["grep", "Cpus_allowed_list", "/proc/self/status"], "cwd": "/", "env": ["PATH=/bin"],
+        "user": {"uid": 0, "gid": 0}, "execCPUAffinity": {"initial": "0", "final": "0"}});
+    std::fs::write(&process, document.to_string()).expect("process.json");
+    let id = b.id.clone();
+    let out = b.runtime(&["exec", "-p", process.to_str().expect("utf-8"), &id]).ok();
+    assert_eq!(out.split_whitespace().last(), Some("0"), "{out}");
+}
