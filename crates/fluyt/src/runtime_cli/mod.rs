@@ -209,7 +209,7 @@ pub(super) fn seal() -> Result<()> {
 }
 
 /// The absolute path of a bundle.
-pub(super) fn bundle(parsed: &Parsed) -> Result<PathBuf> {
+fn bundle(parsed: &Parsed) -> Result<PathBuf> {
     let path = parsed.get("bundle").filter(|b| !b.is_empty()).unwrap_or(".");
     std::fs::canonicalize(Path::new(path)).about(|| format!("bundle {path}"))
 }
