@@ -78,7 +78,8 @@ fn hash(name: &str) -> usize {
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let target = std::env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
-    let (native, compat): (Vec<(&str, u32)>, Vec<(&str, u32)>) = match target.as_str() {
+    type Numbers = Vec<(&'static str, u32)>;
+    let (native, compat): (Numbers, Numbers) = match target.as_str() {
         "aarch64" => (
             syscalls::aarch64::Sysno::iter().map(|s| (s.name(), s.id() as u32)).collect(),
             syscalls::arm::Sysno::iter().map(|s| (s.name(), s.id() as u32)).collect(),

@@ -115,10 +115,10 @@ pub fn exec(request: ExecRequest) -> Result<Running> {
     let gone = || Error::not_found(format!("the container's process {pid} is gone"));
     let target = Pid::from_raw(pid).ok_or_else(gone)?;
     let pidfd = rustix::process::pidfd_open(target, PidfdFlags::empty()).map_err(|_| gone())?;
-    if let Some(expected) = request.target_start_time {
-        if procfs::start_time(pid).ok() != Some(expected) {
-            return Err(gone());
-        }
+    if let Some(expected) = request.target_start_time
+        && procfs::start_time(pid).ok() != Some(expected)
+    {
+        return Err(gone());
     }
     let filter = request.seccomp.as_ref().map(Filter::compile).transpose()?;
     let flags = differing(pid)?;

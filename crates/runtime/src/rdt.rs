@@ -17,10 +17,10 @@ pub(crate) fn apply(rdt: &IntelRdt, id: &str, pid: i32) -> Result<()> {
     let class = if rdt.clos_id.is_empty() { id } else { &rdt.clos_id };
     crate::validate::id(class)?;
     let dir = Path::new(ROOT).join(class);
-    if let Err(e) = std::fs::create_dir(&dir) {
-        if e.kind() != std::io::ErrorKind::AlreadyExists {
-            return Err(Error::io(dir.display().to_string(), e));
-        }
+    if let Err(e) = std::fs::create_dir(&dir)
+        && e.kind() != std::io::ErrorKind::AlreadyExists
+    {
+        return Err(Error::io(dir.display().to_string(), e));
     }
     for schema in [&rdt.l3_cache_schema, &rdt.mem_bw_schema].into_iter().filter(|s| !s.is_empty()) {
         std::fs::write(dir.join("schemata"), format!("{schema}\n"))

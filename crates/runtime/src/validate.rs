@@ -33,10 +33,12 @@ pub(crate) fn spec(spec: &Spec, container: &str) -> Result<()> {
     if !spec.domainname.is_empty() && !has("uts") {
         return Err(Error::invalid("unable to set domainname without a private UTS namespace"));
     }
-    if !has("mount") && !(linux.masked_paths.is_empty() && linux.readonly_paths.is_empty()) {
+    let restricted = !linux.masked_paths.is_empty() || !linux.readonly_paths.is_empty();
+    if !has("mount") && restricted {
         return Err(Error::invalid("unable to restrict sys entries without a private MNT namespace"));
     }
-    if !is_new("user") && !(linux.uid_mappings.is_empty() && linux.gid_mappings.is_empty()) && !has("user") {
+    let mapped = !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty();
+    if mapped && !has("user") {
         return Err(Error::invalid(
             "user namespace mappings specified, but user namespace isn't enabled in the config",
         ));

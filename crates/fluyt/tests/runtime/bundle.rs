@@ -175,6 +175,11 @@ impl Drop for Bundle {
             return;
         }
         assert!(self.cgroups().is_empty(), "left behind: {:?}", self.cgroups());
+        // The common parent goes with its last child.
+        for dir in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            let _ = std::fs::remove_dir(dir.path().join("fluyt-test"));
+        }
+        let _ = std::fs::remove_dir("/sys/fs/cgroup/fluyt-test");
         assert!(mounts_below(self.scratch.path()).is_empty(), "mounts left behind");
         let state = self.scratch.join("state").join(&self.id);
         assert!(!state.exists(), "state left behind");

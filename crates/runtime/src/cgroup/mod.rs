@@ -251,10 +251,10 @@ impl Cgroup {
     /// `PermissionDenied`; groups that are gone are no error.
     pub fn kill(&self, signal: i32) -> Result<()> {
         const SIGKILL: i32 = 9;
-        if let (Some(dir), SIGKILL) = (&self.paths.v2, signal) {
-            if files::write(&dir.join("cgroup.kill"), "1").is_ok() {
-                return Ok(());
-            }
+        if let (Some(dir), SIGKILL) = (&self.paths.v2, signal)
+            && files::write(&dir.join("cgroup.kill"), "1").is_ok()
+        {
+            return Ok(());
         }
         let signal = rustix::process::Signal::from_named_raw(signal)
             .ok_or_else(|| Error::invalid(format!("signal {signal}")))?;

@@ -144,14 +144,13 @@ pub(crate) fn device_kind(r: &DeviceRule) -> Result<char> {
 
 fn memory(dir: &Path, m: &Memory) -> Result<()> {
     let file = |name: &str| dir.join(format!("memory.{name}"));
-    if m.check_before_update == Some(true) {
-        if let (Some(limit), Some(usage)) = (m.limit, files::number(&file("usage_in_bytes"))) {
-            if u64::try_from(limit).is_ok_and(|l| l < usage) {
-                return Err(Error::invalid(format!(
-                    "unable to set memory limit to {limit} (current usage: {usage})"
-                )));
-            }
-        }
+    if m.check_before_update == Some(true)
+        && let (Some(limit), Some(usage)) = (m.limit, files::number(&file("usage_in_bytes")))
+        && u64::try_from(limit).is_ok_and(|l| l < usage)
+    {
+        return Err(Error::invalid(format!(
+            "unable to set memory limit to {limit} (current usage: {usage})"
+        )));
     }
     let set = |name: &str, value: i64| {
         files::write(&file(name), &value.to_string()).map_err(|e| {

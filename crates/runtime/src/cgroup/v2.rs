@@ -135,14 +135,13 @@ fn limit(value: i64) -> String {
 
 fn memory(dir: &Path, m: &Memory) -> Result<()> {
     let file = |name: &str| dir.join(format!("memory.{name}"));
-    if m.check_before_update == Some(true) {
-        if let (Some(limit), Some(usage)) = (m.limit, files::number(&file("current"))) {
-            if u64::try_from(limit).is_ok_and(|l| l < usage) {
-                return Err(Error::invalid(format!(
-                    "unable to set memory limit to {limit} (current usage: {usage})"
-                )));
-            }
-        }
+    if m.check_before_update == Some(true)
+        && let (Some(limit), Some(usage)) = (m.limit, files::number(&file("current")))
+        && u64::try_from(limit).is_ok_and(|l| l < usage)
+    {
+        return Err(Error::invalid(format!(
+            "unable to set memory limit to {limit} (current usage: {usage})"
+        )));
     }
     if let Some(swap) = swap_alone(m)? {
         match files::write_if_present(&file("swap.max"), &swap) {
@@ -229,10 +228,10 @@ fn io_weight(weight: u16) -> u64 {
 }
 
 fn block_io(dir: &Path, b: &BlockIo) -> Result<()> {
-    if let Some(w) = b.weight.filter(|w| *w != 0) {
-        if !files::write_if_present(&dir.join("io.bfq.weight"), &w.to_string())? {
-            files::write(&dir.join("io.weight"), &io_weight(w).to_string())?;
-        }
+    if let Some(w) = b.weight.filter(|w| *w != 0)
+        && !files::write_if_present(&dir.join("io.bfq.weight"), &w.to_string())?
+    {
+        files::write(&dir.join("io.weight"), &io_weight(w).to_string())?;
     }
     for d in &b.weight_device {
         if let Some(w) = d.weight {

@@ -377,10 +377,10 @@ pub(crate) fn execute(
 ) -> Result<Infallible> {
     task::reset_signals().about(|| "signals")?;
     sync.execing()?;
-    if process.no_new_privileges {
-        if let Some(filter) = filter {
-            load(filter, sync)?;
-        }
+    if process.no_new_privileges
+        && let Some(filter) = filter
+    {
+        load(filter, sync)?;
     }
     Err(target.exec())
 }

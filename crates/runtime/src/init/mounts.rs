@@ -92,10 +92,9 @@ impl Mounter<'_> {
         if !self.label.is_empty()
             && super::finish::selinux_enabled()
             && !data.iter().any(|d| d.starts_with("context="))
+            && ["tmpfs", "mqueue", "devpts", "overlay", "ramfs"].contains(&m.kind.as_str())
         {
-            if ["tmpfs", "mqueue", "devpts", "overlay", "ramfs"].contains(&m.kind.as_str()) {
-                data.push(format!("context={}", self.label));
-            }
+            data.push(format!("context={}", self.label));
         }
         let source = m.source.to_string_lossy();
         let made = match file_system(&m.kind, &source, &data) {

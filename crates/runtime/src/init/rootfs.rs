@@ -86,10 +86,11 @@ const LONGEST: usize = 250;
 
 /// A path as the overlay file system gets it: itself, or through a descriptor when it is too long or would need escapes.
 fn name_of(path: &Path, keep: &mut Vec<OwnedFd>) -> Result<String> {
-    if let Some(text) = path.to_str() {
-        if text.len() < LONGEST && !text.bytes().any(|b| matches!(b, b':' | b',' | b'\\' | b'"')) {
-            return Ok(text.to_owned());
-        }
+    if let Some(text) = path.to_str()
+        && text.len() < LONGEST
+        && !text.bytes().any(|b| matches!(b, b':' | b',' | b'\\' | b'"'))
+    {
+        return Ok(text.to_owned());
     }
     let fd = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .about(|| path.display().to_string())?;

@@ -62,8 +62,11 @@ fn insn(code: u16, jt: u8, jf: u8, k: u32) -> Insn {
     Insn { code, jt, jf, k }
 }
 
-/// The whole program. A section is an architecture with its ranges and, if allowed, those of its x32 calls.
-pub(super) fn program(sections: &[(u32, Vec<Range>, Option<Vec<Range>>)], foreign: u32) -> Vec<Insn> {
+/// An architecture with the ranges of its calls and, if they are allowed, of its x32 calls.
+pub(super) type Section = (u32, Vec<Range>, Option<Vec<Range>>);
+
+/// The whole program.
+pub(super) fn program(sections: &[Section], foreign: u32) -> Vec<Insn> {
     let mut out = vec![insn(LOAD, 0, 0, ARCH)];
     for (arch, ranges, x32) in sections {
         let mut body = vec![insn(LOAD, 0, 0, NUMBER)];

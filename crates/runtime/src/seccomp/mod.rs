@@ -13,7 +13,7 @@ mod table;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use assemble::{Body, Compare, Condition, Range, Rule};
+use assemble::{Body, Compare, Condition, Range, Rule, Section};
 use fluyt_model::error::{Error, Result};
 use fluyt_sys::seccomp as kernel;
 use fluyt_sys::seccomp::Insn;
@@ -67,7 +67,7 @@ impl Filter {
         if notifies && seccomp.listener_path.is_empty() {
             return Err(Error::invalid("seccomp: SCMP_ACT_NOTIFY needs listenerPath"));
         }
-        let sections: Vec<(u32, Vec<Range>, Option<Vec<Range>>)> = section_list(&columns, &calls, default);
+        let sections: Vec<Section> = section_list(&columns, &calls, default);
         let program = assemble::program(&sections, KILL_THREAD);
         if program.len() > 4096 {
             return Err(Error::invalid(format!(
@@ -84,11 +84,7 @@ impl Filter {
     }
 }
 
-fn section_list(
-    columns: &[bool; 3],
-    calls: &Calls,
-    default: u32,
-) -> Vec<(u32, Vec<Range>, Option<Vec<Range>>)> {
+fn section_list(columns: &[bool; 3], calls: &Calls, default: u32) -> Vec<Section> {
     let mut list = Vec::new();
     for (i, audit) in AUDIT.iter().enumerate() {
         if columns[i] {
