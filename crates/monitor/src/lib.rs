@@ -14,6 +14,7 @@ pub mod network;
 pub mod pid1;
 mod probe;
 pub mod protocol;
+mod refuge;
 pub mod restart;
 mod run;
 mod service;

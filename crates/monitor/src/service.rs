@@ -526,7 +526,16 @@ impl Service {
             self.clients[index].mode = Mode::Done;
         }
         match self.begin() {
-            Ok(()) => Ok(Some(Reply::Ok)),
+            Ok(()) => {
+                // Answered first: who waits for the start need not wait for this.
+                self.clients[index].reply(&Reply::Ok);
+                if let Some(run) = &self.run
+                    && let Err(e) = crate::refuge::enter(run.running.cgroup.paths())
+                {
+                    eprintln!("fluyt: monitor of {}: {}", self.spec.id, e.chain());
+                }
+                Ok(None)
+            }
             Err(e) => {
                 self.over = true;
                 self.status.phase = if self.status.started_at == 0 { Phase::Created } else { Phase::Exited };
