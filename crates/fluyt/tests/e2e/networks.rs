@@ -138,7 +138,7 @@ fn names_and_aliases_on_a_network_of_ones_own() {
         assert_eq!(host.sh("--network net", &script), "by-name", "{name}");
     }
     assert_ne!(host.sh_outcome("--network net", "nslookup absent.invalid").code, 0);
-    assert_ne!(host.sh_outcome("", "wget -T 2 -qO- http://w1/").code, 0, "not on another network");
+    assert_ne!(host.sh_outcome("", "timeout 3 wget -qO- http://w1/").code, 0, "not on another network");
     host.ok("rm -f w1");
     host.ok("network rm net");
 }
@@ -150,7 +150,7 @@ fn networks_are_apart() {
     host.ok("network create right");
     web(&host, "--name w1 --network left", "left");
     let address = host.field("w1", "{{.NetworkSettings.Networks.left.IPAddress}}");
-    let script = format!("wget -T 2 -qO- http://{address}/");
+    let script = format!("timeout 3 wget -qO- http://{address}/");
     assert_ne!(host.sh_outcome("--network right", &script).code, 0, "isolated");
     assert_eq!(host.sh("--network left", &script), "left");
     stay(&host, "--name both --network right");
@@ -163,7 +163,7 @@ fn networks_are_apart() {
     );
     host.ok("network disconnect left both");
     assert_ne!(
-        host.run_words(&["exec", "both", "wget", "-T", "2", "-qO-", &format!("http://{address}/")]).code,
+        host.run_words(&["exec", "both", "timeout", "3", "wget", "-qO-", &format!("http://{address}/")]).code,
         0
     );
     host.fails(1, "left", "network rm left");
@@ -176,7 +176,7 @@ fn an_internal_network_has_no_way_out() {
     let host = host!();
     host.ok("network create --internal inside");
     web(&host, "--name w1 --network inside", "internal");
-    assert_eq!(host.sh("--network inside", "wget -T 5 -qO- http://w1/"), "internal");
+    assert_eq!(host.sh("--network inside", "timeout 8 wget -qO- http://w1/"), "internal");
     assert_eq!(host.sh("--network inside", "ip route | grep -c default || true"), "0");
     assert_ne!(host.sh_outcome("--network inside", "ping -c 1 -W 2 192.0.2.2").code, 0);
     host.ok("rm -f w1");
