@@ -62,9 +62,11 @@ fn a_process_shares_the_containers_world() {
     }
     let capabilities = host.ok_words(&["exec", "c1", "sh", "-c", "grep CapEff /proc/self/status"]);
     assert!(capabilities.ends_with("0000000000000000"), "{capabilities}");
-    let capabilities =
-        host.ok_words(&["exec", "--privileged", "c1", "sh", "-c", "grep CapEff /proc/self/status"]);
-    assert!(!capabilities.ends_with("0000000000000000"), "{capabilities}");
+    if !host.is_reference() {
+        let capabilities =
+            host.ok_words(&["exec", "--privileged", "c1", "sh", "-c", "grep CapEff /proc/self/status"]);
+        assert!(!capabilities.ends_with("0000000000000000"), "{capabilities}");
+    }
     host.ok("rm -f c1");
 }
 
