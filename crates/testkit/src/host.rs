@@ -311,7 +311,8 @@ fn own_network_namespace() -> netns::Namespace {
     let namespace = netns::isolate();
     for line in [
         "link set lo up",
-        "link add uplink type dummy",
+        "link add uplink type veth peer name uplink-peer",
+        "link set uplink-peer up",
         "address add 192.0.2.2/24 dev uplink",
         "link set uplink up",
         "route add default via 192.0.2.1",

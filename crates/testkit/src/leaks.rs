@@ -47,7 +47,7 @@ impl Scope {
         self.cgroups(&mut seen);
         self.sockets(&mut seen);
         if self.own_network {
-            network(&mut seen);
+            self.network(&mut seen);
         }
         Snapshot(seen)
     }
@@ -104,6 +104,32 @@ impl Scope {
         }
     }
 
+    /// Links, routes and firewall tables. The default bridge, its route and the root's own table stay between commands, as
+    /// Docker's bridge does; but a table that still has an entry for a container is a leak.
+    fn network(&self, seen: &mut BTreeSet<String>) {
+        let list = |program: &str, arguments: &[&str]| {
+            let output = Command::new(program).args(arguments).output();
+            let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
+            text.lines().map(|l| l.trim_end().to_owned()).filter(|l| !l.is_empty()).collect::<Vec<_>>()
+        };
+        let links = list("ip", &["-brief", "link"]);
+        let ours = |link: &String| link.starts_with("fy-");
+        seen.extend(links.iter().filter(|l| !ours(l)).map(|l| format!("link {l}")));
+        if links.iter().filter(|l| ours(l)).count() > 1 {
+            seen.extend(links.iter().filter(|l| ours(l)).map(|l| format!("link {l}")));
+        }
+        let routes = list("ip", &["route"]);
+        seen.extend(routes.iter().filter(|r| !r.contains(" dev fy-")).map(|r| format!("route {r}")));
+        let own = format!("table inet fluyt-{}", self.hash());
+        let tables = list("nft", &["list", "tables"]);
+        seen.extend(tables.iter().filter(|t| **t != own).map(|t| format!("nftables {t}")));
+        for line in list("nft", &["list", "table", "inet", &format!("fluyt-{}", self.hash())]) {
+            if line.contains("dnat") || line.contains(" : ") {
+                seen.insert(format!("nftables rule {}", line.trim()));
+            }
+        }
+    }
+
     /// Cgroups below the root's own one; the empty parent is no leak.
     fn cgroups(&self, seen: &mut BTreeSet<String>) {
         let name = format!("fluyt-{}", self.hash());
@@ -127,19 +153,6 @@ impl Scope {
             }
         }
     }
-}
-
-/// Links with their addresses, rules of the firewall, routes.
-fn network(seen: &mut BTreeSet<String>) {
-    let mut list = |what: &str, program: &str, arguments: &[&str]| {
-        let Ok(output) = Command::new(program).args(arguments).output() else { return };
-        for line in String::from_utf8_lossy(&output.stdout).lines().filter(|l| !l.trim().is_empty()) {
-            seen.insert(format!("{what} {}", line.trim_end()));
-        }
-    };
-    list("link", "ip", &["-brief", "link"]);
-    list("route", "ip", &["route"]);
-    list("nftables", "nft", &["list", "tables"]);
 }
 
 impl Snapshot {
