@@ -112,20 +112,30 @@ impl Scope {
             let text = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
             text.lines().map(|l| l.trim_end().to_owned()).filter(|l| !l.is_empty()).collect::<Vec<_>>()
         };
-        let links = list("ip", &["-brief", "link"]);
-        let ours = |link: &String| link.starts_with("fy-");
-        seen.extend(links.iter().filter(|l| !ours(l)).map(|l| format!("link {l}")));
-        if links.iter().filter(|l| ours(l)).count() > 1 {
-            seen.extend(links.iter().filter(|l| ours(l)).map(|l| format!("link {l}")));
+        let tables = list("nft", &["list", "tables"]);
+        let ours = |table: &String| table.starts_with("table inet fluyt-");
+        seen.extend(tables.iter().filter(|t| !ours(t)).map(|t| format!("nftables {t}")));
+        // One bridge a root; a second root on this network has its own table.
+        let mut bridges = tables.iter().filter(|t| ours(t)).count();
+        for link in list("ip", &["-brief", "link"]) {
+            let name = link.split_whitespace().next().unwrap_or_default();
+            if name.starts_with("fy-") && bridges > 0 {
+                bridges -= 1;
+            } else {
+                seen.insert(format!("link {name}"));
+            }
         }
         let routes = list("ip", &["route"]);
         seen.extend(routes.iter().filter(|r| !r.contains(" dev fy-")).map(|r| format!("route {r}")));
-        let own = format!("table inet fluyt-{}", self.hash());
-        let tables = list("nft", &["list", "tables"]);
-        seen.extend(tables.iter().filter(|t| **t != own).map(|t| format!("nftables {t}")));
+        let mut inside = String::new();
         for line in list("nft", &["list", "table", "inet", &format!("fluyt-{}", self.hash())]) {
-            if line.contains("dnat") || line.contains(" : ") {
-                seen.insert(format!("nftables rule {}", line.trim()));
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words.as_slice() {
+                ["map" | "set" | "chain", name, ..] => inside = (*name).to_owned(),
+                ["elements", ..] if inside.starts_with("dnat") || inside.starts_with("self") => {
+                    seen.insert(format!("nftables {inside} {}", line.trim()));
+                }
+                _ => {}
             }
         }
     }
