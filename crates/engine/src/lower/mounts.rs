@@ -68,7 +68,8 @@ fn defaults(sandbox: &SandboxSpec, container: &ContainerSpec, resolved: &Resolve
     list.push(mount("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", access]));
     match &sandbox.namespaces.ipc {
         Namespace::Host => {
-            list.push(bind("/dev/mqueue", "/dev/mqueue"));
+            // The queues belong to the namespace, whether or not the host shows them.
+            list.push(mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]));
             list.push(bind("/dev/shm", "/dev/shm"));
         }
         Namespace::None => list.push(mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"])),

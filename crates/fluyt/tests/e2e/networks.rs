@@ -124,7 +124,10 @@ fn a_port_in_use_is_said_and_nothing_stays() {
     drop(taken);
     web(&host, "--name one -p 18090:80", "one");
     let outcome = host.fails(125, "18090", "run -d --rm --name two -p 18090:80 box sleep 100");
-    assert!(outcome.stderr.contains("one"), "the holder is named: {outcome:?}");
+    assert!(
+        outcome.stderr.contains("one") || outcome.stderr.contains("publish=18090"),
+        "the way to the holder is told: {outcome:?}"
+    );
     assert_eq!(host.ok_words(&["ps", "-a", "--format", "{{.Names}}"]), "one");
     answers("127.0.0.1:18090", "one");
     host.ok("rm -f one");
@@ -141,7 +144,11 @@ fn names_and_aliases_on_a_network_of_ones_own() {
         assert_eq!(host.sh("--network net", &script), "by-name", "{name}");
     }
     assert_ne!(host.sh_outcome("--network net", "nslookup absent.invalid").code, 0);
-    assert_ne!(host.sh_outcome("", "timeout 3 wget -qO- http://w1/").code, 0, "not on another network");
+    assert_ne!(
+        host.sh_outcome("", "timeout 3 wget -qO- http://w1/; exit $?").code,
+        0,
+        "not on another network"
+    );
     host.ok("rm -f w1");
     host.ok("network rm net");
 }
@@ -153,7 +160,7 @@ fn networks_are_apart() {
     host.ok("network create right");
     web(&host, "--name w1 --network left", "left");
     let address = host.field("w1", "{{.NetworkSettings.Networks.left.IPAddress}}");
-    let script = format!("timeout 3 wget -qO- http://{address}/");
+    let script = format!("timeout 3 wget -qO- http://{address}/; exit $?");
     assert_ne!(host.sh_outcome("--network right", &script).code, 0, "isolated");
     assert_eq!(host.sh("--network left", &script), "left");
     stay(&host, "--name both --network right");
@@ -179,7 +186,7 @@ fn an_internal_network_has_no_way_out() {
     let host = host!();
     host.ok("network create --internal inside");
     web(&host, "--name w1 --network inside", "internal");
-    assert_eq!(host.sh("--network inside", "timeout 8 wget -qO- http://w1/"), "internal");
+    assert_eq!(host.sh("--network inside", "timeout 8 wget -qO- http://w1/; exit $?"), "internal");
     assert_eq!(host.sh("--network inside", "ip route | grep -c default || true"), "0");
     assert_ne!(host.sh_outcome("--network inside", "ping -c 1 -W 2 192.0.2.2").code, 0);
     host.ok("rm -f w1");
@@ -215,7 +222,7 @@ fn addresses_subnets_and_their_errors() {
     host.fails(1, "10.77.0", "network create --subnet 10.77.0.0/25 overlapping");
     host.fails(1, "10.88.0.0/99", "network create --subnet 10.88.0.0/99 bad");
     host.fails(1, "sub", "network create sub");
-    host.fails(1, "nonsense", "network create -d nonsense x");
+    host.fails(1, "nonsense", "network create -d nonsense xx");
     host.fails(1, "absent", "network rm absent");
     host.fails(1, "absent", "network inspect absent");
     let shown = host.ok_words(&[

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use fluyt_docker_api::types::inspect::{HostConfigSummary, NetworkSettingsSummary};
 use fluyt_docker_api::types::{
     ContainerInspect, ContainerState, ContainerSummary, CreateRequest, EndpointSettings, GraphDriver, Health,
-    HealthcheckResult, List, Map, MountPoint, NetworkSettings, PortBinding, PortMap, PortNumber, PortSummary,
-    Proto,
+    HealthcheckResult, HostConfig, List, Map, MountPoint, NetworkSettings, PortBinding, PortMap, PortNumber,
+    PortSummary, Proto,
 };
 use fluyt_engine::{ContainerView, MountView};
 use fluyt_model::id;
 use fluyt_model::quantity::human_duration;
 use fluyt_model::sandbox::{
-    ContainerSpec, HealthStatus, Namespace, Phase, PortMapping, Protocol, SandboxStatus,
+    ContainerSpec, HealthStatus, Namespace, Phase, PortMapping, Protocol, RestartCondition, SandboxStatus,
 };
 
 use super::endpoint;
@@ -21,9 +21,10 @@ use crate::cli::time;
 /// Docker's create request that the container was made from, with the image's defaults filled in. A container that
 /// came from another façade has none; then it is derived from the contract.
 pub fn document(view: &ContainerView) -> CreateRequest {
-    if let Ok(request) = serde_json::from_value::<CreateRequest>(view.document.clone())
+    if let Ok(mut request) = serde_json::from_value::<CreateRequest>(view.document.clone())
         && !request.config.image.is_empty()
     {
+        as_updated(&mut request.host_config, first(view));
         return request;
     }
     let mut request = CreateRequest::default();
@@ -38,6 +39,30 @@ pub fn document(view: &ContainerView) -> CreateRequest {
     request.host_config.restart_policy.name = spec.restart.condition.as_str().to_owned();
     request.host_config.auto_remove = view.spec.auto_remove;
     request
+}
+
+/// Brings what `update` can change up to date: the contract is newer than the request.
+fn as_updated(host: &mut HostConfig, spec: &ContainerSpec) {
+    fn set(old: &mut i64, new: Option<i64>) {
+        if let Some(new) = new {
+            *old = new;
+        }
+    }
+    let (limits, now) = (&mut host.resources, &spec.resources);
+    set(&mut limits.memory, now.memory);
+    set(&mut limits.memory_swap, now.memory_swap);
+    set(&mut limits.memory_reservation, now.memory_reservation);
+    limits.nano_cpus = now.nano_cpus.unwrap_or(0);
+    set(&mut limits.cpu_shares, now.cpu_shares.and_then(|v| v.try_into().ok()));
+    set(&mut limits.cpu_quota, now.cpu_quota);
+    set(&mut limits.cpu_period, now.cpu_period.and_then(|v| v.try_into().ok()));
+    limits.cpuset_cpus.clone_from(&now.cpuset_cpus);
+    limits.cpuset_mems.clone_from(&now.cpuset_mems);
+    limits.pids_limit = now.pids_limit.or(limits.pids_limit);
+    if spec.restart.condition != RestartCondition::No || !host.restart_policy.name.is_empty() {
+        host.restart_policy.name = spec.restart.condition.as_str().to_owned();
+        host.restart_policy.maximum_retry_count = spec.restart.max_retries.into();
+    }
 }
 
 /// The only container of a Docker sandbox.
