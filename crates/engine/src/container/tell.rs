@@ -1,7 +1,7 @@
 //! What is said to containers that exist: stop, kill, pause, wait, rename, update, attach.
 
 use fluyt_model::sandbox::{Phase, RestartCondition, SandboxStatus};
-use fluyt_model::{Error, Result, id};
+use fluyt_model::{Error, Kind, Result, id};
 use fluyt_monitor::protocol::{Reply, Request};
 use fluyt_runtime::{Cgroup, CgroupPaths};
 
@@ -35,7 +35,16 @@ impl Engine {
     }
 
     fn ask(&self, record: &ContainerRecord, request: &Request) -> Result<Reply> {
-        client::ask(&self.paths.run_of(&record.id), request)
+        client::ask(&self.paths.run_of(&record.id), request).or_else(|e| {
+            // A monitor that hangs up, or has put its socket away, is about to end.
+            if matches!(e.kind(), Kind::Unavailable | Kind::NotFound) {
+                self.settle(&record.id);
+                if !self.is_running(&record.id) {
+                    return Err(Self::not_running(record, "reach"));
+                }
+            }
+            Err(e)
+        })
     }
 
     fn not_running(record: &ContainerRecord, verb: &str) -> Error {
