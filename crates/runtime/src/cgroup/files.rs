@@ -56,12 +56,18 @@ pub(crate) fn make(path: &Path) -> Result<bool> {
         Ok(()) => Ok(true),
         Err(Errno::EXIST) => Ok(false),
         Err(Errno::NOENT) => {
-            make(path.parent().ok_or_else(|| Error::not_found(about()))?)?;
-            match rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(MODE)) {
-                Ok(()) => Ok(true),
-                Err(Errno::EXIST) => Ok(false),
-                Err(e) => Err(Error::io(about(), e.into())),
+            let parent = path.parent().ok_or_else(|| Error::not_found(about()))?;
+            // Somebody who ends at the same time may remove an empty parent once more.
+            for _ in 0..8 {
+                make(parent)?;
+                match rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(MODE)) {
+                    Ok(()) => return Ok(true),
+                    Err(Errno::EXIST) => return Ok(false),
+                    Err(Errno::NOENT) => {}
+                    Err(e) => return Err(Error::io(about(), e.into())),
+                }
             }
+            Err(Error::io(about(), Errno::NOENT.into()))
         }
         Err(e) => Err(Error::io(about(), e.into())),
     }
