@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+mod cdi;
 mod client;
 mod container;
 mod events;

@@ -22,7 +22,7 @@ use crate::api::{EndpointView, StartOptions};
 use crate::container::create::attributes;
 use crate::lower::{self, Resolved, ResolvedMount};
 use crate::records::{ContainerRecord, NetworkRecord};
-use crate::{Attach, Engine, client, lookup, network, volume};
+use crate::{Attach, Engine, cdi, client, lookup, network, volume};
 
 /// Where the init program appears in containers that ask for one.
 const INIT_PATH: &str = "/sbin/docker-init";
@@ -76,7 +76,11 @@ impl Engine {
         let network = self.network_files(record, &dir, &plugged)?;
         let container = &record.spec.containers[0];
         let resolved = self.resolve(record, &dir)?;
-        let oci = lower::oci(&record.spec, container, &resolved)?;
+        let mut oci = lower::oci(&record.spec, container, &resolved)?;
+        if !container.cdi_devices.is_empty() {
+            let directories = cdi::DIRECTORIES.map(Path::new);
+            cdi::apply(&cdi::edits(&container.cdi_devices, &directories)?, &mut oci)?;
+        }
         write_json(&dir.join("config.json"), &oci)?;
         self.write_monitor(record, network)
     }
