@@ -125,7 +125,9 @@ pub fn exec(request: ExecRequest) -> Result<Running> {
     let cgroup = sub_group(&request)?;
     let (parent_end, child_end) = sync::pair()?;
     let birth_place = cgroup.birth_place()?;
-    let joiner = Joiner { pidfd: &pidfd, late: flags & clone::NEWTIME };
+    // cgroup v2 mounted with nsdelegate, as systemd does it, moves nobody across the border of a cgroup namespace that
+    // the mover is in: the process is born in its group first.
+    let joiner = Joiner { pidfd: &pidfd, late: flags & (clone::NEWTIME | clone::NEWCGROUP) };
     spawn(request, filter, flags, &cgroup, birth_place, (ParentEnd(parent_end), child_end), &joiner)
 }
 
@@ -143,7 +145,7 @@ fn sub_group(request: &ExecRequest) -> Result<Cgroup> {
 
 struct Joiner<'a> {
     pidfd: &'a OwnedFd,
-    /// Namespaces that only a process with its own memory can join.
+    /// Namespaces that are joined by the new process itself, in its cgroup.
     late: u64,
 }
 
@@ -257,7 +259,7 @@ impl Stage {
             .about(|| "making the exec stage non-dumpable")?;
         self.affinity(|a| &a.initial)?;
         self.tasks.iter().try_for_each(crate::cgroup::enter)?;
-        setns(pidfd, self.late).about(|| "joining the time namespace")?;
+        setns(pidfd, self.late).about(|| "joining the time and cgroup namespaces")?;
         if self.in_userns {
             init::become_root()?;
         }

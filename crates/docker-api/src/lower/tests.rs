@@ -1,3 +1,5 @@
+//! Lowering, case by case: what a request becomes.
+
 use fluyt_model::Kind;
 use fluyt_model::sandbox::{MountSource, Namespace, Seccomp};
 

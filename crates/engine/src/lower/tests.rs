@@ -1,3 +1,5 @@
+//! Lowering to an OCI configuration, case by case.
+
 use fluyt_model::sandbox::{NetworkAttachment, Resources};
 
 use super::*;
