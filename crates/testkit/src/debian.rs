@@ -37,6 +37,15 @@ pub fn root_file_system(packages: &[&str]) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
+    // Tests that need the same image at the same time wait for the first of them to make it.
+    let _ = fs::create_dir_all(&directory);
+    let lock = fs::File::create(directory.join("lock")).ok();
+    if let Some(lock) = &lock {
+        let _ = rustix::fs::flock(lock, rustix::fs::FlockOperation::LockExclusive);
+    }
+    if path.exists() {
+        return Some(path);
+    }
     match make(&names, &path) {
         Ok(()) => Some(path),
         Err(why) => {

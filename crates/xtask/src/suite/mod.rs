@@ -111,7 +111,7 @@ fn run_here(binaries: &[Binary], options: &Options) -> Result<Count> {
     for binary in binaries {
         tests.extend(run::list(binary, &options.filter)?);
     }
-    let manner = Manner { jobs: options.jobs, timeout: Duration::from_secs(180), label: "" };
+    let manner = Manner { jobs: options.jobs, timeout: Duration::from_secs(400), label: "" };
     Ok(run::run(tests, &manner))
 }
 
