@@ -51,16 +51,16 @@ pub fn endpoints(flags: &Parsed) -> Result<(String, NetworkingConfig), String> {
         }
         endpoints.insert(one.target.clone(), settings);
     }
-    let lonely =
-        |a: &Attachment| matches!(a.target.as_str(), "host" | "none") || a.target.starts_with("container:");
-    if !single && let Some(one) = wanted.iter().find(|a| lonely(a)) {
-        return Err(format!("conflicting options: {:?} cannot be combined with another network", one.target));
-    }
     if user_defined > 0 && user_defined < wanted.len() {
         return Err(
             "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
                 .to_owned(),
         );
+    }
+    let lonely =
+        |a: &Attachment| matches!(a.target.as_str(), "host" | "none") || a.target.starts_with("container:");
+    if !single && let Some(one) = wanted.iter().find(|a| lonely(a)) {
+        return Err(format!("conflicting options: {:?} cannot be combined with another network", one.target));
     }
     Ok((mode, NetworkingConfig { endpoints_config: endpoints }))
 }
