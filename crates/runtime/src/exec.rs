@@ -161,6 +161,7 @@ fn spawn(
     let Joiner { pidfd, late } = *joiner;
     let mut before = || setns(pidfd, flags & !late);
     let tasks = cgroup.open_tasks()?;
+    let target_pid = request.target_pid;
     let born_inside = birth_place.is_some() || !tasks.is_empty();
     let mut stage = Stage { request, filter, late, in_userns: flags & clone::NEWUSER != 0, tasks };
     let mut ends = Some(ends);
@@ -169,9 +170,18 @@ fn spawn(
         drop(parent_end);
         stage.main(pidfd, child_end)
     };
-    let options =
-        clone::Options { flags: 0, cgroup: birth_place.as_ref().map(AsFd::as_fd), before: Some(&mut before) };
-    let child = clone::spawn(options, &mut child).about(|| "joining the container's namespaces")?;
+    let mut born = |place: Option<&OwnedFd>| {
+        let cgroup = place.map(AsFd::as_fd);
+        clone::spawn(clone::Options { flags: 0, cgroup, before: Some(&mut before) }, &mut child)
+    };
+    let child = match born(birth_place.as_ref()) {
+        Err(e) if birth_place.is_some() && admits_nobody(&e) => {
+            let beside = cgroup.birth_place_beside(target_pid)?;
+            if beside.is_none() { Err(e) } else { born(beside.as_ref()) }
+        }
+        outcome => outcome,
+    };
+    let child = child.about(|| "joining the container's namespaces")?;
     let (sync, _) = ends.take().ok_or_else(|| Error::internal("the pair went to the child"))?;
     let done = accompany(&stage, &child, cgroup, born_inside, &sync);
     match done {
@@ -186,6 +196,14 @@ fn spawn(
             Err(e)
         }
     }
+}
+
+/// Whether the kernel refuses processes in a version 2 group because the container has divided it: a group that passes
+/// controllers on has no processes of its own, and a threaded one no new ones.
+fn admits_nobody(e: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let code = e.raw_os_error();
+    [Errno::BUSY, Errno::OPNOTSUPP].iter().any(|errno| code == Some(errno.raw_os_error()))
 }
 
 /// The parent's part of the conversation.

@@ -98,6 +98,25 @@ fn exec_is_as_restricted_as_the_container() {
 }
 
 #[test]
+fn exec_into_a_container_that_divides_its_own_group() {
+    let Some(mut b) = Bundle::new() else { return };
+    if !std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        return fluyt_testkit::skip("cgroup v1 has processes in every group");
+    }
+    b.mount(json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+        "options": ["nosuid", "noexec", "nodev"]}));
+    let divide = "cd /sys/fs/cgroup; mkdir own; echo 1 > own/cgroup.procs; echo +pids > cgroup.subtree_control; echo done > /tmp/done; exec sleep 1000";
+    b.script(divide);
+    b.write_config();
+    let id = b.id.clone();
+    b.runtime(&["run", "-d", &id]).ok();
+    let done = b.rootfs().join("tmp/done");
+    fluyt_testkit::wait::until("the divided group", 10, || done.exists().then_some(()));
+    assert_eq!(b.exec("cat /proc/self/cgroup"), "0::/own");
+    b.runtime(&["delete", "--force", &id]).ok();
+}
+
+#[test]
 fn lists() {
     let Some(mut b) = Bundle::new() else { return };
     b.start_sleeping();

@@ -21,14 +21,21 @@ struct Membership {
     path: PathBuf,
 }
 
-fn memberships() -> Result<Vec<Membership>> {
-    let text = std::fs::read_to_string("/proc/self/cgroup").about(|| "/proc/self/cgroup")?;
+fn memberships(process: &str) -> Result<Vec<Membership>> {
+    let file = format!("/proc/{process}/cgroup");
+    let text = std::fs::read_to_string(&file).about(|| file)?;
     let parse = |line: &str| {
         let mut fields = line.splitn(3, ':');
         let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
         Some(Membership { controllers: controllers.to_owned(), path: PathBuf::from(path) })
     };
     Ok(text.lines().filter_map(parse).collect())
+}
+
+/// The version 2 directory of a process.
+pub(crate) fn unified_group_of(pid: i32) -> Result<Option<PathBuf>> {
+    let own = memberships(&pid.to_string())?.into_iter().find(|m| m.controllers.is_empty());
+    Ok(own.and_then(|m| m.path.to_str().map(|path| Path::new(ROOT).join(clean(path)))))
 }
 
 /// A path that cannot climb: `..` and `.` are gone, as is a leading slash.
@@ -70,7 +77,7 @@ fn place(inside: &Path, absolute: bool) -> Result<CgroupPaths> {
         let mut dir = PathBuf::from(ROOT);
         if !absolute {
             // The own group has processes, so controllers cannot be passed on in it: beside it, then.
-            let own = memberships()?.into_iter().find(|m| m.controllers.is_empty()).map(|m| m.path);
+            let own = memberships("self")?.into_iter().find(|m| m.controllers.is_empty()).map(|m| m.path);
             if let Some(parent) = own.as_deref().and_then(Path::parent) {
                 dir.push(parent.strip_prefix("/").unwrap_or(parent));
             }
@@ -78,7 +85,7 @@ fn place(inside: &Path, absolute: bool) -> Result<CgroupPaths> {
         return Ok(CgroupPaths { v2: Some(dir.join(inside)), ..CgroupPaths::default() });
     }
     let mut v1 = Vec::with_capacity(12);
-    for member in memberships()?.into_iter().filter(|m| !m.controllers.is_empty()) {
+    for member in memberships("self")?.into_iter().filter(|m| !m.controllers.is_empty()) {
         let Some(mut dir) = mount_of(&member.controllers) else { continue };
         if !absolute {
             dir.push(member.path.strip_prefix("/").unwrap_or(&member.path));

@@ -84,6 +84,12 @@ pub struct Cgroup {
     paths: CgroupPaths,
 }
 
+fn open_directory(dir: &Path) -> Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(dir, flags, Mode::empty()).about(|| dir.display().to_string())
+}
+
 fn open_tasks_file(dir: &Path) -> Result<OwnedFd> {
     use rustix::fs::{Mode, OFlags};
     let path = dir.join("tasks");
@@ -132,9 +138,16 @@ impl Cgroup {
 
     /// A descriptor for `CLONE_INTO_CGROUP`, on version 2.
     pub(crate) fn birth_place(&self) -> Result<Option<OwnedFd>> {
+        self.paths.v2.as_deref().map(open_directory).transpose()
+    }
+
+    /// The same for the group below this one that `pid` is in, if it is in one.
+    ///
+    /// A container that manages groups of its own moves its processes out of the group that it was started in.
+    pub(crate) fn birth_place_beside(&self, pid: i32) -> Result<Option<OwnedFd>> {
         let Some(dir) = &self.paths.v2 else { return Ok(None) };
-        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
-        rustix::fs::open(dir, flags, rustix::fs::Mode::empty()).about(|| dir.display().to_string()).map(Some)
+        let theirs = host::unified_group_of(pid)?.filter(|place| place != dir && place.starts_with(dir));
+        theirs.as_deref().map(open_directory).transpose()
     }
 
     /// Moves a process into the groups.
