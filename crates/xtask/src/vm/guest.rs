@@ -9,8 +9,17 @@ pub const ALIVE: &str = "fluyt-vm: alive";
 /// Where the guest sees the directory shared with the host for scripts and results.
 pub const SHARE: &str = "/run/fluyt-vm";
 
-/// PID 1 until the host's root is in place.
-pub fn init() -> String {
+/// PID 1 until the host's root is in place. The guest has its own `/tmp`, on a file system of its own; `kept` is a
+/// directory of the host below `/tmp` that is to be seen all the same.
+pub fn init(kept: Option<&str>) -> String {
+    let keep = kept.map_or_else(String::new, |directory| {
+        let (inside, outside) =
+            (quote(&format!("/scratch{directory}")), quote(&format!("/newroot{directory}")));
+        format!(
+            "$B mkdir -p {inside} && $B mount --bind {outside} {inside} || fail {}",
+            quote("cannot keep the directory")
+        )
+    });
     format!(
         r#"#!/bin/busybox sh
 B=/bin/busybox
@@ -32,7 +41,8 @@ N=/newroot
 $B mount -t tmpfs -o mode=755 run $N/run
 $B mkdir -p $N{SHARE} $N/run/lock
 $B mount -t virtiofs share $N{SHARE} || fail "no share"
-$B mount --bind /scratch/tmp $N/tmp
+{keep}
+$B mount --rbind /scratch/tmp $N/tmp
 for d in fluyt docker containerd containers; do
     $B mkdir -p /scratch/var/$d $N/var/lib/$d
     $B mount --bind /scratch/var/$d $N/var/lib/$d

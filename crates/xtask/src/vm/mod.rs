@@ -91,8 +91,9 @@ pub fn run(options: &Options, command: &[String]) -> Result<i32> {
     let share = scratch.path.join("share");
     let results = share.join("results");
     fs::create_dir_all(&results).map_err(|e| Failure::new(format!("{}: {e}", results.display())))?;
-    initramfs::write(&kernel, &guest::init(), &scratch.path.join("initramfs"))?;
     let directory = std::env::current_dir().map_err(|e| Failure::new(format!("current directory: {e}")))?;
+    let kept = Some(directory.to_string_lossy()).filter(|d| d.starts_with("/tmp/"));
+    initramfs::write(&kernel, &guest::init(kept.as_deref()), &scratch.path.join("initramfs"))?;
     let mut environment: Vec<(String, String)> =
         INHERITED.iter().filter_map(|n| std::env::var(n).ok().map(|v| ((*n).to_owned(), v))).collect();
     environment.extend(std::env::vars().filter(|(name, _)| name.starts_with("FLUYT_")));
