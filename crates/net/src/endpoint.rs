@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
 
 use fluyt_model::error::{Error, Result};
 use fluyt_sys::netlink::{Batch, Socket};
@@ -129,7 +130,7 @@ impl EndpointSpec {
 pub fn attach(spec: &EndpointSpec, netns: BorrowedFd<'_>) -> Result<()> {
     let mut host = link::socket()?;
     create(spec, &mut host, netns)?;
-    let done = configure(spec, netns);
+    let done = configure(spec, netns).and_then(|inner| announce(spec, &mut host, inner));
     if done.is_err()
         && let Ok(mut inner) = netns::inside(netns, link::socket)
     {
@@ -192,8 +193,8 @@ fn index_of(socket: &Socket, name: &str, what: &str) -> Result<u32> {
     })
 }
 
-/// Gives the inner end its addresses, raises it and the loopback, and adds the routes.
-fn configure(spec: &EndpointSpec, netns: BorrowedFd<'_>) -> Result<()> {
+/// Gives the inner end its addresses, raises it and the loopback, and adds the routes. A socket in there.
+fn configure(spec: &EndpointSpec, netns: BorrowedFd<'_>) -> Result<Socket> {
     let name = &spec.container_ifname;
     let mut inner = netns::inside(netns, || {
         let socket = link::socket()?;
@@ -213,7 +214,27 @@ fn configure(spec: &EndpointSpec, netns: BorrowedFd<'_>) -> Result<()> {
     for route in &spec.routes {
         link::route(&mut batch, index, &route.to, route.via, None);
     }
-    inner.submit(batch).map_err(|f| explain(&format!("cannot configure {name} in the container"), f))
+    inner.submit(batch).map_err(|f| explain(&format!("cannot configure {name} in the container"), f))?;
+    Ok(inner)
+}
+
+/// Tells the neighbours a hardware address that was asked for: they may know the address with another one.
+///
+/// What the kernel says by itself when the link comes up is lost, because it opens the bridge's port only afterwards. So
+/// this waits for the port, bounded, and has it said again: the kernel does so when the hardware address is set anew.
+fn announce(spec: &EndpointSpec, host: &mut Socket, mut inner: Socket) -> Result<()> {
+    const ROUNDS: u32 = 500;
+    let Link::Bridge { host_ifname, .. } = &spec.link else { return Ok(()) };
+    let Some(mac) = spec.mac else { return Ok(()) };
+    for _ in 0..ROUNDS {
+        if link::is_operational(host, host_ifname).map_err(|f| explain("cannot look at the cable", f))? {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let mut batch = Batch::new();
+    link::hardware_address(&mut batch, index_of(&inner, &spec.container_ifname, "link")?, mac);
+    inner.submit(batch).map_err(|f| explain("cannot announce the container's hardware address", f))
 }
 
 /// The loopback link's index in every namespace.

@@ -182,6 +182,27 @@ pub(crate) fn get(batch: &mut Batch, name: &str) {
     });
 }
 
+/// Whether the link `name` carries traffic, as far as the kernel has worked that off.
+pub(crate) fn is_operational(socket: &mut Socket, name: &str) -> std::result::Result<bool, Failure> {
+    const IF_OPER_UP: u8 = 6;
+    let mut batch = Batch::new();
+    get(&mut batch, name);
+    let mut state = None;
+    socket.query(batch, |reply| {
+        if reply.kind == RTM_NEWLINK {
+            state = reply.attrs(16).find(IFLA_OPERSTATE).and_then(|a| a.value.first().copied());
+        }
+    })?;
+    Ok(state == Some(IF_OPER_UP))
+}
+
+/// Sets the hardware address of a link.
+pub(crate) fn hardware_address(batch: &mut Batch, index: u32, mac: Mac) {
+    batch.push("set the hardware address", RTM_NEWLINK, 0, &link_header(index, 0, 0), |m| {
+        m.bytes(IFLA_ADDRESS, &mac.0);
+    });
+}
+
 /// Adds or removes an address. IPv6 addresses are usable at once: duplicates are excluded by address management.
 pub(crate) fn address(batch: &mut Batch, index: u32, cidr: &Cidr, add: bool) {
     let mut header = [0_u8; 8];

@@ -11,6 +11,7 @@ use std::time::Duration;
 use fluyt_net::dns::{Config, NamesFile, Server};
 use fluyt_net::loopback_up;
 use fluyt_testkit::netns::{Namespace, isolate};
+use fluyt_testkit::wait::patience;
 
 const RESOLVER: &str = "127.0.0.11:53";
 
@@ -102,7 +103,7 @@ fn serving(container: &Namespace, config: &Config, client: impl FnOnce() + Send)
 
 fn ask(name: &str, kind: u16) -> Vec<u8> {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(patience(5)))).unwrap();
     socket.send_to(&question(77, name, kind), RESOLVER).unwrap();
     let mut buffer = [0; 4096];
     let (n, from) = socket.recv_from(&mut buffer).unwrap();
@@ -112,7 +113,7 @@ fn ask(name: &str, kind: u16) -> Vec<u8> {
 
 fn ask_tcp(names: &[&str]) -> Vec<Vec<u8>> {
     let mut stream = TcpStream::connect(RESOLVER).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(patience(5)))).unwrap();
     for name in names {
         write_frame(&mut stream, &question(78, name, 1));
     }
@@ -183,7 +184,7 @@ fn a_flood_is_bounded_and_survived() {
     let config = Config { upstreams: vec![upstream(None)], ..Config::default() };
     serving(&container, &config, || {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(patience(8)))).unwrap();
         for n in 0..300_u16 {
             socket.send_to(&question(n, &format!("n{n}.example"), 1), RESOLVER).unwrap();
             socket.send_to(&n.to_be_bytes(), RESOLVER).unwrap();

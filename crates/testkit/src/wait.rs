@@ -19,10 +19,10 @@ pub fn until<T>(what: &str, seconds: u64, mut check: impl FnMut() -> Option<T>) 
     }
 }
 
-/// `seconds` on this machine: an emulated one is slower.
+/// `time`, in any unit, on this machine: an emulated one is slower.
 #[must_use]
-pub fn patience(seconds: u64) -> u64 {
-    if std::env::var_os("FLUYT_VM").is_some() { seconds * 6 } else { seconds }
+pub fn patience(time: u64) -> u64 {
+    if std::env::var_os("FLUYT_VM").is_some() { time * 6 } else { time }
 }
 
 /// A TCP port of the loopback address that nobody listens on now.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use fluyt_net::{BridgeSpec, Cidr, EndpointSpec, Link, PortMapping, Scope};
 use fluyt_testkit::netns::{Namespace, isolate};
+use fluyt_testkit::wait::patience;
 
 pub const HOST: &str = "192.0.2.1";
 pub const HOST6: &str = "2001:db8::1";
@@ -150,8 +151,8 @@ pub fn serve(port: u16) {
 /// The source address that a server at `addr` sees of us; `None` if it cannot be reached.
 pub fn ask(addr: &str, port: u16) -> Option<String> {
     let addr = SocketAddr::new(addr.parse().unwrap(), port);
-    let mut stream = TcpStream::connect_timeout(&addr, Duration::from_millis(400)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let mut stream = TcpStream::connect_timeout(&addr, Duration::from_millis(patience(400))).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(patience(2)))).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
     Some(text)
@@ -159,7 +160,7 @@ pub fn ask(addr: &str, port: u16) -> Option<String> {
 
 /// The same over UDP, from `socket`.
 pub fn ask_udp(socket: &UdpSocket, addr: &str, port: u16) -> Option<String> {
-    socket.set_read_timeout(Some(Duration::from_millis(400))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(patience(400)))).unwrap();
     socket.send_to(b"?", (addr.parse::<IpAddr>().unwrap(), port)).ok()?;
     let mut buffer = [0; 64];
     let (n, _) = socket.recv_from(&mut buffer).ok()?;
