@@ -35,15 +35,15 @@ impl Engine {
     }
 
     fn ask(&self, record: &ContainerRecord, request: &Request) -> Result<Reply> {
-        client::ask(&self.paths.run_of(&record.id), request).or_else(|e| {
+        client::ask(&self.paths.run_of(&record.id), request).map_err(|e| {
             // A monitor that hangs up, or has put its socket away, is about to end.
             if matches!(e.kind(), Kind::Unavailable | Kind::NotFound) {
                 self.settle(&record.id);
                 if !self.is_running(&record.id) {
-                    return Err(Self::not_running(record, "reach"));
+                    return Self::not_running(record, "reach");
                 }
             }
-            Err(e)
+            e
         })
     }
 

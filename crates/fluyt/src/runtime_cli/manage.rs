@@ -224,11 +224,11 @@ pub(super) fn ps(context: &Context, parsed: &Parsed) -> Result<i32> {
     // Flags may stand behind the container, as long as they are ours.
     let mut format = parsed.get("format").unwrap_or("table").to_owned();
     let mut options: Vec<String> = options.to_vec();
-    if let [flag, value, ..] = options.as_slice() {
-        if flag == "--format" || flag == "-f" && (value == "json" || value == "table") {
-            format = value.clone();
-            options.drain(..2);
-        }
+    if let [flag, value, ..] = options.as_slice()
+        && (flag == "--format" || flag == "-f" && (value == "json" || value == "table"))
+    {
+        format = value.clone();
+        options.drain(..2);
     }
     let container = Container::load(&context.root, id)?;
     let pids = container.cgroup().pids()?;
