@@ -20,6 +20,7 @@ mod network;
 mod paths;
 mod records;
 mod resolver;
+mod seal;
 mod system;
 mod volume;
 
@@ -34,6 +35,7 @@ pub use container::exec::Exec;
 pub use container::logs::{LogLine, LogReader};
 pub use events::EventReader;
 pub use paths::{DEFAULT_ROOT, Paths};
+pub use seal::seal;
 
 use records::Records;
 

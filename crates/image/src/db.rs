@@ -60,7 +60,7 @@ impl Db {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&path, flags).map_err(|e| db_error(&path, e))?;
         let db = Self { connection, path, user_version: Cell::new(0) };
-        db.connection.busy_timeout(BUSY_TIMEOUT).map_err(|e| db.error(e))?;
+        db.connection.busy_handler(Some(wait_turn)).map_err(|e| db.error(e))?;
         db.connection.set_prepared_statement_cache_capacity(64);
         // Commands are short-lived: if each of them emptied the log when it ends, each would wait for the disk twice.
         // The log stays instead, and whoever finds it long enough empties it.
@@ -184,6 +184,20 @@ impl Db {
     fn read_user_version(&self) -> Result<u32> {
         self.connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(|e| self.error(e))
     }
+}
+
+/// Waits for another process's transaction, for the `attempt`-th time; `false` when [`BUSY_TIMEOUT`] is over.
+///
+/// Our transactions take a fraction of a millisecond, so the first waits are as short; SQLite's own begin at a whole
+/// one and soon overshoot.
+fn wait_turn(attempt: i32) -> bool {
+    const SHORT: Duration = Duration::from_micros(250);
+    const LONG: Duration = Duration::from_millis(2);
+    const MANY_SHORT: u32 = 80;
+    let attempt = u32::try_from(attempt).unwrap_or(0);
+    let waited = SHORT * attempt.min(MANY_SHORT) + LONG * attempt.saturating_sub(MANY_SHORT);
+    std::thread::sleep(if attempt < MANY_SHORT { SHORT } else { LONG });
+    waited < BUSY_TIMEOUT
 }
 
 /// Turns an error of the database library into one that names `path`; its kind follows SQLite's code.

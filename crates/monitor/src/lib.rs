@@ -22,7 +22,7 @@ pub mod spec;
 pub mod state;
 
 use std::fs::{File, OpenOptions};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -30,12 +30,16 @@ use std::path::{Path, PathBuf};
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Result};
 use rustix::fs::FlockOperation;
+use rustix::io::FdFlags;
 use rustix::process::{Flock, FlockType, WaitId, WaitIdOptions, waitid};
 
 pub use spec::MonitorSpec;
 
 /// The descriptor on which the starter's socket is inherited.
 pub const STARTER_FD: i32 = 3;
+/// The descriptor on which the mount that its executable lives in may be inherited. It is closed when the monitor ends:
+/// that takes the kernel a moment for which nobody should wait.
+pub const SEAL_FD: i32 = 4;
 /// The lock that a living monitor holds, in its run directory.
 pub const LOCK: &str = "monitor.lock";
 /// The socket on which it listens, in its run directory.
@@ -54,6 +58,11 @@ pub fn main(args: &[String]) -> i32 {
         return 125;
     };
     let starter = fluyt_sys::task::take_inherited(STARTER_FD).map(UnixStream::from);
+    let mount = fluyt_sys::task::take_inherited(SEAL_FD);
+    for fd in [starter.as_ref().map(AsFd::as_fd), mount.as_ref().map(AsFd::as_fd)].into_iter().flatten() {
+        // It is open; nothing else can be wrong with it.
+        let _ = rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC);
+    }
     match serve(Path::new(dir), starter) {
         Ok(None) => 0,
         Ok(Some(spec)) => remove(&spec),
@@ -66,6 +75,8 @@ pub fn main(args: &[String]) -> i32 {
 
 /// Serves until the container has ended for good; the specification comes back if the container is to be removed.
 fn serve(dir: &Path, starter: Option<UnixStream>) -> Result<Option<MonitorSpec>> {
+    // Executed by a descriptor, it would be listed under that number. The name is for people: nothing depends on it.
+    let _ = rustix::thread::set_name(c"fluyt-monitor");
     // A session of its own: signals of the caller's terminal are not meant for it.
     let _ = rustix::process::setsid();
     let begun = MonitorSpec::load(dir).and_then(|spec| {

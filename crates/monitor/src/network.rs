@@ -12,7 +12,7 @@ use std::path::Path;
 use fluyt_model::error::IoContext;
 use fluyt_model::sandbox::PortMapping;
 use fluyt_model::{Error, Kind, Result};
-use fluyt_net::{Reservation, Scope};
+use fluyt_net::{Firewall, Reservation, Scope};
 use fluyt_runtime::Starting;
 use rustix::fs::FlockOperation;
 
@@ -36,7 +36,7 @@ impl Wired {
     ///
     /// # Errors
     /// A port is taken, an address clashes, the kernel objects. Nothing stays behind on the host.
-    pub fn up(spec: &MonitorSpec, starting: &Starting) -> Result<Self> {
+    pub fn up(spec: &MonitorSpec, starting: &Starting, firewall: &mut Option<Firewall>) -> Result<Self> {
         let plan = &spec.network;
         if !plan.own {
             return Ok(Self::default());
@@ -44,7 +44,7 @@ impl Wired {
         let scope = scope(spec);
         let netns = starting.netns()?;
         for bridge in &plan.bridges {
-            fluyt_net::ensure_bridge(&scope, bridge)?;
+            connected(firewall)?.ensure_bridge(&scope, bridge)?;
         }
         if plan.endpoints.is_empty() {
             fluyt_net::loopback_up(netns.as_fd())?;
@@ -63,14 +63,24 @@ impl Wired {
             wired.reserved.push(reservation);
             wired.ports.push(port);
         }
-        fluyt_net::publish(&scope, &spec.id, &mappings(spec, &wired.ports))?;
+        if !wired.ports.is_empty() {
+            connected(firewall)?.publish(&scope, &spec.id, &mappings(spec, &wired.ports))?;
+        }
         Ok(wired)
     }
 
     /// Takes back what the host knows of it, after a start that failed.
-    pub fn down(self, spec: &MonitorSpec) {
+    pub fn down(self, spec: &MonitorSpec, firewall: &mut Option<Firewall>) {
         // The failure of the start is what is reported; what stays here is found by the next reconciliation.
-        let _ = unpublish(spec, &self.ports);
+        let _ = unpublish(spec, &self.ports, firewall);
+    }
+}
+
+/// The connection to the firewall, opened when it is first needed.
+fn connected(firewall: &mut Option<Firewall>) -> Result<&mut Firewall> {
+    match firewall {
+        Some(open) => Ok(open),
+        none => Ok(none.insert(Firewall::open()?)),
     }
 }
 
@@ -119,11 +129,11 @@ fn mappings(spec: &MonitorSpec, ports: &[PortMapping]) -> Vec<fluyt_net::PortMap
 ///
 /// # Errors
 /// The kernel objects.
-pub fn unpublish(spec: &MonitorSpec, ports: &[PortMapping]) -> Result<()> {
+pub fn unpublish(spec: &MonitorSpec, ports: &[PortMapping], firewall: &mut Option<Firewall>) -> Result<()> {
     if ports.is_empty() {
         return Ok(());
     }
-    fluyt_net::unpublish(&scope(spec), &spec.id, &mappings(spec, ports))
+    connected(firewall)?.unpublish(&scope(spec), &spec.id, &mappings(spec, ports))
 }
 
 /// Takes the container's addresses out of the names of its networks: who asks learns that it is not there.

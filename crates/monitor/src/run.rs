@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use fluyt_model::error::IoContext;
 use fluyt_model::sandbox::{PortMapping, Stdin};
 use fluyt_model::{Error, Result};
+use fluyt_net::Firewall;
 use fluyt_runtime::spec::Spec;
 use fluyt_runtime::{Io, Launch, Rootfs, Running};
 use rustix::fs::{Mode, OFlags};
@@ -160,7 +161,12 @@ impl Run {
     ///
     /// # Errors
     /// Whatever the kernel or the configuration objects to; everything done so far is undone.
-    pub fn start(spec: &MonitorSpec, oci: &Spec, size: Option<(u16, u16)>) -> Result<Self> {
+    pub fn start(
+        spec: &MonitorSpec,
+        oci: Spec,
+        size: Option<(u16, u16)>,
+        firewall: &mut Option<Firewall>,
+    ) -> Result<Self> {
         let (io, ends) = streams(spec, size)?;
         let rootfs = Rootfs::Overlay {
             lower: spec.rootfs.lower.clone(),
@@ -169,14 +175,16 @@ impl Run {
             options: spec.rootfs.options.clone(),
             target: spec.rootfs.target.clone(),
         };
-        let launch = Launch { io, ..Launch::new(spec.id.clone(), oci.clone(), spec.dir.clone(), rootfs) };
+        let own_pids =
+            oci.linux().namespaces.iter().any(|n| n.kind == "pid" && n.path.as_os_str().is_empty());
+        let launch = Launch { io, ..Launch::new(spec.id.clone(), oci, spec.dir.clone(), rootfs) };
         let starting = fluyt_runtime::launch(launch)?;
         // The child mounts its root file system while its network is plugged in here.
-        let wired = crate::network::Wired::up(spec, &starting)?;
+        let wired = crate::network::Wired::up(spec, &starting, firewall)?;
         let mut running = match starting.proceed() {
             Ok(running) => running,
             Err(e) => {
-                wired.down(spec);
+                wired.down(spec, firewall);
                 return Err(e);
             }
         };
@@ -187,8 +195,6 @@ impl Run {
             input = Input { fd: Some(writer), tty: true, ..Input::default() };
             outputs = vec![Output { fd: master, source: Source::Stdout, lines: Lines::default() }];
         }
-        let own_pids =
-            oci.linux().namespaces.iter().any(|n| n.kind == "pid" && n.path.as_os_str().is_empty());
         let started = Instant::now();
         Ok(Self {
             oom: running.cgroup.oom_watch().ok(),
@@ -250,9 +256,9 @@ impl Run {
     ///
     /// # Errors
     /// Something could not be removed; all the rest was.
-    pub fn clean(self, spec: &MonitorSpec) -> Result<()> {
+    pub fn clean(self, spec: &MonitorSpec, firewall: &mut Option<Firewall>) -> Result<()> {
         drop(self.reserved);
-        let unpublished = crate::network::unpublish(spec, &self.ports);
+        let unpublished = crate::network::unpublish(spec, &self.ports, firewall);
         self.running.cgroup.delete().and(unpublished)
     }
 }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use fluyt_model::error::IoContext;
 use fluyt_model::sandbox::{Health, HealthStatus, Phase, RestartCondition, SandboxStatus, Stdin};
 use fluyt_model::{Error, Kind, Result};
+use fluyt_net::Firewall;
 use fluyt_runtime::spec::Spec;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -50,7 +51,10 @@ pub struct Service {
     listener: UnixListener,
     clients: Vec<Client>,
     sink: Sink,
-    oci: Option<Spec>,
+    /// The connection to the firewall, while it is being used.
+    firewall: Option<Firewall>,
+    /// A start has left free memory behind.
+    untidy: bool,
     run: Option<Run>,
     /// When an ended container is started again.
     again_at: Option<Instant>,
@@ -75,7 +79,8 @@ impl Service {
             listener,
             clients: Vec::new(),
             sink: Sink::None,
-            oci: None,
+            firewall: None,
+            untidy: false,
             run: None,
             again_at: None,
             series: restart::Series::default(),
@@ -105,13 +110,26 @@ impl Service {
             self.on_time();
             self.clients.iter_mut().for_each(Client::send);
             self.drop_finished_clients();
+            if !self.over {
+                self.tidy();
+            }
             if self.run.is_none() && self.again_at.is_none() && self.clients.is_empty() {
                 // The starter went away before it asked.
                 self.over = true;
             }
         }
         self.clients.iter_mut().for_each(Client::send_all);
+        // The end of the process closes it: nobody need wait for that.
+        std::mem::forget(self.firewall.take());
         Ok(self.spec.auto_remove && !self.removed_by_client)
+    }
+
+    /// What can wait until everybody has been answered.
+    fn tidy(&mut self) {
+        self.firewall = None;
+        if std::mem::take(&mut self.untidy) {
+            fluyt_sys::heap::trim();
+        }
     }
 
     /// Sleeps until something happens or is due; says what happened.
@@ -221,17 +239,13 @@ impl Service {
     }
 
     fn begin(&mut self) -> Result<()> {
-        let text = std::fs::read(self.spec.dir.join("config.json"));
-        let path = self.spec.dir.join("config.json");
-        let text = text.about(|| path.display().to_string())?;
-        let oci: Spec = serde_json::from_slice(&text).map_err(|e| {
-            Error::corrupt(format!("{}: not an OCI configuration", path.display())).with_source(e)
-        })?;
+        let oci = configuration(&self.spec)?;
         let env = oci.process.as_ref().map(|p| p.env.clone()).unwrap_or_default();
         if matches!(self.sink, Sink::None) {
             self.sink = Sink::open(&self.spec.log, &self.spec.log_path, &origin(&self.spec, env))?;
         }
-        let mut run = Run::start(&self.spec, &oci, self.size)?;
+        self.untidy = true;
+        let mut run = Run::start(&self.spec, oci, self.size, &mut self.firewall)?;
         if let Some(check) = &self.spec.health {
             run.probe_at = Some(Instant::now() + health::delay(check, &Health::default(), Duration::ZERO));
         }
@@ -248,7 +262,6 @@ impl Service {
             ..SandboxStatus::default()
         };
         self.run = Some(run);
-        self.oci = Some(oci);
         self.save();
         self.event("start", &[]);
         Ok(())
@@ -334,7 +347,7 @@ impl Service {
         self.status.pid_start = 0;
         self.status.stopped_by_user = run.stopped;
         self.status.ports.clear();
-        if let Err(e) = run.clean(&self.spec) {
+        if let Err(e) = run.clean(&self.spec, &mut self.firewall) {
             self.status.error = e.chain();
         }
         self.event("die", &[("exitCode", &code.to_string())]);
@@ -392,7 +405,7 @@ impl Service {
     }
 
     fn poll_probe(&mut self) {
-        let (Some(check), Some(run), Some(oci)) = (&self.spec.health, &mut self.run, &self.oci) else {
+        let (Some(check), Some(run)) = (&self.spec.health, &mut self.run) else {
             return;
         };
         if run.exited.is_some() || self.status.phase == Phase::Paused {
@@ -401,7 +414,8 @@ impl Service {
         }
         let result = match &mut run.probe {
             Some(probe) => probe.poll(check.timeout),
-            None => match Probe::start(check, &run.running, oci) {
+            // Kept in memory between two checks, the configuration would cost every monitor more than all the rest.
+            None => match configuration(&self.spec).and_then(|oci| Probe::start(check, &run.running, &oci)) {
                 Ok(probe) => {
                     run.probe = Some(probe);
                     run.probe_at = None;
@@ -660,6 +674,14 @@ impl Service {
         // An event that cannot be written is lost; the container goes on.
         let _ = state::emit(&self.spec.events, "container", action, &self.spec.id, &attributes);
     }
+}
+
+/// The container's OCI configuration.
+fn configuration(spec: &MonitorSpec) -> Result<Spec> {
+    let path = spec.dir.join("config.json");
+    let text = std::fs::read(&path).about(|| path.display().to_string())?;
+    serde_json::from_slice(&text)
+        .map_err(|e| Error::corrupt(format!("{}: not an OCI configuration", path.display())).with_source(e))
 }
 
 fn origin(spec: &MonitorSpec, env: Vec<String>) -> crate::log::Origin {

@@ -73,8 +73,8 @@ fn a_published_port_is_reachable_from_everywhere() {
             });
         }
         unpublish(&w.scope, "a", &[a.mapping(None, 8080)]).unwrap();
-        w.outside.run(|| assert_eq!(ask(HOST, 8080), None));
-        assert_eq!(ask("127.0.0.1", 8080), None);
+        w.outside.run(|| assert_eq!(ask_briefly(HOST, 8080), None));
+        assert_eq!(ask_briefly("127.0.0.1", 8080), None);
     });
 }
 
@@ -87,7 +87,7 @@ fn what_is_not_published_is_closed() {
         let (a, c) = (w.container(&net, 2), w.container(&other, 2));
         publish(&w.scope, "a", &[a.mapping(Some("127.0.0.1"), 8080)]).unwrap();
         assert_eq!(ask("127.0.0.1", 8080), some("172.29.1.1"));
-        assert_eq!(ask(HOST, 8080), None);
+        assert_eq!(ask_briefly(HOST, 8080), None);
         // A neighbour on the wire that knows the way around: routes to the container and to the host's loopback.
         w.outside.run(|| {
             ip("route add 172.29.0.0/16 via 192.0.2.1");
@@ -96,18 +96,18 @@ fn what_is_not_published_is_closed() {
             ip("addr del 127.0.0.1/8 dev lo");
             ip("route add 127.0.0.0/8 via 192.0.2.1 src 192.0.2.9");
             for addr in [HOST, "127.0.0.1"] {
-                assert_eq!(ask(addr, 8080), None, "{addr}");
+                assert_eq!(ask_briefly(addr, 8080), None, "{addr}");
             }
-            assert_eq!(ask(&a.v4().to_string(), 80), None, "straight to the container");
-            assert_eq!(ask(&a.v6().to_string(), 80), None, "straight to the container, IPv6");
+            assert_eq!(ask_briefly(&a.v4().to_string(), 80), None, "straight to the container");
+            assert_eq!(ask_briefly(&a.v6().to_string(), 80), None, "straight to the container, IPv6");
         });
         // The same where the administrator lets the wire reach the loopback for purposes of his own.
         fs::write("/proc/sys/net/ipv4/conf/wire/route_localnet", "1").unwrap();
-        w.outside.run(|| assert_eq!(ask("127.0.0.1", 8080), None));
+        w.outside.run(|| assert_eq!(ask_briefly("127.0.0.1", 8080), None));
         c.namespace.run(|| {
-            assert_eq!(ask(&a.v4().to_string(), 80), None, "networks are apart");
-            assert_eq!(ask(&a.v6().to_string(), 80), None, "networks are apart, IPv6");
-            assert_eq!(ask(HOST, 8080), None, "bound to the host's loopback only");
+            assert_eq!(ask_briefly(&a.v4().to_string(), 80), None, "networks are apart");
+            assert_eq!(ask_briefly(&a.v6().to_string(), 80), None, "networks are apart, IPv6");
+            assert_eq!(ask_briefly(HOST, 8080), None, "bound to the host's loopback only");
         });
     });
 }
@@ -124,7 +124,7 @@ fn a_container_cannot_use_the_hosts_loopback() {
         fs::write("/proc/sys/net/ipv4/conf/eth0/route_localnet", "1").unwrap();
         ip("addr del 127.0.0.1/8 dev lo");
         ip("route add 127.0.0.0/8 via 172.29.1.1 src 172.29.1.2");
-        assert_eq!(ask("127.0.0.1", 9000), None);
+        assert_eq!(ask_briefly("127.0.0.1", 9000), None);
     });
 }
 
@@ -142,10 +142,10 @@ fn an_internal_network_has_no_way_out_or_in() {
             assert_eq!(ask(&b.v4().to_string(), 80), some(&a.v4().to_string()));
             // Even with a route of its own making.
             ip("route add default via 172.29.1.1");
-            assert_eq!(ask(OUTSIDE, 7000), None);
-            assert_eq!(ask(HOST, 8080), None, "not even by a published port of another network");
+            assert_eq!(ask_briefly(OUTSIDE, 7000), None);
+            assert_eq!(ask_briefly(HOST, 8080), None, "not even by a published port of another network");
         });
-        c.namespace.run(|| assert_eq!(ask(&a.v4().to_string(), 80), None));
+        c.namespace.run(|| assert_eq!(ask_briefly(&a.v4().to_string(), 80), None));
     });
 }
 
@@ -157,10 +157,10 @@ fn without_icc_members_meet_only_by_published_ports() {
         let (a, b) = (w.container(&net, 2), w.container(&net, 3));
         publish(&w.scope, "a", &[a.mapping(None, 8080)]).unwrap();
         b.namespace.run(|| {
-            assert_eq!(ask(&a.v4().to_string(), 80), None);
-            assert_eq!(ask(&a.v6().to_string(), 80), None);
+            assert_eq!(ask_briefly(&a.v4().to_string(), 80), None);
+            assert_eq!(ask_briefly(&a.v6().to_string(), 80), None);
             ip("route replace 172.29.1.2/32 via 172.29.1.1");
-            assert_eq!(ask(&a.v4().to_string(), 80), None, "nor over the host");
+            assert_eq!(ask_briefly(&a.v4().to_string(), 80), None, "nor over the host");
             ip("route del 172.29.1.2/32");
         });
         assert!(ask(&a.v4().to_string(), 80).is_some());
@@ -224,12 +224,12 @@ fn the_administrators_chain_has_the_first_word_and_stays() {
     let a = w.container(&net, 2);
     publish(&w.scope, "a", &[a.mapping(None, 8080)]).unwrap();
     tool("nft", &format!("add rule inet {} user ip saddr {OUTSIDE} drop", w.scope.table()));
-    w.outside.run(|| assert_eq!(ask(HOST, 8080), None));
+    w.outside.run(|| assert_eq!(ask_briefly(HOST, 8080), None));
     // Another network, and the same one anew: the chain is not touched.
     ensure_bridge(&w.scope, &bridge("fy-b", 2)).unwrap();
     ensure_bridge(&w.scope, &BridgeSpec { masquerade: false, ..net }).unwrap();
     assert!(tool("nft", &format!("list chain inet {} user", w.scope.table())).contains("drop"));
-    w.outside.run(|| assert_eq!(ask(HOST, 8080), None));
+    w.outside.run(|| assert_eq!(ask_briefly(HOST, 8080), None));
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn the_hosts_forward_policy_is_obeyed() {
     ensure_bridge(&w.scope, &net).unwrap();
     let a = w.container(&net, 2);
     publish(&w.scope, "a", &[a.mapping(None, 8080)]).unwrap();
-    w.outside.run(|| assert_eq!(ask(HOST, 8080), None, "the host says no"));
+    w.outside.run(|| assert_eq!(ask_briefly(HOST, 8080), None, "the host says no"));
     assert!(ask("127.0.0.1", 8080).is_some(), "the host itself does not forward");
     tool("nft", "add rule ip guard forward ct status dnat accept");
     tool("nft", "add rule ip guard forward ct state established accept");
@@ -278,7 +278,7 @@ fn a_network_is_disconnected_and_connected_at_run_time() {
     a.endpoint.mac = Some("02:00:00:00:00:07".parse().unwrap());
     detach(&a.endpoint, a.namespace.as_fd()).unwrap();
     detach(&a.endpoint, a.namespace.as_fd()).unwrap();
-    assert_eq!(ask(&a.v4().to_string(), 80), None);
+    assert_eq!(ask_briefly(&a.v4().to_string(), 80), None);
     fluyt_net::attach(&a.endpoint, a.namespace.as_fd()).unwrap();
     assert!(ask(&a.v4().to_string(), 80).is_some());
     // A restart meets the link of the run before while its namespace is dying.

@@ -21,15 +21,12 @@ const SELF: &CStr = c"/proc/self/exe";
 /// Whether this process runs from a seal already: an executable on a read-only file system or a sealed memory file.
 #[must_use]
 pub fn is_sealed() -> bool {
-    let Ok(fs) = rustix::fs::statfs(SELF) else { return false };
-    const ST_RDONLY: i64 = 1;
-    const OVERLAYFS: i64 = 0x794c_7630;
     const TMPFS: i64 = 0x0102_1994;
-    let kind = fs.f_type;
-    if kind == OVERLAYFS && fs.f_flags & ST_RDONLY != 0 {
+    let Ok(fs) = rustix::fs::statfs(SELF) else { return false };
+    if is_read_only_overlay(&fs) {
         return true;
     }
-    if kind != TMPFS {
+    if fs.f_type != TMPFS {
         return false;
     }
     let Ok(fd) = rustix::fs::open(SELF, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) else {
@@ -38,19 +35,54 @@ pub fn is_sealed() -> bool {
     rustix::fs::fcntl_get_seals(&fd).is_ok_and(|s| s.contains(SealFlags::WRITE | SealFlags::SEAL))
 }
 
-/// A descriptor of this executable that can be executed but never be used to write to the installed file.
+/// A sealed executable.
+#[derive(Debug)]
+pub struct Sealed {
+    /// Can be executed, but never be used to write to the installed file.
+    pub file: OwnedFd,
+    /// The mount that was made for it. Closing its last descriptor takes the mount apart and waits for a grace period of
+    /// the kernel (milliseconds on a busy machine): whoever is in a hurry leaves it to a process that is not.
+    pub mount: Option<OwnedFd>,
+}
+
+/// This executable, sealed.
 ///
 /// # Errors
 /// Only if both ways fail; the error is that of the memory file.
-pub fn sealed_fd() -> io::Result<OwnedFd> {
-    overlay().or_else(|_| memory_file())
+pub fn sealed() -> io::Result<Sealed> {
+    overlay().or_else(|_| Ok(Sealed { file: memory_file()?, mount: None }))
+}
+
+/// The seal from which process `pid` runs, if it is a seal of this very executable: making one again is spared.
+///
+/// It is judged by the file that is opened, not by what the process claims: a read-only overlay, the same size and times.
+#[must_use]
+pub fn sealed_of(pid: i32) -> Option<Sealed> {
+    let path = format!("/proc/{pid}/exe");
+    let file = rustix::fs::open(path.as_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let same = is_read_only_overlay(&rustix::fs::fstatfs(&file).ok()?) && is_this_file(&file).ok()?;
+    same.then_some(Sealed { file, mount: None })
+}
+
+fn is_read_only_overlay(fs: &rustix::fs::StatFs) -> bool {
+    const ST_RDONLY: i64 = 1;
+    const OVERLAYFS: i64 = 0x794c_7630;
+    fs.f_type == OVERLAYFS && fs.f_flags & ST_RDONLY != 0
+}
+
+/// Whether `file` is this executable. Its number differs through an overlay, so size and times must do.
+fn is_this_file(file: &OwnedFd) -> io::Result<bool> {
+    let (ours, seen) = (rustix::fs::stat(SELF)?, rustix::fs::fstat(file)?);
+    let identity =
+        |s: &rustix::fs::Stat| (s.st_size, s.st_mtime, s.st_mtime_nsec, s.st_ctime, s.st_ctime_nsec);
+    Ok(identity(&ours) == identity(&seen))
 }
 
 /// This executable through a read-only, anonymous overlay of its directory. Needs `CAP_SYS_ADMIN`.
 ///
 /// # Errors
 /// `EPERM` without the privilege, `ENODEV` without overlayfs, `EINVAL` if the directory is itself an odd place.
-pub fn overlay() -> io::Result<OwnedFd> {
+pub fn overlay() -> io::Result<Sealed> {
     let path = std::fs::read_link("/proc/self/exe")?;
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
@@ -69,7 +101,7 @@ pub fn overlay() -> io::Result<OwnedFd> {
     Err(last)
 }
 
-fn overlay_with(dir: &Path, name: &OsStr, second: &str) -> io::Result<OwnedFd> {
+fn overlay_with(dir: &Path, name: &OsStr, second: &str) -> io::Result<Sealed> {
     let mut lower = dir.as_os_str().as_bytes().to_vec();
     if lower.iter().any(|b| matches!(b, b':' | b',' | b'\\')) || lower.len() + second.len() > 250 {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
@@ -85,15 +117,11 @@ fn overlay_with(dir: &Path, name: &OsStr, second: &str) -> io::Result<OwnedFd> {
         | MountAttrFlags::MOUNT_ATTR_NODEV;
     let mount = rustix::mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attr)?;
     let file = rustix::fs::openat(&mount, name.as_bytes(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    // The same file: its identity through an overlay differs, so size and times must do.
-    let (ours, seen) = (rustix::fs::stat(SELF)?, rustix::fs::fstat(&file)?);
-    if ours.st_size != seen.st_size
-        || ours.st_mtime != seen.st_mtime
-        || ours.st_mtime_nsec != seen.st_mtime_nsec
-    {
+    // Something else may have been put in its place, or be mounted there.
+    if !is_this_file(&file)? {
         return Err(io::Error::from(io::ErrorKind::NotFound));
     }
-    Ok(file)
+    Ok(Sealed { file, mount: Some(mount) })
 }
 
 /// This executable copied to a sealed memory file.
@@ -125,13 +153,9 @@ pub fn memory_file() -> io::Result<OwnedFd> {
 /// Replaces this process by its own sealed executable with `args` and `env`. Returns only with an error.
 #[must_use]
 pub fn exec_sealed<S: AsRef<[u8]>>(args: &[S], env: &[S]) -> io::Error {
-    let program = match Program::new(args, env) {
-        Ok(p) => p,
-        Err(e) => return e,
-    };
-    match sealed_fd() {
-        Ok(fd) => program.exec_fd(fd.as_fd()),
-        Err(e) => e,
+    match (Program::new(args, env), sealed()) {
+        (Ok(program), Ok(sealed)) => program.exec_fd(sealed.file.as_fd()),
+        (Err(e), _) | (_, Err(e)) => e,
     }
 }
 
@@ -141,11 +165,20 @@ pub fn exec_sealed<S: AsRef<[u8]>>(args: &[S], env: &[S]) -> io::Error {
 /// # Errors
 /// What sealing or executing says.
 pub fn seal() -> io::Result<()> {
+    seal_by(sealed)
+}
+
+/// [`seal`], with the seal that `find` gives.
+///
+/// # Errors
+/// As there.
+pub fn seal_by(find: impl FnOnce() -> io::Result<Sealed>) -> io::Result<()> {
     if is_sealed() {
         return Ok(());
     }
     let args: Vec<Vec<u8>> = std::env::args_os().map(|a| a.as_bytes().to_vec()).collect();
     let env: Vec<Vec<u8>> =
         std::env::vars_os().map(|(k, v)| [k.as_bytes(), b"=", v.as_bytes()].concat()).collect();
-    Err(exec_sealed(&args, &env))
+    let program = Program::new(&args, &env)?;
+    Err(program.exec_fd(find()?.file.as_fd()))
 }

@@ -3,10 +3,10 @@
 //! Everything here can be repeated: files are replaced, leases are kept. The monitor's lock decides who starts.
 
 use std::fs::{File, OpenOptions};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use fluyt_model::error::IoContext;
 use fluyt_model::sandbox::{MountSource, Namespace, NetworkAttachment, SandboxSpec};
@@ -22,7 +22,7 @@ use crate::api::{EndpointView, StartOptions};
 use crate::container::create::attributes;
 use crate::lower::{self, Resolved, ResolvedMount};
 use crate::records::{ContainerRecord, NetworkRecord};
-use crate::{Attach, Engine, cdi, client, lookup, network, volume};
+use crate::{Attach, Engine, cdi, client, lookup, network, seal, volume};
 
 /// Where the init program appears in containers that ask for one.
 const INIT_PATH: &str = "/sbin/docker-init";
@@ -50,7 +50,7 @@ impl Engine {
         self.end_orphan(&record)?;
         self.prepare(&record)?;
         let (socket, theirs) = fluyt_monitor::socket_pair()?;
-        let mut monitor = spawn_monitor(&dir, theirs)?;
+        let mut monitor = self.spawn_monitor(&dir, theirs)?;
         let request = Request::Start {
             attach: options.attach,
             stdin: options.stdin,
@@ -516,6 +516,21 @@ fn host_name() -> String {
 }
 
 impl Engine {
+    fn spawn_monitor(&self, dir: &Path, socket: OwnedFd) -> Result<Child> {
+        let about = || "fluyt monitor".to_owned();
+        let sealed = seal::find(self.paths.run()).about(about)?;
+        let log = OpenOptions::new().append(true).create(true).open(dir.join("monitor.log"));
+        let log = log.about(|| dir.join("monitor.log").display().to_string())?;
+        // The child has the descriptor too, under the same number, until its exec.
+        let mut command = Command::new(format!("/proc/self/fd/{}", sealed.file.as_raw_fd()));
+        command.arg0("fluyt").arg("monitor").arg(dir).env_clear();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let mut fds = vec![(socket, fluyt_monitor::STARTER_FD)];
+        // The monitor is in no hurry when it ends.
+        fds.extend(sealed.mount.map(|mount| (mount, fluyt_monitor::SEAL_FD)));
+        fluyt_sys::spawn::with_fds(&mut command, fds).about(about)
+    }
+
     /// Whether a start is being prepared right now, by this process or another.
     pub(crate) fn is_starting(&self, id: &str) -> bool {
         let Ok(dir) = File::open(self.paths.container(id)) else { return false };
@@ -528,18 +543,6 @@ fn start_lock(dir: &Path) -> Result<File> {
     let file = OpenOptions::new().read(true).open(dir).about(|| dir.display().to_string())?;
     rustix::fs::flock(&file, FlockOperation::LockExclusive).about(|| dir.display().to_string())?;
     Ok(file)
-}
-
-fn spawn_monitor(dir: &Path, socket: std::os::fd::OwnedFd) -> Result<std::process::Child> {
-    let about = || "fluyt monitor".to_owned();
-    let sealed = fluyt_sys::exe::sealed_fd().about(about)?;
-    let log = OpenOptions::new().append(true).create(true).open(dir.join("monitor.log"));
-    let log = log.about(|| dir.join("monitor.log").display().to_string())?;
-    // The child has the descriptor too, under the same number, until its exec.
-    let mut command = Command::new(format!("/proc/self/fd/{}", sealed.as_raw_fd()));
-    command.arg0("fluyt").arg("monitor").arg(dir).env_clear();
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-    fluyt_sys::spawn::with_fd(&mut command, socket, fluyt_monitor::STARTER_FD).about(about)
 }
 
 fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {

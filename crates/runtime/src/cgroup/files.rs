@@ -1,6 +1,7 @@
 //! Reading and writing control files, and directories of groups.
 
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fluyt_model::error::{Error, IoContext, Kind, Result};
@@ -10,15 +11,37 @@ use rustix::io::Errno;
 pub(crate) const MODE: u32 = 0o755;
 const DEEPEST: u32 = 64;
 
+/// A control file that takes several values, one after the other.
+pub(crate) struct Control {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl Control {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let fd = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+        Ok(Self { fd: fd.about(|| format!("opening {}", path.display()))?, path: path.to_owned() })
+    }
+
+    /// Writes a value in one call.
+    pub(crate) fn write(&self, value: &str) -> Result<()> {
+        write_to(&self.fd, &self.path, value)
+    }
+}
+
 /// Writes a value in one call.
 pub(crate) fn write(path: &Path, value: &str) -> Result<()> {
     let about = || format!("writing {value:?} to {}", path.display());
     let fd = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).about(about)?;
+    write_to(&fd, path, value)
+}
+
+fn write_to(fd: &OwnedFd, path: &Path, value: &str) -> Result<()> {
     loop {
-        match rustix::io::write(&fd, value.as_bytes()) {
+        match rustix::io::write(fd, value.as_bytes()) {
             Ok(_) => return Ok(()),
             Err(Errno::INTR) => {}
-            Err(e) => return Err(Error::io(about(), e.into())),
+            Err(e) => return Err(Error::io(format!("writing {value:?} to {}", path.display()), e.into())),
         }
     }
 }

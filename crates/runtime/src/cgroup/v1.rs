@@ -106,18 +106,18 @@ pub(crate) fn default_rules() -> Vec<DeviceRule> {
 }
 
 fn devices(dir: &Path, rules: &[DeviceRule], fresh: bool) -> Result<()> {
-    let write = |r: &DeviceRule| {
-        let file = if r.allow { "devices.allow" } else { "devices.deny" };
-        files::write(&dir.join(file), &device_line(r)?)
-    };
-    for rule in rules {
-        write(rule)?;
-    }
     // A configuration without rules leaves the devices as the parent group has them.
-    if fresh && rules.iter().any(|r| !r.allow) {
-        for rule in default_rules() {
-            write(&rule)?;
-        }
+    let defaults = if fresh && rules.iter().any(|r| !r.allow) { default_rules() } else { Vec::new() };
+    // Each of the two files is opened once: the rules are many.
+    let mut open: [Option<files::Control>; 2] = [None, None];
+    for rule in rules.iter().chain(&defaults) {
+        let name = if rule.allow { "devices.allow" } else { "devices.deny" };
+        let slot = &mut open[usize::from(rule.allow)];
+        let file = match slot {
+            Some(file) => file,
+            none => none.insert(files::Control::open(&dir.join(name))?),
+        };
+        file.write(&device_line(rule)?)?;
     }
     Ok(())
 }

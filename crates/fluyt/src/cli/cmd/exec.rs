@@ -37,7 +37,7 @@ pub const EXEC: Command = Command {
 /// Runs `fluyt exec`.
 pub fn exec(cli: &Cli, flags: &Parsed) -> Outcome {
     // What this process becomes in the container must not lead back to a file that the container could write.
-    fluyt_sys::exe::seal().about(|| "running from a sealed executable")?;
+    fluyt_engine::seal(cli.root()).about(|| "running from a sealed executable")?;
     let keys = DetachKeys::parse(flags.text("detach-keys"))?;
     let (detach, stdin, tty) =
         (flags.on("detach"), flags.on("interactive") && !flags.on("detach"), flags.on("tty"));
