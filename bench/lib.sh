@@ -26,6 +26,7 @@ e() { # an engine, then its words
         podman)
             # Its default limit of open files is above what an unprivileged machine allows.
             if [ "$1" = run ]; then shift; set -- run --ulimit "nofile=$(ulimit -n):$(ulimit -Hn)" --ulimit nproc=16384:16384 "$@"; fi
+            if [ "$1" = rm ]; then shift; set -- rm -t 0 "$@"; fi
             podman ${podman_runtime:+--runtime "$podman_runtime"} --root "$work/podman" --runroot "$work/podman-run" --cgroup-manager cgroupfs --events-backend file "$@"
             ;;
         docker) docker -H "unix://$work/docker.sock" "$@" ;;
@@ -64,14 +65,15 @@ use() { # tries an engine; one that cannot run a container here is named and lef
     fi
 }
 use fluyt
-if command -v podman >/dev/null; then
+wants() { [[ " ${PEERS-podman docker} " == *" $1 "* ]] && command -v "$1" >/dev/null; } # PEERS="" leaves all out
+if wants podman; then
     # Its own runtime refuses some hosts with both versions of cgroups; then the other one is tried.
     export podman_runtime=
     e podman import "$work/root.tar" bench >/dev/null 2>&1 || true
     e podman run --rm bench true >/dev/null 2>&1 </dev/null || podman_runtime=runc
     use podman
 fi
-if command -v dockerd >/dev/null && command -v docker >/dev/null; then
+if wants docker && command -v dockerd >/dev/null; then
     dockerd --data-root "$work/docker" --exec-root "$work/docker-exec" -H "unix://$work/docker.sock" \
         -p "$work/docker.pid" --bip 10.213.0.1/16 >"$work/dockerd.log" 2>&1 &
     dockerd=$!

@@ -84,7 +84,7 @@ impl Service {
             run: None,
             again_at: None,
             series: restart::Series::default(),
-            buffer: vec![0; CHUNK],
+            buffer: Vec::new(),
             size: None,
             over: false,
             removed_by_client: false,
@@ -284,6 +284,8 @@ impl Service {
     fn take_output(&mut self, index: usize) {
         let Some(run) = &mut self.run else { return };
         let Some(output) = run.outputs.get_mut(index) else { return };
+        // Most containers say nothing for most of the time, and many never do.
+        self.buffer.resize(CHUNK, 0);
         let source = output.source;
         match output.take(&mut self.buffer) {
             Taken::Bytes(n) => {
