@@ -220,17 +220,21 @@ fn configure(spec: &EndpointSpec, netns: BorrowedFd<'_>) -> Result<Socket> {
 
 /// Tells the neighbours a hardware address that was asked for: they may know the address with another one.
 ///
-/// What the kernel says by itself when the link comes up is lost, because it opens the bridge's port only afterwards. So
-/// this waits for the port, bounded, and has it said again: the kernel does so when the hardware address is set anew.
+/// What the kernel says by itself when the link comes up is lost, because it opens the bridge's port only afterwards, and
+/// with the first port the bridge. So this waits for them, bounded, and has it said again: the kernel does so when the
+/// hardware address is set anew.
 fn announce(spec: &EndpointSpec, host: &mut Socket, mut inner: Socket) -> Result<()> {
     const ROUNDS: u32 = 500;
-    let Link::Bridge { host_ifname, .. } = &spec.link else { return Ok(()) };
+    let Link::Bridge { ifname, host_ifname, .. } = &spec.link else { return Ok(()) };
     let Some(mac) = spec.mac else { return Ok(()) };
-    for _ in 0..ROUNDS {
-        if link::is_operational(host, host_ifname).map_err(|f| explain("cannot look at the cable", f))? {
-            break;
+    for name in [host_ifname, ifname] {
+        for _ in 0..ROUNDS {
+            let looked = link::is_operational(host, name);
+            if looked.map_err(|f| explain(&format!("cannot look at link {name}"), f))? {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
-        std::thread::sleep(Duration::from_millis(1));
     }
     let mut batch = Batch::new();
     link::hardware_address(&mut batch, index_of(&inner, &spec.container_ifname, "link")?, mac);

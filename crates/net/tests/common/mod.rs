@@ -149,8 +149,10 @@ pub fn serve(port: u16) {
 }
 
 /// The source address that a server at `addr` sees of us; `None` if it cannot be reached.
+///
+/// For calls that should succeed, however busy the machine is: it opens a bridge's port late then, and what was lost before
+/// that is repeated a second later.
 pub fn ask(addr: &str, port: u16) -> Option<String> {
-    // For calls that should succeed, however busy the machine is.
     connect_and_ask(addr, port, Duration::from_secs(patience(5)))
 }
 
@@ -168,11 +170,13 @@ fn connect_and_ask(addr: &str, port: u16, limit: Duration) -> Option<String> {
     Some(text)
 }
 
-/// The same over UDP, from `socket`.
+/// The same over UDP, from `socket`; asked up to three times, since a first datagram may be lost as [`ask`] says.
 pub fn ask_udp(socket: &UdpSocket, addr: &str, port: u16) -> Option<String> {
-    socket.set_read_timeout(Some(Duration::from_millis(patience(400)))).unwrap();
-    socket.send_to(b"?", (addr.parse::<IpAddr>().unwrap(), port)).ok()?;
+    socket.set_read_timeout(Some(Duration::from_millis(patience(500)))).unwrap();
     let mut buffer = [0; 64];
-    let (n, _) = socket.recv_from(&mut buffer).ok()?;
-    Some(String::from_utf8_lossy(&buffer[..n]).into_owned())
+    (0..3).find_map(|_| {
+        socket.send_to(b"?", (addr.parse::<IpAddr>().unwrap(), port)).ok()?;
+        let (n, _) = socket.recv_from(&mut buffer).ok()?;
+        Some(String::from_utf8_lossy(&buffer[..n]).into_owned())
+    })
 }

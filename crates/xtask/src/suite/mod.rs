@@ -5,6 +5,7 @@
 //! format and clippy.
 
 mod build;
+mod kernel;
 mod run;
 
 use std::fs;
@@ -19,9 +20,6 @@ pub use build::program;
 use crate::{Failure, Result, packages, repository, vm};
 use build::{Binary, Built};
 use run::{Count, Manner};
-
-/// Crates whose tests depend on the kernel: they run on the cgroup v2 machine too.
-const KERNEL_CRATES: [&str; 6] = ["sys", "runtime", "net", "monitor", "engine", "fluyt"];
 
 /// What the user asked for.
 #[derive(Clone, Default)]
@@ -120,7 +118,7 @@ fn run_in_vm(built: &Built, options: &Options) -> Result<Count> {
     let chosen: Vec<Value> = built
         .tests
         .iter()
-        .filter(|b| KERNEL_CRATES.contains(&b.package.as_str()))
+        .filter(|b| kernel::CRATES.contains(&b.package.as_str()))
         .map(|b| json!({"package": b.package, "name": b.name, "path": b.path, "directory": b.directory}))
         .collect();
     if chosen.is_empty() {
@@ -137,7 +135,12 @@ fn run_in_vm(built: &Built, options: &Options) -> Result<Count> {
             .iter()
             .map(|w| w.to_string_lossy().into_owned())
             .collect();
-    let machine = vm::Options { results: Some(results.clone()), verbose: true, ..vm::Options::default() };
+    let machine = vm::Options {
+        results: Some(results.clone()),
+        verbose: true,
+        timeout: Duration::from_secs(50 * 60),
+        ..vm::Options::default()
+    };
     let ran = vm::run(&machine, &words);
     let count = fs::read_to_string(results.join("count.json")).ok().and_then(|t| parse_count(&t));
     let _ = fs::remove_dir_all(&results);
@@ -177,7 +180,7 @@ pub fn run_list(arguments: &[String]) -> Result<i32> {
             path: PathBuf::from(text("path")),
             directory: PathBuf::from(text("directory")),
         };
-        tests.extend(run::list(&binary, filter)?);
+        tests.extend(run::list(&binary, filter)?.into_iter().filter(|t| kernel::is_chosen(&t.title())));
     }
     // Emulation is an order of magnitude slower.
     let manner = Manner { jobs: 2, timeout: Duration::from_secs(600), label: "cgroup2: " };
