@@ -45,6 +45,7 @@ cleanup() {
     rm -rf "$work"
 }
 trap cleanup EXIT
+trap 'exit 143' TERM INT HUP
 
 # The image: busybox, and a server that answers every request with the same page where a C compiler is there.
 mkdir -p "$work/root"/{bin,dev,etc,proc,sys,tmp}
