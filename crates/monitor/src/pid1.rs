@@ -44,17 +44,16 @@ pub fn main(args: &[String]) -> i32 {
 
 fn serve(program: &str, args: &[String]) -> Result<i32> {
     let wanted: Vec<i32> = (1..=64).filter(|n| !OWN.contains(n)).collect();
-    // The command leads its own process group, so that a terminal's signals reach it and not its init.
-    let child = Command::new(program).args(args).process_group(0).spawn();
-    let child = child.about(|| format!("exec: \"{program}\""))?;
-    let child = Pid::from_child(&child);
-    // Only now: the command would inherit the blocked signals. What ended before this is found by looking.
+    // First of all: a process 1 without handlers does not even get the signals that would end others.
     let signals = Signals::block(&wanted)?;
+    // The command leads its own process group, so that a terminal's signals reach it and not its init.
+    let mut command = Command::new(program);
+    command.args(args).process_group(0);
+    let child =
+        fluyt_sys::spawn::with_fds(&mut command, Vec::new()).about(|| format!("exec: \"{program}\""))?;
+    let child = Pid::from_child(&child);
     // Without a terminal there is none to hand over.
     let _ = rustix::termios::tcsetpgrp(rustix::stdio::stdin(), child);
-    if let Some(code) = reap(child) {
-        return Ok(code);
-    }
     loop {
         let mut fds = [PollFd::new(&signals, PollFlags::IN)];
         match poll(&mut fds, None) {
