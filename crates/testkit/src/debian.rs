@@ -6,15 +6,15 @@ use std::process::Command;
 
 use crate::Scratch;
 
-/// Where this machine gets its packages, from its apt configuration; Debian's own address if that says nothing.
+/// Where this machine gets its packages, from its apt configuration.
 #[must_use]
-pub fn mirror() -> String {
+pub fn mirror() -> Option<String> {
     let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
     let more = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten();
     files.extend(more.map(|e| e.path()));
     files.sort();
     let texts: Vec<String> = files.iter().filter_map(|f| fs::read_to_string(f).ok()).collect();
-    texts.iter().find_map(|t| mirror_in(t)).unwrap_or_else(|| "http://deb.debian.org/debian".to_owned())
+    texts.iter().find_map(|t| mirror_in(t))
 }
 
 /// The first address of a Debian archive in a sources file of either format.
@@ -74,6 +74,7 @@ fn make(packages: &[&str], path: &Path) -> Result<(), String> {
         let said = lines[lines.len().saturating_sub(3)..].join(" / ");
         Err(format!("{} failed: {said}", command.get_program().to_string_lossy()))
     };
+    let mirror = mirror().ok_or("apt's configuration names no Debian archive")?;
     fs::create_dir_all(cache()).map_err(|e| format!("{}: {e}", cache().display()))?;
     let scratch = Scratch::new("debootstrap");
     let root = scratch.join("root");
@@ -84,7 +85,7 @@ fn make(packages: &[&str], path: &Path) -> Result<(), String> {
     if !include.is_empty() {
         command.arg(format!("--include={include}"));
     }
-    command.arg("bookworm").arg(&root).arg(mirror()).env("DEBIAN_FRONTEND", "noninteractive");
+    command.arg("bookworm").arg(&root).arg(mirror).env("DEBIAN_FRONTEND", "noninteractive");
     run(&mut command)?;
     let half = path.with_extension(format!("tar.{}", std::process::id()));
     let unneeded = [

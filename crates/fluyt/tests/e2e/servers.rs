@@ -139,7 +139,8 @@ fn apt_get_update_works_through_nat() {
     let Some(host) = debian_host(false) else { return };
     // The image gets the machine's own package sources and whatever proxy its apt is told to use.
     let mut words: Vec<String> = ["run", "--rm", "--name", "apt"].map(str::to_owned).to_vec();
-    let sources = host.scratch().write("sources.list", format!("deb {} bookworm main\n", debian::mirror()));
+    let mirror = debian::mirror().expect("the image was made from it");
+    let sources = host.scratch().write("sources.list", format!("deb {mirror} bookworm main\n"));
     words.push("-v".into());
     words.push(format!("{}:/etc/apt/sources.list:ro", sources.display()));
     for name in ["http_proxy", "https_proxy", "no_proxy"] {
