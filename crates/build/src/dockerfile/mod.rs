@@ -1,0 +1,41 @@
+//! The Dockerfile front end: text in, typed instructions out. Pure: no files, no clock, no network.
+//!
+//! - [`lines`] knows directives, comments, continuations and here-documents; [`parse`] each instruction's grammar;
+//!   [`mount`] that of `RUN --mount`.
+//! - [`expand`] replaces variables, when the time for it has come: a plan does, in [`crate::plan`].
+//! - [`lint`] collects what could be better; [`fault`] says what is wrong, and where.
+
+pub mod expand;
+pub mod fault;
+mod glob;
+pub mod instruction;
+pub mod lines;
+pub mod lint;
+pub mod mount;
+pub mod parse;
+mod suggest;
+
+pub use expand::{Env, Expanded, Lexer};
+pub use fault::{Fault, Lines};
+pub use instruction::{Dockerfile, Instruction, Stage, Step};
+pub use parse::parse;
+
+/// A text in double quotes as Go's `%q` writes it.
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            '\r' => out.push_str("\\r"),
+            c if c.is_control() => out.push_str(&format!("\\x{:02x}", c as u32)),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
