@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+mod guard;
 pub mod health;
 pub mod log;
 pub mod network;
@@ -20,12 +21,13 @@ mod run;
 mod service;
 pub mod spec;
 pub mod state;
+pub mod watch;
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Result};
@@ -52,6 +54,11 @@ pub fn main(args: &[String]) -> i32 {
         && flag == log::COMPRESS
     {
         return log::compress(Path::new(part)).map_or(1, |()| 0);
+    }
+    if let [flag, root, run] = args
+        && flag == watch::FLAG
+    {
+        return watch::main(Path::new(root), Path::new(run));
     }
     let [dir] = args else {
         eprintln!("fluyt: monitor is started by fluyt itself, with the container's directory");
@@ -81,7 +88,7 @@ fn serve(dir: &Path, starter: Option<UnixStream>) -> Result<Option<MonitorSpec>>
     let _ = rustix::process::setsid();
     let begun = MonitorSpec::load(dir).and_then(|spec| {
         let lock = lock(&spec.run_dir)?;
-        let listener = listen(&spec.run_dir)?;
+        let listener = listen_at(&spec.run_dir.join(SOCKET))?;
         Ok((spec, lock, listener))
     });
     let (spec, lock, listener) = match begun {
@@ -119,15 +126,15 @@ fn lock(run_dir: &Path) -> Result<File> {
     Ok(file)
 }
 
-fn listen(run_dir: &Path) -> Result<UnixListener> {
-    let path: PathBuf = run_dir.join(SOCKET);
-    match std::fs::remove_file(&path) {
+/// Listens on the socket `path`, instead of whoever has left one there.
+fn listen_at(path: &Path) -> Result<UnixListener> {
+    match std::fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             return Err(Error::io(path.display().to_string(), e));
         }
         _ => {}
     }
-    UnixListener::bind(&path).about(|| path.display().to_string())
+    UnixListener::bind(path).about(|| path.display().to_string())
 }
 
 /// The last act for a container that removes itself: become the command that removes it.

@@ -28,6 +28,10 @@ pub enum Request {
         removes: bool,
         /// Terminal size: rows, columns.
         size: Option<(u16, u16)>,
+        /// Its monitor was killed and it is started again by its policy: so many restarts, with this one. If it cannot be
+        /// started, the policy decides what comes next. 0: somebody asked for it.
+        #[serde(default)]
+        restarts: u32,
     },
     /// Attach to the output (and input, if `stdin`).
     Attach {

@@ -21,6 +21,7 @@ use fluyt_runtime::spec::Spec;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::client::{Client, Mode, Said};
+use crate::guard::Guard;
 use crate::log::{Sink, Source};
 use crate::probe::{self, Probe};
 use crate::protocol::{FrameKind, Reply, Request};
@@ -40,6 +41,7 @@ enum Token {
     Oom,
     Dns,
     Probe,
+    Watcher,
     Listener,
     Client(usize),
 }
@@ -59,6 +61,8 @@ pub struct Service {
     /// When an ended container is started again.
     again_at: Option<Instant>,
     series: restart::Series,
+    /// The connection to the watcher of the data root.
+    guard: Guard,
     buffer: Vec<u8>,
     size: Option<(u16, u16)>,
     over: bool,
@@ -84,6 +88,7 @@ impl Service {
             run: None,
             again_at: None,
             series: restart::Series::default(),
+            guard: Guard::default(),
             buffer: Vec::new(),
             size: None,
             over: false,
@@ -171,6 +176,7 @@ impl Service {
             );
             input_full = run.input.is_full();
         }
+        list.extend(self.guard.fd().map(|fd| (Token::Watcher, watch(fd, PollFlags::IN))));
         list.push((Token::Listener, watch(self.listener.as_fd(), PollFlags::IN)));
         for (index, client) in self.clients.iter().enumerate() {
             let mut flags = PollFlags::empty();
@@ -187,7 +193,7 @@ impl Service {
         let drained = run.and_then(|r| r.exited.map(|(_, until)| until));
         let kill = run.and_then(|r| r.kill_at);
         let dns = run.and_then(|r| r.dns.as_ref()?.timeout()).map(|left| Instant::now() + left);
-        [probe, drained, dns, kill, self.again_at].into_iter().flatten().min()
+        [probe, drained, dns, kill, self.again_at, self.guard.deadline()].into_iter().flatten().min()
     }
 
     fn handle(&mut self, token: Token) {
@@ -202,6 +208,7 @@ impl Service {
             Token::Oom => self.on_oom(),
             Token::Dns => self.resolve_names(),
             Token::Probe => self.poll_probe(),
+            Token::Watcher => self.guard.lost(),
             Token::Listener => self.accept(),
             Token::Client(index) => self.hear(index),
         }
@@ -210,6 +217,7 @@ impl Service {
     /// Does what is due.
     fn on_time(&mut self) {
         let now = Instant::now();
+        self.untidy |= self.guard.on_time(&self.spec);
         if self.again_at.is_some_and(|at| at <= now) {
             self.again_at = None;
             if let Err(e) = self.begin() {
@@ -262,6 +270,7 @@ impl Service {
             ..SandboxStatus::default()
         };
         self.run = Some(run);
+        self.guard.follow(&self.spec);
         self.save();
         self.event("start", &[]);
         Ok(())
@@ -532,11 +541,12 @@ impl Service {
     }
 
     fn answer_start(&mut self, index: usize, request: &Request) -> Result<Option<Reply>> {
-        let &Request::Start { attach, removes, size, .. } = request else { return Ok(None) };
+        let &Request::Start { attach, removes, size, restarts, .. } = request else { return Ok(None) };
         if self.run.is_some() {
             return Err(Error::conflict("the container runs already"));
         }
         self.size = size;
+        self.series.count = restarts;
         self.clients[index].removes = removes;
         if !attach {
             self.clients[index].mode = Mode::Done;
@@ -551,6 +561,11 @@ impl Service {
                     eprintln!("fluyt: monitor of {}: {}", self.spec.id, e.chain());
                 }
                 Ok(None)
+            }
+            Err(e) if restarts > 0 => {
+                self.guard.follow(&self.spec);
+                self.failed_again(&e);
+                Err(e)
             }
             Err(e) => {
                 self.over = true;
@@ -631,6 +646,7 @@ impl Service {
         self.spec.restart = fresh.restart;
         self.spec.attributes = fresh.attributes;
         self.spec.network = fresh.network;
+        self.guard.follow(&self.spec);
         if let Some(run) = &mut self.run
             && let (Some(config), Some(netns)) = (&self.spec.network.dns, &run.netns)
         {

@@ -8,11 +8,12 @@
 use std::path::{Path, PathBuf};
 
 use fluyt_model::error::IoContext;
+use fluyt_model::sandbox::Phase;
 use fluyt_model::{Error, Kind, Result};
 
 use crate::Engine;
 use crate::api::{ContainerView, Pruned, RemoveOptions};
-use crate::container::start::is_mount_point;
+use crate::container::start::{is_mount_point, removal_lock};
 use crate::records::ContainerRecord;
 use crate::volume::disk_use;
 
@@ -23,6 +24,7 @@ impl Engine {
     /// `Conflict` if it runs and `force` is not given.
     pub fn remove(&self, name: &str, options: RemoveOptions) -> Result<()> {
         let record = self.records().container(name)?;
+        let _starting = removal_lock(&self.paths.container(&record.id));
         if self.is_running(&record.id) {
             if !options.force {
                 return Err(Error::conflict(format!(
@@ -36,7 +38,7 @@ impl Engine {
                 _ => self.settle(&record.id),
             }
         }
-        self.end_orphan(&record)?;
+        self.end_orphan(&record, Phase::Exited, true)?;
         self.erase(&record, options.volumes || record.spec.auto_remove)
     }
 
@@ -130,7 +132,7 @@ impl Engine {
     pub fn prune_containers(&self, keep: &dyn Fn(&ContainerView) -> bool) -> Result<Pruned> {
         let mut pruned = Pruned::default();
         for view in self.list()? {
-            if self.is_running(&view.id) || keep(&view) {
+            if self.is_running(&view.id) || view.status.phase == Phase::Restarting || keep(&view) {
                 continue;
             }
             let bytes = disk_use(&view.paths.dir);

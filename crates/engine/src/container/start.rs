@@ -4,16 +4,19 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use fluyt_model::error::IoContext;
-use fluyt_model::sandbox::{MountSource, Namespace, NetworkAttachment, SandboxSpec};
-use fluyt_model::{Error, Result, id};
-use fluyt_monitor::MonitorSpec;
+use fluyt_model::sandbox::{MountSource, Namespace, NetworkAttachment, Phase, SandboxSpec};
+use fluyt_model::{Error, Kind, Result, id};
 use fluyt_monitor::protocol::Request;
+use fluyt_monitor::restart::{self, Ended, Series};
 use fluyt_monitor::spec::{NetworkPlan, RootfsSpec};
+use fluyt_monitor::{MonitorSpec, watch};
 use fluyt_net::resolvconf;
 use rustix::fs::FlockOperation;
 use rustix::mount::MountFlags;
@@ -26,6 +29,9 @@ use crate::{Attach, Engine, cdi, client, lookup, network, seal, volume};
 
 /// Where the init program appears in containers that ask for one.
 const INIT_PATH: &str = "/sbin/docker-init";
+
+/// So many times, 2 ms apart, a removal waits for a start that is being prepared.
+const REMOVAL_PATIENCE: u32 = 1000;
 
 /// A container's plug, with all that its links and names are made from.
 struct Plugged {
@@ -43,19 +49,22 @@ impl Engine {
         let record = self.records().container(name)?;
         let dir = self.paths.container(&record.id);
         let _starting = start_lock(&dir)?;
+        if !dir.exists() {
+            // It was removed while the lock was waited for.
+            return Err(Error::not_found(format!("No such container: {name}")));
+        }
         if self.is_running(&record.id) {
             return if options.attach { self.attach(&record.id, options.stdin).map(Some) } else { Ok(None) };
         }
         // A container whose monitor was killed may still have processes; two of it must never run.
-        self.end_orphan(&record)?;
-        self.prepare(&record)?;
-        let (socket, theirs) = fluyt_monitor::socket_pair()?;
-        let mut monitor = self.spawn_monitor(&dir, theirs)?;
+        self.end_orphan(&record, Phase::Exited, false)?;
+        let (mut monitor, socket) = self.prepared(&record, &dir)?;
         let request = Request::Start {
             attach: options.attach,
             stdin: options.stdin,
             removes: options.caller_removes,
             size: options.size,
+            restarts: 0,
         };
         match client::ask_on(socket, &request) {
             Ok((_, attach)) => Ok(options.attach.then_some(attach)),
@@ -65,6 +74,48 @@ impl Engine {
                 Err(e)
             }
         }
+    }
+
+    /// Starts a container again whose monitor was killed, if its restart policy says so: as if the monitor had met the end
+    /// of the container. What is left of it is ended first. Does nothing for any other container.
+    ///
+    /// # Errors
+    /// As for [`Engine::start`]. Once a new monitor has taken over, it goes on by the policy in spite of the error.
+    pub fn revive(&self, id: &str) -> Result<()> {
+        let record = match self.records().container(id) {
+            Err(e) if e.kind() == Kind::NotFound => return Ok(()),
+            other => other?,
+        };
+        let dir = self.paths.container(&record.id);
+        let _starting = start_lock(&dir)?;
+        let status = fluyt_monitor::state::load(&dir)?;
+        if !dir.exists() || !watch::is_lost(&self.paths.run_of(&record.id), &status) {
+            return Ok(());
+        }
+        let series = Series { count: status.restart_count, ..Series::default() };
+        let killed = Ended { code: 137, ran: Duration::ZERO, by_user: false, unhealthy: false };
+        let next = restart::decide(record.spec.containers[0].restart, series, killed);
+        // Until the new monitor says otherwise, it is about to be started again: whoever is interrupted here, others go on.
+        let phase = if next.is_some() { Phase::Restarting } else { Phase::Exited };
+        self.end_orphan(&record, phase, false)?;
+        self.emit_container("die", &record, &[("exitCode", "137")]);
+        let Some((_, series)) = next else { return Ok(()) };
+        let (_, socket) = self.prepared(&record, &dir)?;
+        let request = Request::Start {
+            attach: false,
+            stdin: false,
+            removes: false,
+            size: None,
+            restarts: series.count,
+        };
+        client::ask_on(socket, &request).map(drop)
+    }
+
+    /// A monitor that has everything it needs and waits to be told to start.
+    fn prepared(&self, record: &ContainerRecord, dir: &Path) -> Result<(Child, UnixStream)> {
+        self.prepare(record)?;
+        let (socket, theirs) = fluyt_monitor::socket_pair()?;
+        Ok((self.spawn_monitor(dir, theirs)?, socket))
     }
 
     /// Writes everything that a start needs.
@@ -538,11 +589,26 @@ impl Engine {
     }
 }
 
-/// Held while a start is prepared, so that two of them do not write over one another.
+/// Held while a start is prepared, so that two of them do not write over one another, nor a removal takes away what is
+/// being started.
 fn start_lock(dir: &Path) -> Result<File> {
     let file = OpenOptions::new().read(true).open(dir).about(|| dir.display().to_string())?;
     rustix::fs::flock(&file, FlockOperation::LockExclusive).about(|| dir.display().to_string())?;
     Ok(file)
+}
+
+/// The same for a removal, which waits for a moment only: a start that hangs must not keep anybody from removing.
+pub(crate) fn removal_lock(dir: &Path) -> Option<File> {
+    let file = File::open(dir).ok()?;
+    for _ in 0..REMOVAL_PATIENCE {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            _ => return Some(file),
+        }
+    }
+    None
 }
 
 fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {

@@ -7,6 +7,7 @@ use fluyt_runtime::{Cgroup, CgroupPaths};
 
 use crate::api::{StartOptions, StopOptions, UpdateRequest, WaitCondition};
 use crate::container::create::signal;
+use crate::container::start::removal_lock;
 use crate::records::ContainerRecord;
 use crate::{Attach, Engine, client, lower};
 
@@ -82,13 +83,19 @@ impl Engine {
         let wanted = options.signal.as_deref().unwrap_or(&stop.signal);
         let number = if wanted.is_empty() { 15 } else { signal(wanted)? };
         let timeout = options.timeout.or(stop.timeout).unwrap_or(10);
-        if !self.is_running(&record.id) {
-            return self.end_orphan(&record);
-        }
-        match self.ask(&record, &Request::Stop { signal: number, timeout }) {
-            // It ended before it could be asked.
-            Err(_) if !self.is_running(&record.id) => {}
-            other => drop(other?),
+        loop {
+            if !self.is_running(&record.id) {
+                // It may be about to be started again because its monitor was killed.
+                let _starting = removal_lock(&self.paths.container(&record.id));
+                if !self.is_running(&record.id) {
+                    return self.end_orphan(&record, Phase::Exited, true);
+                }
+            }
+            match self.ask(&record, &Request::Stop { signal: number, timeout }) {
+                // It ended before it could be asked, or its monitor was killed in this moment.
+                Err(_) if !self.is_running(&record.id) => {}
+                other => break drop(other?),
+            }
         }
         self.settle(&record.id);
         self.emit_container("stop", &record, &[]);
@@ -105,8 +112,8 @@ impl Engine {
         }
     }
 
-    /// Ends what is left of a container whose monitor was killed.
-    pub(crate) fn end_orphan(&self, record: &ContainerRecord) -> Result<()> {
+    /// Ends what is left of a container whose monitor was killed, and records `phase`: ended, or about to be started again.
+    pub(crate) fn end_orphan(&self, record: &ContainerRecord, phase: Phase, by_user: bool) -> Result<()> {
         let status = fluyt_monitor::state::load(&self.paths.container(&record.id))?;
         let Ok(paths) = serde_json::from_value::<CgroupPaths>(status.cgroup.clone()) else { return Ok(()) };
         if !matches!(status.phase, Phase::Running | Phase::Paused | Phase::Restarting) {
@@ -118,7 +125,8 @@ impl Engine {
             cgroup.kill(9)?;
         }
         let ended = SandboxStatus {
-            phase: Phase::Exited,
+            phase,
+            stopped_by_user: by_user,
             pid: 0,
             pid_start: 0,
             exit_code: 137,

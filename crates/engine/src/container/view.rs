@@ -1,7 +1,9 @@
 //! Containers as others see them: record and status together.
 
 use fluyt_image::Digest;
+use fluyt_model::sandbox::{Phase, RestartCondition};
 use fluyt_model::{Kind, Result};
+use fluyt_monitor::watch;
 
 use crate::Engine;
 use crate::api::{ContainerPaths, ContainerView};
@@ -36,7 +38,7 @@ impl Engine {
     /// `None` for what an interrupted removal has left, which goes away here.
     fn whole_view(&self, record: ContainerRecord) -> Result<Option<ContainerView>> {
         let dir = self.paths.container(&record.id);
-        let status = match self.status(&record.id) {
+        let mut status = match self.status(&record.id) {
             Err(e) if e.kind() == Kind::NotFound => return Ok(None),
             other => other?,
         };
@@ -44,6 +46,13 @@ impl Engine {
             self.remove_run_dir(&record.id)?;
             self.records().delete_container(&record.id)?;
             return Ok(None);
+        }
+        if status.phase == Phase::Exited && self.is_lost(&record) {
+            // It is started again. If nobody is at it, because the watcher was killed too, somebody is from now on; if that
+            // cannot be, the next look tries again.
+            status.phase = Phase::Restarting;
+            status.finished_at = status.finished_at.max(status.started_at);
+            let _ = watch::call(self.paths.root(), self.paths.run());
         }
         let endpoints = if record.spec.networks.is_empty() {
             Vec::new()
@@ -73,6 +82,14 @@ impl Engine {
             paths,
             monitor_pid,
         }))
+    }
+
+    /// Whether a container's monitor was killed and its restart policy says that it should run.
+    fn is_lost(&self, record: &ContainerRecord) -> bool {
+        let condition = record.spec.containers.first().map_or(RestartCondition::No, |c| c.restart.condition);
+        condition != RestartCondition::No
+            && fluyt_monitor::state::load(&self.paths.container(&record.id))
+                .is_ok_and(|status| watch::is_lost(&self.paths.run_of(&record.id), &status))
     }
 
     /// Bytes that a container has written, and bytes that it sees in all.

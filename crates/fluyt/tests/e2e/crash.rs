@@ -188,6 +188,103 @@ fn a_killed_monitor_is_noticed_and_cleaned() {
     });
 }
 
+/// Kills a process at once.
+fn kill9(pid: &str) {
+    assert!(std::process::Command::new("kill").args(["-9", pid]).status().expect("kill").success(), "{pid}");
+}
+
+/// The process id of the monitor of a running container.
+fn monitor_of(host: &Host, name: &str) -> String {
+    let pid = host.field(name, "{{.State.Pid}}");
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    stat.lines().find_map(|l| l.strip_prefix("PPid:")).expect("a parent").trim().to_owned()
+}
+
+/// The process ids of the watchers of this data root.
+fn watchers(host: &Host) -> Vec<String> {
+    let root = host.root().display().to_string();
+    let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let pids = processes.map(|e| e.file_name().to_string_lossy().into_owned());
+    pids.filter(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<_> = line.split(|b| *b == 0).map(String::from_utf8_lossy).collect();
+        words.get(2).is_some_and(|w| w == "--watch") && words.get(3).is_some_and(|w| *w == root)
+    })
+    .collect()
+}
+
+/// Waits until all of `names` run with other first processes than `before`.
+fn healed(host: &Host, names: &[&str], before: &[String]) {
+    for (name, old) in names.iter().zip(before) {
+        until("the container to be back", 30, || {
+            let now = host.field(name, "{{.State.Status}} {{.State.Pid}}");
+            (now.starts_with("running ") && now != format!("running {old}")).then_some(())
+        });
+        assert!(!std::path::Path::new(&format!("/proc/{old}/root/bin")).exists(), "{name} lives twice");
+        assert_eq!(host.ok(&format!("exec {name} echo alive")), "alive");
+    }
+}
+
+/// The one watcher of this data root, once it knows everybody.
+fn watcher(host: &Host) -> String {
+    let one = until("one watcher", 20, || match &watchers(host)[..] {
+        [one] => Some(one.clone()),
+        _ => None,
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    one
+}
+
+#[test]
+fn a_container_with_a_restart_policy_survives_its_monitor_and_the_watcher() {
+    let host = host!();
+    ours_only!(host);
+    assert!(watchers(&host).is_empty(), "nobody watches where nothing is to be watched");
+    let names = ["c1", "c2", "c3"];
+    for name in names {
+        stay(&host, &format!("--name {name} --restart unless-stopped"));
+    }
+    let pids = |host: &Host| names.map(|n| host.field(n, "{{.State.Pid}}"));
+    // One monitor.
+    let (first, before) = (watcher(&host), pids(&host));
+    kill9(&monitor_of(&host, "c1"));
+    healed(&host, &names[..1], &before[..1]);
+    assert_eq!(host.field("c1", "{{.RestartCount}}"), "1");
+    assert_eq!(host.field("c2", "{{.RestartCount}} {{.State.Pid}}"), format!("0 {}", before[1]));
+    // The watcher: the monitors start another one.
+    kill9(&first);
+    until("another watcher", 20, || watchers(&host).iter().any(|w| *w != first).then_some(()));
+    // All monitors.
+    let (_, before) = (watcher(&host), pids(&host));
+    names.iter().for_each(|n| kill9(&monitor_of(&host, n)));
+    healed(&host, &names, &before);
+    // The watcher and a monitor: the monitors that are left do it.
+    let (second, before) = (watcher(&host), pids(&host));
+    kill9(&second);
+    kill9(&monitor_of(&host, "c2"));
+    until("its return without anybody asking", 30, || {
+        let text = std::fs::read_to_string(host.root().join("events.jsonl")).expect("the journal");
+        let id = host.field("c2", "{{.Id}}");
+        let starts = text.lines().filter(|l| l.contains("\"start\"") && l.contains(&id)).count();
+        (starts == 3).then_some(())
+    });
+    healed(&host, &names[1..2], &before[1..2]);
+    // Everybody at once: the next command that looks.
+    let (third, before) = (watcher(&host), pids(&host));
+    let all = names.map(|n| monitor_of(&host, n));
+    kill9(&third);
+    all.iter().for_each(|pid| kill9(pid));
+    host.ok("ps");
+    healed(&host, &names, &before);
+    // What is stopped in that moment stays so.
+    kill9(&monitor_of(&host, "c3"));
+    host.ok("stop -t 1 c3");
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(host.field("c3", "{{.State.Status}}"), "exited");
+    host.ok("rm -f c1 c2 c3");
+    until("the watcher to leave", 20, || watchers(&host).is_empty().then_some(()));
+}
+
 #[test]
 fn commands_at_once_do_not_disturb_each_other() {
     let host = host!();

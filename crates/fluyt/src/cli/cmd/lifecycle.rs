@@ -80,6 +80,10 @@ pub const UPDATE: Command = several(
 /// `fluyt container reap`: what a monitor becomes at the end of a container that removes itself.
 pub const REAP: Command = several("reap", "Remove a container that removes itself, after its end", &[]);
 
+/// `fluyt container revive`, what the watcher does for a container whose monitor was killed.
+pub const REVIVE: Command =
+    several("revive", "Start a container again whose monitor was killed, by its restart policy", &[]);
+
 fn stop_options(flags: &Parsed) -> StopOptions {
     StopOptions {
         signal: flags.given("signal").map(str::to_owned),
@@ -177,4 +181,10 @@ pub fn update(cli: &Cli, flags: &Parsed) -> Outcome {
     }
     let request = UpdateRequest { resources: lower::resources(&create::shared_limits(flags)), restart };
     for_each(&flags.args, |name| engine.update(name, &request).map(|()| Some(name.to_owned())))
+}
+
+/// Runs `fluyt container revive`.
+pub fn revive(cli: &Cli, flags: &Parsed) -> Outcome {
+    let engine = cli.engine()?;
+    for_each(&flags.args, |id| engine.revive(id).map(|()| None))
 }

@@ -139,6 +139,7 @@ const CONTAINER: &[Node] = &[
     plain(&lifecycle::REAP, lifecycle::reap).hidden(),
     plain(&lifecycle::RENAME, lifecycle::rename),
     plain(&lifecycle::RESTART, lifecycle::restart),
+    plain(&lifecycle::REVIVE, lifecycle::revive).hidden(),
     plain(&lifecycle::RM, lifecycle::rm).or(&["remove"]),
     process(&super::create::RUN, run::run),
     process(&run::START, run::start),
