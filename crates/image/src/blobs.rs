@@ -266,6 +266,36 @@ impl Ingest {
         self.keep = true;
     }
 
+    /// The file being written, for reading what is there so far. It stays readable after [`Ingest::commit`].
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn reader(&self) -> Result<File> {
+        File::open(&self.path).about(|| self.path.display().to_string())
+    }
+
+    /// Gives up what is written, also after [`Ingest::keep`].
+    pub fn discard(mut self) {
+        self.keep = false;
+    }
+
+    /// Says only now which digest the content has to have. When that digest is of another algorithm than the one
+    /// computed so far, what is written is read once more.
+    ///
+    /// # Errors
+    /// I/O errors.
+    pub fn expect(&mut self, digest: &Digest) -> Result<()> {
+        self.expected = Some(digest.clone());
+        if digest.algorithm() == self.algorithm {
+            return Ok(());
+        }
+        self.algorithm = digest.algorithm();
+        self.hasher = Hasher::new(self.algorithm);
+        self.written = 0;
+        self.file.rewind().about(|| self.path.display().to_string())?;
+        self.rehash_existing()
+    }
+
     /// Throws away what is written and begins again at offset 0 (a server that cannot resume).
     ///
     /// # Errors

@@ -24,6 +24,8 @@ pub enum Part {
     Engine,
     /// Reserved for the builder's cache.
     Build,
+    /// The registry that is served: repositories, tags, links to blobs.
+    Registry,
 }
 
 impl Part {
@@ -32,11 +34,21 @@ impl Part {
             Self::Image => 0,
             Self::Engine => 10,
             Self::Build => 20,
+            Self::Registry => 25,
         }
     }
 
+    /// The bits that the version has, in place.
+    fn mask(self) -> u32 {
+        let bits = match self {
+            Self::Image | Self::Engine => 0x3ff,
+            Self::Build | Self::Registry => 0x1f,
+        };
+        bits << self.shift()
+    }
+
     fn version_in(self, user_version: u32) -> u32 {
-        (user_version >> self.shift()) & 0x3ff
+        (user_version & self.mask()) >> self.shift()
     }
 }
 
@@ -123,7 +135,7 @@ impl Db {
             for step in steps.iter().skip(version as usize) {
                 tx.execute_batch(step).map_err(|e| self.error(e))?;
             }
-            let new = (found & !(0x3ff << part.shift())) | (target << part.shift());
+            let new = (found & !part.mask()) | (target << part.shift());
             tx.execute_batch(&format!("PRAGMA user_version={new}")).map_err(|e| self.error(e))?;
             self.user_version.set(new);
             Ok(())

@@ -2,6 +2,9 @@
 //!
 //! [`plan`] is a pure function of records and listings; [`Store::collect`] looks, plans and executes under the
 //! exclusive `gc.lock`, so that no lease can be extended meanwhile.
+//!
+//! Other parts of the program keep blobs by records of their own: a part that does so makes a view
+//! `blobs_of_PART(digest)`. Every such view counts here; what is behind it is not looked into.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -161,6 +164,23 @@ impl Store {
         self.execute(&plan)
     }
 
+    /// As [`Store::collect`], for blobs and interrupted downloads only: needs nobody to tell what containers use.
+    ///
+    /// # Errors
+    /// As [`Store::collect`].
+    pub fn collect_blobs(&self, partial_age: Duration) -> Result<Collected> {
+        let _guard = lease::lock_exclusive(&self.root)?;
+        let needed = Needed {
+            blobs: self.reachable_blobs()?,
+            leased: lease::protected(&self.root)?,
+            ..Needed::default()
+        };
+        let (blobs, _) = self.blobs().list()?;
+        let parts = self.ingests()?.into_iter().filter(|i| i.resumable).collect();
+        let present = Present { blobs, ingests: parts, ..Present::default() };
+        self.execute(&plan(&needed, &present, partial_age))
+    }
+
     /// Ends a lease and removes what was added under it and is not referenced: for work that failed.
     ///
     /// # Errors
@@ -210,6 +230,10 @@ impl Store {
         let mut open: Vec<Digest> =
             self.texts("SELECT manifest FROM images UNION SELECT target FROM refs")?;
         let mut found: HashSet<Digest> = self.texts("SELECT id FROM images")?.into_iter().collect();
+        let mut kept_by_others = Vec::new();
+        for view in self.blob_views()? {
+            kept_by_others.extend(self.texts(&format!("SELECT digest FROM \"{view}\""))?);
+        }
         let blobs = self.blobs();
         while let Some(digest) = open.pop() {
             if !found.insert(digest.clone()) {
@@ -226,7 +250,16 @@ impl Store {
                 Err(_) => {}
             }
         }
+        found.extend(kept_by_others);
         Ok(found)
+    }
+
+    /// The views by which other parts tell what they keep.
+    fn blob_views(&self) -> Result<Vec<String>> {
+        let sql = "SELECT name FROM sqlite_schema WHERE type = 'view' AND name GLOB 'blobs_of_[a-z]*'";
+        let mut statement = self.db.connection().prepare_cached(sql).map_err(|e| self.db.error(e))?;
+        let rows = statement.query_map([], |row| row.get::<_, String>(0)).map_err(|e| self.db.error(e))?;
+        rows.map(|row| row.map_err(|e| self.db.error(e))).collect()
     }
 
     pub(crate) fn referenced_layers(&self) -> Result<HashSet<Digest>> {

@@ -1,8 +1,9 @@
-//! The distribution protocol, client side: pull, push, login, tags, against any registry on http or https.
+//! The distribution protocol: the client (pull, push, login, tags, against any registry on http or https), and a
+//! registry of our own ([`server`]).
 //!
 //! Blocking, with threads for parallel blobs only. It stands on [`fluyt_image`]'s blobs and knows neither the image
 //! store's records nor unpacking: [`Registry::pull`] hands the arriving layers to its caller. It draws nothing:
-//! progress goes through [`fluyt_image::Progress`]. Serving images is not here.
+//! progress goes through [`fluyt_image::Progress`].
 //!
 //! # Map
 //! - [`Settings`]: what to trust, mirrors, limits. [`Registry`]: the way in.
@@ -31,6 +32,8 @@ mod push;
 mod refusal;
 mod registry;
 mod remote;
+mod search;
+pub mod server;
 mod settings;
 mod tls;
 mod upload;
@@ -40,4 +43,5 @@ pub use login::LoggedIn;
 pub use pull::{Arriving, PullOptions, Pulled};
 pub use push::{PushOptions, Pushed};
 pub use registry::Registry;
+pub use search::FoundRepository;
 pub use settings::{CredentialFiles, Settings};

@@ -19,6 +19,8 @@ mod registry;
 mod resume;
 mod run;
 mod save;
+mod search;
+mod serve;
 mod stats;
 mod system;
 mod volumes;
@@ -108,13 +110,14 @@ pub const ROOT: &[Node] = &[
     plain(&registry::PUSH, registry::push),
     plain(&registry::LOGIN, registry::login),
     plain(&registry::LOGOUT, registry::logout),
-    plain(&registry::SEARCH, registry::search),
+    plain(&search::SEARCH, search::search),
     plain(&system::EVENTS, system::events),
     plain(&system::INFO, system::info),
     plain(&system::VERSION, system::version),
     group("container", "Manage containers", CONTAINER),
     group("image", "Manage images", IMAGE),
     group("network", "Manage networks", NETWORK),
+    group("registry", "Serve a registry", REGISTRY),
     group("volume", "Manage volumes", VOLUME),
     group("system", "Manage the data root", SYSTEM),
     plain(&meta::COMPLETION, meta::completion),
@@ -174,6 +177,8 @@ const NETWORK: &[Node] = &[
     plain(&prune::NETWORKS, prune::networks),
     plain(&networks::RM, networks::rm).or(&["remove"]),
 ];
+
+const REGISTRY: &[Node] = &[plain(&serve::SERVE, serve::serve), plain(&serve::GC, serve::gc)];
 
 const VOLUME: &[Node] = &[
     plain(&volumes::CREATE, volumes::create),

@@ -1,4 +1,4 @@
-//! Registries: `pull`, `push`, `login`, `logout`, `search`.
+//! Registries: `pull`, `push`, `login`, `logout`.
 
 use std::io::{Read, Write, stdin};
 use std::path::Path;
@@ -13,7 +13,7 @@ use fluyt_registry::{CredentialFiles, Credentials, PullOptions, PushOptions, Reg
 use super::Cli;
 use super::archives::emit;
 use crate::cli::fail::Outcome;
-use crate::cli::flags::{Arity, Command, NONE, Parsed, int, many, switch, text, values};
+use crate::cli::flags::{Arity, Command, NONE, Parsed, switch, text};
 use crate::cli::progress::Report;
 use crate::cli::{print_line, terminal};
 
@@ -79,21 +79,6 @@ pub const LOGOUT: Command = Command {
     interspersed: true,
 };
 
-/// `fluyt search`.
-pub const SEARCH: Command = Command {
-    name: "search",
-    arguments: "TERM",
-    about: "Search Docker Hub for images",
-    flags: &[&[
-        many('f', "filter", "filter", values::filter, "Filter output based on conditions provided"),
-        text(NONE, "format", "Pretty-print search using a Go template"),
-        int(NONE, "limit", "Max number of search results"),
-        switch(NONE, "no-trunc", "Don't truncate output"),
-    ]],
-    arity: Arity::Exactly(1),
-    interspersed: true,
-};
-
 /// Where the progress of a pull is shown.
 #[derive(Clone, Copy, Debug)]
 pub enum Where {
@@ -109,8 +94,11 @@ pub enum Where {
     },
 }
 
-/// The client of all registries, with credentials from where Docker and Podman keep them.
-fn registry() -> Result<Registry> {
+/// How registries are reached: credentials from where Docker and Podman keep them, the machine's settings.
+///
+/// # Errors
+/// A settings file that is not valid.
+pub fn settings() -> Result<Settings> {
     let mut settings = Settings {
         credentials: CredentialFiles::from_env(&|key| std::env::var_os(key)),
         ..Settings::default()
@@ -118,7 +106,12 @@ fn registry() -> Result<Registry> {
     for path in ["/etc/docker/daemon.json", "/etc/fluyt/registries.json"] {
         settings.read_file(Path::new(path))?;
     }
-    Ok(Registry::new(settings))
+    Ok(settings)
+}
+
+/// The client of all registries.
+fn registry() -> Result<Registry> {
+    Ok(Registry::new(settings()?))
 }
 
 /// Runs `fluyt pull`.
@@ -391,11 +384,4 @@ pub fn logout(_: &Cli, flags: &Parsed) -> Outcome {
         print_line(&format!("Not logged in to {server}"))?;
     }
     Ok(0)
-}
-
-/// Runs `fluyt search`: refused with the reason.
-pub fn search(_: &Cli, flags: &Parsed) -> Outcome {
-    Err(Error::unsupported(format!("cannot search for {:?}: registries have no search in their protocol", flags.args[0]))
-        .with_hint("search on the registry's web page; list the tags of a repository you know by pulling with --all-tags")
-        .into())
 }

@@ -1,0 +1,180 @@
+//! A response, and how it is written to the wire.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+
+use super::stream::Stream;
+
+/// What a response carries.
+pub(crate) enum Payload {
+    /// Nothing.
+    Empty,
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// A part of a file.
+    File {
+        /// The file; reading it does not move its position.
+        file: File,
+        /// Where the part begins.
+        offset: u64,
+        /// How long it is.
+        length: u64,
+    },
+    /// So many bytes from a reader, as they come.
+    Stream(Box<dyn Read + Send>, u64),
+}
+
+impl Payload {
+    fn length(&self) -> u64 {
+        match self {
+            Self::Empty => 0,
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File { length, .. } | Self::Stream(_, length) => *length,
+        }
+    }
+}
+
+/// A response. Its length, its date and what concerns the connection are added when it is written.
+pub(crate) struct Response {
+    pub status: u16,
+    pub headers: Vec<(&'static str, String)>,
+    pub payload: Payload,
+}
+
+impl Response {
+    /// A response without headers and body.
+    pub fn new(status: u16) -> Self {
+        Self { status, headers: Vec::new(), payload: Payload::Empty }
+    }
+
+    /// The same with one more header. Line ends in the value are left out: nobody ends a header early.
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        let mut value = value.into();
+        value.retain(|c| !c.is_control());
+        self.headers.push((name, value));
+        self
+    }
+
+    /// The same with a body.
+    pub fn payload(mut self, payload: Payload) -> Self {
+        self.payload = payload;
+        self
+    }
+
+    /// The same with a JSON document as its body.
+    pub fn json(self, value: &serde_json::Value) -> Self {
+        let mut bytes = value.to_string().into_bytes();
+        bytes.push(b'\n');
+        self.header("Content-Type", "application/json").payload(Payload::Bytes(bytes))
+    }
+
+    /// Writes it. `scratch` is the room for pieces of files.
+    ///
+    /// # Errors
+    /// The peer is gone, or a file is shorter than it was.
+    pub(super) fn write(
+        mut self,
+        stream: &mut Stream,
+        scratch: &mut Vec<u8>,
+        bodyless: bool,
+        close: bool,
+    ) -> io::Result<()> {
+        let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
+        for (name, value) in &self.headers {
+            head.push_str(name);
+            head.push_str(": ");
+            head.push_str(value);
+            head.push_str("\r\n");
+        }
+        // 204 and 304 have no body and so no length of one (RFC 9110, section 8.6).
+        if !matches!(self.status, 204 | 304) {
+            head.push_str(&format!("Content-Length: {}\r\n", self.payload.length()));
+        }
+        if close {
+            head.push_str("Connection: close\r\n");
+        }
+        head.push_str("\r\n");
+        let mut head = head.into_bytes();
+        if bodyless || matches!(self.status, 204 | 304) {
+            self.payload = Payload::Empty;
+        }
+        match self.payload {
+            Payload::Empty => stream.write_all(&head)?,
+            Payload::Bytes(bytes) => {
+                head.extend_from_slice(&bytes);
+                stream.write_all(&head)?;
+            }
+            Payload::File { file, offset, length } => {
+                send(stream, scratch, &head, length, |buffer, done| file.read_at(buffer, offset + done))?;
+            }
+            Payload::Stream(mut reader, length) => {
+                send(stream, scratch, &head, length, |buffer, _| reader.read(buffer))?;
+            }
+        }
+        stream.flush()
+    }
+}
+
+/// The size of the pieces in which files are sent: large enough that calls cost nothing, small enough that a piece
+/// is still in the processor's cache when it is written.
+const PIECE: usize = 128 << 10;
+
+/// Writes `head` and then `length` bytes that `fill` gives, the first of them together with the head.
+fn send(
+    stream: &mut Stream,
+    scratch: &mut Vec<u8>,
+    head: &[u8],
+    length: u64,
+    mut fill: impl FnMut(&mut [u8], u64) -> io::Result<usize>,
+) -> io::Result<()> {
+    scratch.resize(PIECE, 0);
+    let mut at = head.len().min(PIECE / 2);
+    scratch[..at].copy_from_slice(&head[..at]);
+    if at < head.len() {
+        stream.write_all(head)?;
+        at = 0;
+    }
+    let mut done = 0;
+    while done < length || at > 0 {
+        let most = usize::try_from(length - done).unwrap_or(usize::MAX).min(PIECE - at);
+        let n = if most == 0 { 0 } else { fill(&mut scratch[at..at + most], done)? };
+        if n == 0 && done < length {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "less to send than promised"));
+        }
+        stream.write_all(&scratch[..at + n])?;
+        done += n as u64;
+        at = 0;
+    }
+    Ok(())
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        206 => "Partial Content",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        412 => "Precondition Failed",
+        413 => "Content Too Large",
+        416 => "Range Not Satisfiable",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        507 => "Insufficient Storage",
+        _ => "Status",
+    }
+}

@@ -1,0 +1,118 @@
+//! The distribution protocol, server side: OCI distribution-spec 1.1 on the content store of a data root.
+//!
+//! Blocking threads, one a connection (see [`http`] for why). It shares the data root with everything else of this
+//! program: several processes may use it at once, blobs that images and repositories have in common exist once.
+//! Building and running images is not here; replication and webhooks are absent.
+//!
+//! # Map
+//! - [`ServeOptions`], [`serve`]: the way in. [`collect`]: collection from outside.
+//! - `http`: the server below; `app`: which request leads where, with which rights.
+//! - `names`, `document`, `failure`: names, manifests and refusals, all pure.
+//! - `blobs`, `uploads`, `manifests`, `listings`: the endpoints. `records`: what is remembered.
+//! - `auth`: who may do what. `proxy`: the pull-through cache. `gc`: what is no longer needed.
+
+mod app;
+mod auth;
+mod blobs;
+mod config;
+mod document;
+mod failure;
+mod gc;
+mod http;
+mod listings;
+mod manifests;
+mod names;
+mod proxy;
+mod records;
+mod uploads;
+
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fluyt_model::{Error, Result};
+
+use crate::Settings;
+use records::Records;
+
+pub use gc::{CollectOptions, Swept};
+pub(crate) use listings::escape;
+
+/// How a registry is served.
+#[derive(Clone, Debug, Default)]
+pub struct ServeOptions {
+    /// The data root.
+    pub root: PathBuf,
+    /// `HOST:PORT`; port 0 takes a free one.
+    pub address: String,
+    /// A PEM file with the certificate chain, and one with its key: https then.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Users and their bcrypt hashes, as `htpasswd -B` writes them.
+    pub htpasswd: Option<PathBuf>,
+    /// The configuration file (JSON): rights, tokens, cache, collection. See `docs/registry.md`.
+    pub config: Option<PathBuf>,
+    /// The base URL of a registry whose content is cached.
+    pub proxy: Option<String>,
+    /// Refuses everything that changes something.
+    pub read_only: bool,
+    /// How the cached registry is reached.
+    pub settings: Settings,
+}
+
+/// A registry that is bound to its address.
+#[derive(Debug)]
+pub struct Bound {
+    /// Where it listens.
+    pub address: SocketAddr,
+    server: http::Server,
+    app: Arc<app::App>,
+}
+
+/// Opens the data root, reads the configuration and binds the address.
+///
+/// # Errors
+/// I/O errors; `Kind::Invalid` for a configuration, certificate or password file that is wrong; `Kind::Conflict`
+/// when the address is in use.
+pub fn bind(options: ServeOptions) -> Result<Bound> {
+    let tls = match &options.tls {
+        Some((certificate, key)) => Some(http::TlsFiles::load(certificate, key)?),
+        None => None,
+    };
+    let address = options.address.clone();
+    let app = Arc::new(app::App::new(options)?);
+    let (server, http::Listening(address)) = http::Server::bind(&address, tls)?;
+    Ok(Bound { address, server, app })
+}
+
+impl Bound {
+    /// Serves until `stop` becomes readable; requests under way may end.
+    ///
+    /// # Errors
+    /// The listening socket fails.
+    pub fn serve(self, stop: BorrowedFd<'_>) -> Result<()> {
+        let handler = Arc::clone(&self.app);
+        self.server.run(handler, stop)
+    }
+}
+
+/// Removes from the repositories of a data root what no manifest needs, and blobs that nothing needs any more.
+/// Safe while a registry serves the same root, and while others push.
+///
+/// # Errors
+/// I/O errors.
+pub fn collect(root: &Path, options: &CollectOptions) -> Result<Swept> {
+    gc::run(&Records::open(root)?, options)
+}
+
+/// Fills `bytes` from the kernel's generator.
+fn random(bytes: &mut [u8]) -> Result<()> {
+    let n = rustix::rand::getrandom(&mut *bytes, rustix::rand::GetRandomFlags::empty())
+        .map_err(|e| Error::io("random bytes", e.into()))?;
+    // Up to 256 bytes come whole (getrandom(2)).
+    if n == bytes.len() { Ok(()) } else { Err(Error::internal("the kernel gave too few random bytes")) }
+}
+
+/// How often idle uploads are looked after.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
