@@ -19,10 +19,12 @@ use crate::spec::MonitorSpec;
 
 /// Bytes of input that wait for a container that does not read.
 const MAX_PENDING_INPUT: usize = 256 * 1024;
-/// Bytes taken from a pipe at once.
+/// Bytes taken from a pipe at once, as long as it does not hold more.
 pub const CHUNK: usize = 64 * 1024;
-/// Room that a pipe is given, so that a burst does not wait for the monitor to be scheduled.
-const PIPE_SIZE: usize = 256 * 1024;
+/// Bytes taken at once from a pipe that holds more: each read wakes the writer, and each write costs a system call.
+pub const BURST: usize = 256 * 1024;
+/// Room that a pipe is given after its first burst, so that its writer goes on while the monitor writes the log.
+const PIPE_SIZE: usize = 1 << 20;
 
 /// An output stream of the container.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub struct Output {
     pub source: Source,
     /// Its unfinished line.
     pub lines: Lines,
+    /// It was asked for more room already.
+    widened: bool,
 }
 
 /// What one read of an output gave.
@@ -46,14 +50,27 @@ pub enum Taken {
 }
 
 impl Output {
-    /// Reads once, without blocking.
-    pub fn take(&self, buffer: &mut [u8]) -> Taken {
-        match rustix::io::read(&self.fd, buffer) {
+    /// An output that is read from `fd`, which does not block.
+    fn new(fd: OwnedFd, source: Source) -> Self {
+        Self { fd, source, lines: Lines::default(), widened: false }
+    }
+
+    /// Reads once, without blocking, into the free room of `buffer`, which is empty.
+    pub fn take(&self, buffer: &mut Vec<u8>) -> Taken {
+        match rustix::io::read(&self.fd, rustix::buffer::spare_capacity(buffer)) {
             Ok(0) => Taken::End,
             Ok(n) => Taken::Bytes(n),
             Err(Errno::AGAIN | Errno::INTR) => Taken::Empty,
             // EIO: the last slave of the terminal is closed.
             Err(_) => Taken::End,
+        }
+    }
+
+    /// Gives the pipe more room, once.
+    pub fn widen(&mut self) {
+        if !std::mem::replace(&mut self.widened, true) {
+            // Only a wish: beyond the user's pipe quota, or where it is a terminal, it stays as it is.
+            let _ = rustix::pipe::fcntl_setpipe_size(&self.fd, PIPE_SIZE);
         }
     }
 }
@@ -193,7 +210,7 @@ impl Run {
             nonblocking(&master)?;
             let writer = master.try_clone().about(|| "terminal")?;
             input = Input { fd: Some(writer), tty: true, ..Input::default() };
-            outputs = vec![Output { fd: master, source: Source::Stdout, lines: Lines::default() }];
+            outputs = vec![Output::new(master, Source::Stdout)];
         }
         let started = Instant::now();
         Ok(Self {
@@ -289,9 +306,7 @@ fn streams(spec: &MonitorSpec, size: Option<(u16, u16)>) -> Result<(Io, Ends)> {
 fn output(source: Source) -> Result<(OwnedFd, Output)> {
     let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).about(|| "pipe")?;
     nonblocking(&reader)?;
-    // Only a wish: beyond the user's pipe quota the default stays.
-    let _ = rustix::pipe::fcntl_setpipe_size(&reader, PIPE_SIZE);
-    Ok((writer, Output { fd: reader, source, lines: Lines::default() }))
+    Ok((writer, Output::new(reader, source)))
 }
 
 pub(crate) fn nonblocking(fd: &OwnedFd) -> Result<()> {

@@ -25,12 +25,16 @@ use crate::guard::Guard;
 use crate::log::{Sink, Source};
 use crate::probe::{self, Probe};
 use crate::protocol::{FrameKind, Reply, Request};
-use crate::run::{CHUNK, Run, Taken};
+use crate::run::{BURST, CHUNK, Run, Taken};
 use crate::spec::MonitorSpec;
 use crate::{health, restart, state};
 
 /// How long output of an ended container is waited for when somebody else still holds its pipe.
 const DRAIN: Duration = Duration::from_secs(2);
+/// After so long without much output the memory that it needed is given back.
+const CALM: Duration = Duration::from_millis(200);
+/// So much output at once is much, bytes.
+const MUCH: usize = 8 * 1024;
 
 /// What to poll for, in the order in which it is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +68,8 @@ pub struct Service {
     /// The connection to the watcher of the data root.
     guard: Guard,
     buffer: Vec<u8>,
+    /// When memory that much output needed is given back.
+    calm_at: Option<Instant>,
     size: Option<(u16, u16)>,
     over: bool,
     /// At the end somebody was attached who removes the container.
@@ -90,6 +96,7 @@ impl Service {
             series: restart::Series::default(),
             guard: Guard::default(),
             buffer: Vec::new(),
+            calm_at: None,
             size: None,
             over: false,
             removed_by_client: false,
@@ -193,7 +200,8 @@ impl Service {
         let drained = run.and_then(|r| r.exited.map(|(_, until)| until));
         let kill = run.and_then(|r| r.kill_at);
         let dns = run.and_then(|r| r.dns.as_ref()?.timeout()).map(|left| Instant::now() + left);
-        [probe, drained, dns, kill, self.again_at, self.guard.deadline()].into_iter().flatten().min()
+        let own = [self.again_at, self.guard.deadline(), self.calm_at];
+        [probe, drained, dns, kill].into_iter().chain(own).flatten().min()
     }
 
     fn handle(&mut self, token: Token) {
@@ -218,6 +226,12 @@ impl Service {
     fn on_time(&mut self) {
         let now = Instant::now();
         self.untidy |= self.guard.on_time(&self.spec);
+        if self.calm_at.is_some_and(|at| at <= now) {
+            self.calm_at = None;
+            self.buffer = Vec::new();
+            self.sink.relax();
+            self.untidy = true;
+        }
         if self.again_at.is_some_and(|at| at <= now) {
             self.again_at = None;
             if let Err(e) = self.begin() {
@@ -293,20 +307,31 @@ impl Service {
     fn take_output(&mut self, index: usize) {
         let Some(run) = &mut self.run else { return };
         let Some(output) = run.outputs.get_mut(index) else { return };
-        // Most containers say nothing for most of the time, and many never do.
-        self.buffer.resize(CHUNK, 0);
+        // Most containers say nothing for most of the time, and many never do. Room that is not read into stays
+        // untouched and costs nothing.
+        self.buffer.clear();
+        self.buffer.reserve_exact(CHUNK);
         let source = output.source;
         match output.take(&mut self.buffer) {
             Taken::Bytes(n) => {
+                if n >= MUCH {
+                    self.calm_at = Some(Instant::now() + CALM);
+                }
+                if n >= CHUNK {
+                    output.widen();
+                }
                 let (time, sink) = (state::now(), &mut self.sink);
-                output.lines.push(&self.buffer[..n], |line| sink.line(source, time, line));
+                output.lines.push(&self.buffer, |line| sink.line(source, time, line));
                 let kind = if source == Source::Stdout { FrameKind::Stdout } else { FrameKind::Stderr };
                 for client in self.clients.iter_mut().filter(|c| matches!(c.mode, Mode::Attached { .. })) {
-                    client.frame(kind, &self.buffer[..n]);
+                    client.frame(kind, &self.buffer);
                 }
                 if let Err(e) = self.sink.flush() {
                     // A full disk loses log lines; it must not stop the container.
                     self.status.error = e.chain();
+                }
+                if n >= CHUNK && self.buffer.capacity() < BURST {
+                    self.buffer = Vec::with_capacity(BURST);
                 }
             }
             Taken::Empty => {}

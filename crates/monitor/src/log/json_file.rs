@@ -1,7 +1,7 @@
 //! The `json-file` driver: Docker's lines `{"log":…,"stream":…,"time":…}`, rotated.
 //!
 //! Lines are encoded into one buffer and written when the reader of the pipe has nothing more at hand, so a burst
-//! costs one write a chunk. `local` is the same file format with rotated parts compressed by default.
+//! costs one write a chunk; the buffer is as large as the burst needs it until [`JsonFile::relax`]. `local` is the same file format with rotated parts compressed by default.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -29,8 +29,10 @@ pub const DEFAULT_MAX_FILE: u32 = 5;
 pub const COMPRESS: &str = "--compress-log";
 /// How every line begins.
 const PREFIX: &[u8] = b"{\"log\":\"";
+/// How a line's own newline is written.
+const NEWLINE: &str = "\\n";
 /// The buffer is handed to the kernel when it is longer than this, bytes.
-const FLUSH_AT: usize = 128 * 1024;
+const FLUSH_AT: usize = 512 * 1024;
 
 /// When files are rotated and how many are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +105,7 @@ pub struct JsonFile {
     attributes: String,
     /// What the suffix was made for: lines of one chunk share it.
     stamp: (Source, i64),
-    /// What follows a line's text: stream, attributes, time.
+    /// What follows a line's text: the newline, stream, attributes, time.
     suffix: Vec<u8>,
 }
 
@@ -134,6 +136,7 @@ impl JsonFile {
             self.stamp = (source, time);
             self.suffix.clear();
             let parts = [
+                NEWLINE,
                 "\",\"stream\":\"",
                 source.as_str(),
                 "\"",
@@ -144,23 +147,25 @@ impl JsonFile {
             ];
             parts.iter().for_each(|part| self.suffix.extend_from_slice(part.as_bytes()));
         }
-        let out = &mut self.buffer;
-        out.reserve(PREFIX.len() + line.len() + self.suffix.len() + 1);
-        out.extend_from_slice(PREFIX);
-        let (text, newline) = match line.split_last() {
-            Some((b'\n', text)) => (text, true),
-            _ => (line, false),
+        let (text, suffix) = match line.split_last() {
+            Some((b'\n', text)) => (text, &*self.suffix),
+            _ => (line, &self.suffix[NEWLINE.len()..]),
         };
+        let out = &mut self.buffer;
+        out.reserve(PREFIX.len() + text.len() + suffix.len());
+        out.extend_from_slice(PREFIX);
         if is_plain(text) {
             out.extend_from_slice(text);
         } else {
             escape(text, out);
         }
-        if newline {
-            out.extend_from_slice(b"\\n");
-        }
-        out.extend_from_slice(&self.suffix);
-        if out.len() >= FLUSH_AT {
+        out.extend_from_slice(suffix);
+        // A small limit is kept to the line, not only to the chunk.
+        let room = match self.limits.size {
+            0 => FLUSH_AT as u64,
+            size => size.saturating_sub(self.written).min(FLUSH_AT as u64),
+        };
+        if out.len() as u64 >= room {
             // A failure is reported by the flush at the end of the chunk, which meets it again.
             let _ = self.flush();
         }
@@ -174,12 +179,13 @@ impl JsonFile {
         let rotated = if full { self.rotate() } else { Ok(()) };
         let result = rotated.and_then(|()| self.file.write_all(&self.buffer));
         self.written += self.buffer.len() as u64;
-        // A burst must not make the monitor large for ever.
-        if self.buffer.capacity() > FLUSH_AT / 8 && self.buffer.len() < FLUSH_AT / 16 {
-            self.buffer = Vec::new();
-        }
         self.buffer.clear();
         result.about(|| self.path.display().to_string())
+    }
+
+    /// Gives back what a burst needed; everything taken has been flushed.
+    pub(super) fn relax(&mut self) {
+        self.buffer = Vec::new();
     }
 
     fn rotate(&mut self) -> std::io::Result<()> {
@@ -252,8 +258,12 @@ fn create(path: &Path) -> std::io::Result<File> {
 /// every line of nearly every log passes here.
 fn is_plain(text: &[u8]) -> bool {
     let plain = |b: &u8| (*b >= 0x20) & (*b < 0x80) & (*b != b'"') & (*b != b'\\');
-    let (blocks, rest) = text.as_chunks::<32>();
-    blocks.iter().all(|block| block.iter().fold(true, |all, b| all & plain(b))) && rest.iter().all(plain)
+    let all = |block: &[u8; 32]| block.iter().fold(true, |all, b| all & plain(b));
+    match text.last_chunk() {
+        // The last block overlaps the one before it: cheaper than what is left byte by byte.
+        Some(last) => text.as_chunks().0.iter().all(all) && all(last),
+        None => text.iter().all(plain),
+    }
 }
 
 /// Writes `text` as the inside of a JSON string; bytes that are not UTF-8 become U+FFFD.
@@ -314,6 +324,35 @@ mod tests {
         assert_eq!(value["log"], "tab\t quote\" back\\ esc\u{1b} nul\0 \u{fffd} ä\n");
         assert_eq!(value["stream"], "stderr");
         assert_eq!(value["time"], "2023-11-14T22:13:20Z");
+    }
+
+    #[test]
+    fn what_is_plain_is_seen_at_every_length_and_place() {
+        for length in 0..100 {
+            let mut text = vec![b'x'; length];
+            assert!(is_plain(&text));
+            for at in 0..length {
+                for odd in [b'"', b'\\', b'\n', 0, 0x1f, 0x80, 0xff] {
+                    text[at] = odd;
+                    assert!(!is_plain(&text), "{odd} at {at} of {length}");
+                }
+                text[at] = b'~';
+            }
+        }
+    }
+
+    #[test]
+    fn a_burst_is_rotated_at_the_limit_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let options = spec(&[("max-size", "10k"), ("max-file", "3")]);
+        let mut sink = JsonFile::open(&options, &path, &BTreeMap::new()).unwrap();
+        (0..2000).for_each(|n| sink.line(Source::Stdout, 1, format!("line {n}\n").as_bytes()));
+        sink.flush().unwrap();
+        for part in ["log.1", "log.2"] {
+            let size = std::fs::metadata(dir.path().join(part)).unwrap().len();
+            assert!((10 << 10..(10 << 10) + 100).contains(&size), "{part}: {size}");
+        }
     }
 
     #[test]

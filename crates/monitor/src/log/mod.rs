@@ -143,6 +143,13 @@ impl Sink {
             Self::Journald(_) | Self::Syslog(_) | Self::None => Ok(()),
         }
     }
+
+    /// Gives memory back that a burst needed.
+    pub fn relax(&mut self) {
+        if let Self::JsonFile(sink) = self {
+            sink.relax();
+        }
+    }
 }
 
 /// Checks driver and option names; done at creation, so that a typing error is not found at start.
