@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use fluyt_model::error::IoContext;
-use fluyt_model::sandbox::{PortMapping, Stdin};
+use fluyt_model::sandbox::{PortMapping, RestartCondition, Stdin};
 use fluyt_model::{Error, Result};
 use fluyt_net::Firewall;
 use fluyt_runtime::spec::Spec;
@@ -171,6 +171,9 @@ pub struct Run {
     own_pids: bool,
     /// The network namespace, for plugs made while it runs.
     pub netns: Option<OwnedFd>,
+    /// Its root file system, so that it is not the container's last process that gives it up: before an overlay goes,
+    /// the kernel writes back all of the file system that its upper directory is on.
+    root: Option<OwnedFd>,
 }
 
 impl Run {
@@ -213,6 +216,8 @@ impl Run {
             outputs = vec![Output::new(master, Source::Stdout)];
         }
         let started = Instant::now();
+        // What ends before this is opened waits for the disk; nothing else depends on it.
+        let root = if spec.restart.condition == RestartCondition::No { root_of(running.pid) } else { None };
         Ok(Self {
             oom: running.cgroup.oom_watch().ok(),
             running,
@@ -230,6 +235,7 @@ impl Run {
             reserved: wired.reserved,
             own_pids,
             netns: wired.netns,
+            root,
         })
     }
 
@@ -269,6 +275,11 @@ impl Run {
         }
     }
 
+    /// Its root file system, to be given up when everybody has been told of the end.
+    pub fn take_root(&mut self) -> Option<OwnedFd> {
+        self.root.take()
+    }
+
     /// Takes away what the run leaves: its published ports and its cgroups.
     ///
     /// # Errors
@@ -278,6 +289,11 @@ impl Run {
         let unpublished = crate::network::unpublish(spec, &self.ports, firewall);
         self.running.cgroup.delete().and(unpublished)
     }
+}
+
+/// The root mount of a process, without anything that is mounted below it.
+fn root_of(pid: i32) -> Option<OwnedFd> {
+    rustix::fs::open(format!("/proc/{pid}/root"), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()
 }
 
 type Ends = (Vec<Output>, Input);

@@ -383,11 +383,16 @@ impl Service {
         self.status.pid_start = 0;
         self.status.stopped_by_user = run.stopped;
         self.status.ports.clear();
+        let root = run.take_root();
         if let Err(e) = run.clean(&self.spec, &mut self.firewall) {
             self.status.error = e.chain();
         }
         self.event("die", &[("exitCode", &code.to_string())]);
         self.settle(ended);
+        if self.over {
+            // The end of this process gives it up, and waits for the disk then: nobody waits for this process.
+            std::mem::forget(root);
+        }
     }
 
     /// Restarts or ends, and tells everybody who waits.

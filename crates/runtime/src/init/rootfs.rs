@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use fluyt_model::error::{Error, IoContext, Result};
 use fluyt_sys::mount as attr;
@@ -84,6 +85,10 @@ pub(crate) fn final_propagation(name: &str) -> Result<()> {
 /// The longest string that `fsconfig` takes, with room for its NUL.
 const LONGEST: usize = 250;
 
+/// How long the run before may take to give its upper directory up: while its overlay is being written back, a kernel
+/// with `index=on` says EBUSY.
+const GIVEN_UP: Duration = Duration::from_secs(10);
+
 /// A path as the overlay file system gets it: itself, or through a descriptor when it is too long or would need escapes.
 fn name_of(path: &Path, keep: &mut Vec<OwnedFd>) -> Result<String> {
     if let Some(text) = path.to_str()
@@ -111,7 +116,13 @@ pub fn overlay(rootfs: &Rootfs) -> Result<OwnedFd> {
     let upper = name_of(upper, &mut keep)?;
     let work = name_of(work, &mut keep)?;
     let layers = lower.iter().map(|l| name_of(l, &mut keep)).collect::<Result<Vec<_>>>()?;
-    match overlay_by_layers(&layers, &upper, &work, options) {
+    let mut made = overlay_by_layers(&layers, &upper, &work, options);
+    let until = Instant::now() + GIVEN_UP;
+    while made.as_ref().err() == Some(&rustix::io::Errno::BUSY) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
+        made = overlay_by_layers(&layers, &upper, &work, options);
+    }
+    match made {
         Ok(fd) => Ok(fd),
         // Before Linux 6.5 layers cannot be given one by one; before 5.x not by fsconfig at all.
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP) => {
