@@ -16,7 +16,7 @@ fluyt=$(realpath "${1:-${FLUYT:-$here/../target/x86_64-unknown-linux-gnu/release
 need() { for tool in "$@"; do command -v "$tool" >/dev/null || { echo "missing: $tool" >&2; exit 1; }; done; }
 need busybox tar ip unshare awk
 
-work=$(mktemp -d /tmp/fluyt-bench.XXXXXX)
+work=$(mktemp -d "${TMPDIR:-/tmp}/fluyt-bench.XXXXXX")
 dockerd=
 engines=()
 e() { # an engine, then its words

@@ -1,51 +1,85 @@
-#!/bin/sh
-# The speed of unpacking one layer, against `gzip -dc | tar -x` and `pigz -dc | tar -x` where that is installed.
+#!/bin/bash
+# The speed of unpacking: single layers against `gzip -dc | tar -x` and `pigz -dc | tar -x`, and `load` of an image of all
+# these layers by each engine, against the same pipes one layer after the other.
 #
-#   bench/unpack.sh [DIRECTORY]
+#   bench/unpack.sh [FLUYT]     RUNS=3  ROOT=DIR  TOOL=FILE  DISK=1
 #
-# DIRECTORY (default: a fresh `debootstrap --variant=minbase` root) becomes the layer. Runs are interleaved, the
-# medians and their ratios printed. Needs root.
-set -eu
-here=$(cd "$(dirname "$0")/.." && pwd)
-work=$(mktemp -d /tmp/fluyt-bench-unpack.XXXXXX)
-trap 'rm -rf "$work"' EXIT
-runs=${RUNS:-7}
-root=${1:-}
-if [ -z "$root" ]; then
-    root=$work/root
-    debootstrap --variant=minbase bookworm "$root" >/dev/null
+# Layers: `many` (small files of /usr/share), `big` (large files of /usr/lib) and, with ROOT, `root`: that directory,
+# a debootstrap say. TOOL is fluyt-image's example store_tool; it is built if it is not given.
+# All this happens in memory (tmpfs), or on the disk of TMPDIR with DISK=1. There ext4 searches long for inodes that were not
+# used a moment ago, once thousands of files have been removed, as is done here after each run: that hides everything else.
+here=$(cd "$(dirname "$0")" && pwd)
+if [ -z "${FLUYT_BENCH_UNPACK:-}" ]; then
+    [ "$(id -u)" = 0 ] || { echo "unpack.sh: needs root" >&2; exit 1; }
+    if [ -z "${TOOL:-}" ]; then
+        (cd "$here/.." && cargo build --quiet --profile fast -p fluyt-image --example store_tool) || exit
+        TOOL=$(find "${CARGO_TARGET_DIR:-$here/../target}" -path '*/fast/examples/store_tool' -type f | head -n 1)
+    fi
+    # Short: podman takes no long path for its run root.
+    scratch=$(mktemp -d "${TMPDIR:-/tmp}/fb.XXXX")
+    export FLUYT_BENCH_UNPACK=1 TOOL TMPDIR=$scratch
+    if [ -n "${DISK:-}" ]; then bash "$0" "$@"; else
+        unshare --mount sh -c 'mount -t tmpfs -o size=75% fluyt-bench "$TMPDIR" && exec bash "$0" "$@"' "$0" "$@"
+    fi
+    code=$?
+    rmdir "$scratch"
+    exit $code
 fi
-tar -C "$root" -cf - . | gzip -6 > "$work/layer.tar.gz"
-tool=${TOOL:-}
-if [ -z "$tool" ]; then
-    (cd "$here" && cargo build --quiet --profile fast -p fluyt-image --example store_tool)
-    tool=$(find "${CARGO_TARGET_DIR:-$here/target}" -path '*/fast/examples/store_tool' -type f | head -n 1)
-fi
+. "$here/lib.sh"
+need gzip sha256sum find
+cd "$work"
 
-now() { date +%s%N; }
-one() {
-    rm -rf "$work/out"
-    mkdir "$work/out"
-    start=$(now)
-    case $1 in
-        gzip) gzip -dc "$work/layer.tar.gz" | tar -xp -C "$work/out" ;;
-        pigz) pigz -dc "$work/layer.tar.gz" | tar -xp -C "$work/out" ;;
-        fluyt) "$tool" extract "$work/layer.tar.gz" "$work/out" >/dev/null ;;
-    esac
-    echo $((($(now) - start) / 1000)) >> "$work/$1.us"
+find /usr/share -xdev -type f -size -64k 2>/dev/null | sort | head -n 20000 >many.list || true
+find /usr/lib -xdev -type f -size +4M -size -40M -printf '%s %p\n' 2>/dev/null | sort -k 2 |
+    awk '(sum += $1) <= 150000000 { print $2 }' >big.list || true
+layers=()
+for list in many big; do
+    [ -s $list.list ] || { echo "left out: $list: no such files here"; continue; }
+    tar -C / -cf $list.tar -T <(cut -c 2- $list.list)
+    layers+=($list)
+done
+if [ -n "${ROOT:-}" ]; then
+    tar -C "$ROOT" --one-file-system -cf root.tar .
+    layers+=(root)
+fi
+for layer in "${layers[@]}"; do gzip -6 -k $layer.tar; done
+
+pipe() { # a decompressor, a layer, a directory
+    mkdir "$3"
+    "$1" -dc "$2.tar.gz" | tar -xp -C "$3"
 }
-peers=gzip
-command -v pigz >/dev/null && peers="gzip pigz"
-for peer in $peers fluyt; do one "$peer"; rm "$work/$peer.us"; done
-i=0
-while [ "$i" -lt "$runs" ]; do
-    for peer in $peers fluyt; do one "$peer"; done
-    i=$((i + 1))
+ours() { mkdir "$2"; "$TOOL" extract "$1.tar.gz" "$2"; }
+pipes=(gzip)
+if command -v pigz >/dev/null; then pipes+=(pigz); fi
+for layer in "${layers[@]}"; do
+    for ((i = 0; i < ${RUNS:-3}; i++)); do
+        for tool in "${pipes[@]}"; do once "$layer-$tool" pipe "$tool" "$layer" out; rm -rf out; done
+        once "$layer-fluyt" ours "$layer" out
+        rm -rf out
+    done
+    echo "== layer $layer: $(wc -c <$layer.tar.gz) bytes, unpacked $(wc -c <$layer.tar), $(tar -tf $layer.tar | wc -l) entries (ratio of times to gzip -dc | tar -x)"
+    report "$layer-gzip" "${pipes[@]/#/$layer-}" "$layer-fluyt"
 done
-median() { sort -n "$work/$1.us" | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
-ours=$(median fluyt)
-echo "fluyt: $((ours / 1000)) ms"
-for peer in $peers; do
-    theirs=$(median "$peer")
-    echo "$peer | tar: $((theirs / 1000)) ms; fluyt's speed is $(awk "BEGIN { printf \"%.2f\", $theirs / $ours }") of it"
+
+# An archive as `docker save` makes it, its layers compressed.
+mkdir image
+ids= names=
+for layer in "${layers[@]}"; do
+    ln $layer.tar.gz image/$layer.tar.gz
+    ids+="${ids:+,}\"sha256:$(sha256sum <$layer.tar | cut -c 1-64)\""
+    names+="${names:+,}\"$layer.tar.gz\""
 done
+echo "{\"architecture\":\"amd64\",\"os\":\"linux\",\"config\":{},\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[$ids]}}" >image/config.json
+echo "[{\"Config\":\"config.json\",\"RepoTags\":[\"bench:layers\"],\"Layers\":[$names]}]" >image/manifest.json
+tar -C image -cf image.tar .
+rm -rf image many.tar big.tar root.tar
+plain() { mkdir out; for layer in "${layers[@]}"; do pipe "$1" "$layer" "out/$layer"; done; }
+for ((i = 0; i < ${RUNS:-3}; i++)); do
+    for tool in "${pipes[@]}"; do once "load-$tool" plain "$tool"; rm -rf out; done
+    for name in "${engines[@]}"; do
+        once "load-$name" e "$name" load -q -i image.tar
+        e "$name" rmi bench:layers >/dev/null
+    done
+done
+echo "== load of an image of these layers, $(wc -c <image.tar) bytes (ratio to gzip -dc | tar -x, layer after layer)"
+report load-gzip "${pipes[@]/#/load-}" "${engines[@]/#/load-}"

@@ -25,7 +25,7 @@ impl Engine {
     pub fn remove(&self, name: &str, options: RemoveOptions) -> Result<()> {
         let record = self.records().container(name)?;
         let _starting = removal_lock(&self.paths.container(&record.id));
-        if self.is_running(&record.id) {
+        if self.runs_on(&record.id) {
             if !options.force {
                 return Err(Error::conflict(format!(
                     "cannot remove container \"{}\": container is running: stop the container before removing or force remove",

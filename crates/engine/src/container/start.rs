@@ -53,7 +53,7 @@ impl Engine {
             // It was removed while the lock was waited for.
             return Err(Error::not_found(format!("No such container: {name}")));
         }
-        if self.is_running(&record.id) {
+        if self.runs_on(&record.id) {
             return if options.attach { self.attach(&record.id, options.stdin).map(Some) } else { Ok(None) };
         }
         // A container whose monitor was killed may still have processes; two of it must never run.

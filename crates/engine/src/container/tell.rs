@@ -102,6 +102,15 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether it runs, for whoever holds its start lock: a monitor that has already told the end is waited for.
+    pub(crate) fn runs_on(&self, id: &str) -> bool {
+        let told = || fluyt_monitor::state::load(&self.paths.container(id)).map(|status| status.phase);
+        if self.is_running(id) && matches!(told(), Ok(Phase::Created | Phase::Exited)) {
+            self.settle(id);
+        }
+        self.is_running(id)
+    }
+
     /// Waits until the monitor of an ended container has let go of it.
     pub(crate) fn settle(&self, id: &str) {
         for _ in 0..250 {
