@@ -12,7 +12,9 @@ runs=${RUNS:-60}
 for tool in jq cc busybox nsenter; do command -v $tool >/dev/null || { echo "missing: $tool"; exit 1; }; done
 [ "$(id -u)" = 0 ] || { echo "needs root"; exit 1; }
 work=$(mktemp -d /tmp/fluyt-bench.XXXXXX)
-trap 'for r in ${runtimes[*]-}; do $r --root "$work/state-x" delete -f bench-exec >/dev/null 2>&1 || true; done; rm -rf "$work"' EXIT
+# The runtimes' state on tmpfs, as their defaults below /run are: making and removing a file costs microseconds there.
+state=$(mktemp -d /dev/shm/fluyt-bench.XXXXXX)
+trap 'for r in ${runtimes[*]-}; do $r --root "$state/s-$(basename "$r")" delete -f bench-exec >/dev/null 2>&1 || true; done; rm -rf "$work" "$state"' EXIT
 cc -O2 -o "$work/floor" "$here/floor.c"
 mkdir -p "$work/b/rootfs"/{bin,proc,dev,sys,tmp} && cp "$(command -v busybox)" "$work/b/rootfs/bin/"
 for a in true sh sleep; do ln -s busybox "$work/b/rootfs/bin/$a"; done
@@ -33,7 +35,7 @@ fi
 cp bare.json config.json
 able=()
 for r in "${runtimes[@]}"; do
-  if why=$("$r" --root "$work/state" run probe 2>&1 </dev/null); then able+=("$r"); else echo "left out: $(basename "$r"): $why"; "$r" --root "$work/state" delete -f probe >/dev/null 2>&1 || true; fi
+  if why=$("$r" --root "$state/s" run probe 2>&1 </dev/null); then able+=("$r"); else echo "left out: $(basename "$r"): $why"; "$r" --root "$state/s" delete -f probe >/dev/null 2>&1 || true; fi
 done
 runtimes=("${able[@]}")
 now() { local t=$EPOCHREALTIME; echo $(( ${t%.*} * 1000000 + 10#${t#*.} )); }
@@ -44,7 +46,7 @@ measure() {
   local case=$1; cp "$case.json" config.json; times=()
   for ((i = 0; i < runs; i++)); do
     once floor "$work/floor" "$work/b/rootfs" "$work/floorwork" -- /bin/true
-    for r in "${runtimes[@]}"; do once "$r" "$r" --root "$work/state" run "b$i"; done
+    for r in "${runtimes[@]}"; do once "$r" "$r" --root "$state/s" run "b$i"; done
   done
   local floor; floor=$(median floor)
   printf '%-28s %8s ms\n' "floor" "$floor"
@@ -57,14 +59,14 @@ echo "== run, bare bundle ($runs interleaved runs)"; measure bare
 echo "== exec of true"
 jq '.process.args=["/bin/sleep","1000"]' bare.json > config.json
 times=()
-for r in "${runtimes[@]}"; do "$r" --root "$work/state-$(basename "$r")" run -d bench-exec </dev/null >/dev/null 2>&1; done
-pid=$("${runtimes[0]}" --root "$work/state-$(basename "${runtimes[0]}")" state bench-exec | jq .pid)
+for r in "${runtimes[@]}"; do "$r" --root "$state/s-$(basename "$r")" run -d bench-exec </dev/null >/dev/null 2>&1; done
+pid=$("${runtimes[0]}" --root "$state/s-$(basename "${runtimes[0]}")" state bench-exec | jq .pid)
 for ((i = 0; i < runs; i++)); do
   once nsenter nsenter -t "$pid" -m -u -i -n -p -C /bin/true
-  for r in "${runtimes[@]}"; do once "$r" "$r" --root "$work/state-$(basename "$r")" exec bench-exec /bin/true; done
+  for r in "${runtimes[@]}"; do once "$r" "$r" --root "$state/s-$(basename "$r")" exec bench-exec /bin/true; done
 done
 base=$(median nsenter); printf '%-28s %8s ms\n' nsenter "$base"
 for r in "${runtimes[@]}"; do
   m=$(median "$r"); printf '%-28s %8s ms  %6s x nsenter\n' "$(basename "$r")" "$m" "$(awk "BEGIN{printf \"%.2f\", $m/$base}")"
-  "$r" --root "$work/state-$(basename "$r")" delete -f bench-exec
+  "$r" --root "$state/s-$(basename "$r")" delete -f bench-exec
 done

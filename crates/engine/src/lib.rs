@@ -31,7 +31,7 @@ use fluyt_model::Result;
 
 pub use api::*;
 pub use client::{Attach, Frame};
-pub use container::exec::Exec;
+pub use container::exec::{Exec, ExecTarget};
 pub use container::logs::{LogLine, LogReader};
 pub use events::EventReader;
 pub use paths::{DEFAULT_ROOT, Paths};

@@ -18,12 +18,11 @@ pub(crate) fn find(run: &Path) -> io::Result<Sealed> {
     owners.next().and_then(exe::sealed_of).map_or_else(exe::sealed, Ok)
 }
 
-/// Makes sure that this process runs from a sealed executable before it becomes a process of a container: if it does
-/// not, it executes itself again.
+/// Makes sure that this process runs from a sealed executable before it becomes a process of a container.
 ///
 /// # Errors
 /// The kernel refuses.
 pub fn seal(root: &Path) -> io::Result<()> {
     let paths = Paths::new(root).map_err(io::Error::other)?;
-    exe::seal_by(|| find(paths.run()))
+    exe::seal_by(|| find(paths.run())).map(drop)
 }

@@ -53,6 +53,7 @@ impl Probe {
             sub_cgroup: None,
             state: fluyt_runtime::spec::State::default(),
             no_new_keyring: false,
+            seal: fluyt_sys::exe::Held::default(),
         };
         let started = now();
         let process = fluyt_runtime::exec(request)?;

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use fluyt_model::error::{Error, IoContext, Kind, Result};
 use fluyt_sys::clone;
+use fluyt_sys::exe::Held;
 use rustix::fs::CWD;
 use rustix::process::{Pid, PidfdFlags};
 use rustix::thread::ThreadNameSpaceType;
@@ -42,6 +43,8 @@ pub struct ExecRequest {
     pub state: State,
     /// Stay in the caller's session keyring.
     pub no_new_keyring: bool,
+    /// The caller's seal, given up as soon as that delays nobody.
+    pub seal: Held,
 }
 
 impl ExecRequest {
@@ -60,6 +63,7 @@ impl ExecRequest {
             sub_cgroup: None,
             state: State::default(),
             no_new_keyring: false,
+            seal: Held::default(),
         }
     }
 }
@@ -120,7 +124,6 @@ pub fn exec(request: ExecRequest) -> Result<Running> {
     {
         return Err(gone());
     }
-    let filter = request.seccomp.as_ref().map(Filter::compile).transpose()?;
     let flags = differing(pid)?;
     let cgroup = sub_group(&request)?;
     let (parent_end, child_end) = sync::pair()?;
@@ -128,7 +131,7 @@ pub fn exec(request: ExecRequest) -> Result<Running> {
     // cgroup v2 mounted with nsdelegate, as systemd does it, moves nobody across the border of a cgroup namespace that
     // the mover is in: the process is born in its group first.
     let joiner = Joiner { pidfd: &pidfd, late: flags & (clone::NEWTIME | clone::NEWCGROUP) };
-    spawn(request, filter, flags, &cgroup, birth_place, (ParentEnd(parent_end), child_end), &joiner)
+    spawn(request, flags, &cgroup, birth_place, (ParentEnd(parent_end), child_end), &joiner)
 }
 
 fn sub_group(request: &ExecRequest) -> Result<Cgroup> {
@@ -150,8 +153,7 @@ struct Joiner<'a> {
 }
 
 fn spawn(
-    request: ExecRequest,
-    filter: Option<Filter>,
+    mut request: ExecRequest,
     flags: u64,
     cgroup: &Cgroup,
     birth_place: Option<OwnedFd>,
@@ -162,12 +164,14 @@ fn spawn(
     let mut before = || setns(pidfd, flags & !late);
     let tasks = cgroup.open_tasks()?;
     let target_pid = request.target_pid;
+    let mut seal = Some(std::mem::take(&mut request.seal));
     let born_inside = birth_place.is_some() || !tasks.is_empty();
-    let mut stage = Stage { request, filter, late, in_userns: flags & clone::NEWUSER != 0, tasks };
+    let mut stage = Stage { request, late, in_userns: flags & clone::NEWUSER != 0, tasks };
     let mut ends = Some(ends);
     let mut child = || {
         let Some((parent_end, child_end)) = ends.take() else { return 1 };
         drop(parent_end);
+        drop(seal.take());
         stage.main(pidfd, child_end)
     };
     let mut born = |place: Option<&OwnedFd>| {
@@ -186,6 +190,7 @@ fn spawn(
     let done = accompany(&stage, &child, cgroup, born_inside, &sync);
     match done {
         Ok(console) => {
+            seal.take().unwrap_or_default().release();
             let start_time = procfs::start_time(child.pid).unwrap_or(0);
             let cgroup = Cgroup::open(&stage.request.cgroup);
             Ok(Running { pid: child.pid, pidfd: child.pidfd, start_time, console, cgroup })
@@ -219,6 +224,9 @@ fn accompany(
         cgroup.attach(child.pid)?;
     }
     sync.order(Order::Attached);
+    if let Some(seccomp) = &stage.request.seccomp {
+        sync.filter(&Filter::compile(seccomp)?);
+    }
     if let Some(score) = process.oom_score_adj {
         crate::launch::set_oom_score(child.pid, score)?;
     }
@@ -245,7 +253,6 @@ fn accompany(
 /// The child's part.
 struct Stage {
     request: ExecRequest,
-    filter: Option<Filter>,
     late: u64,
     in_userns: bool,
     /// Opened `tasks` files of the groups to enter.
@@ -254,7 +261,7 @@ struct Stage {
 
 impl Stage {
     fn main(&mut self, pidfd: &OwnedFd, sync: OwnedFd) -> i32 {
-        let mut sync = ChildEnd::new(sync);
+        let mut sync = ChildEnd::new(sync, self.request.seccomp.is_some());
         let Err(e) = self.run(pidfd, &mut sync);
         sync.failed(&e);
         match e.kind() {
@@ -308,8 +315,9 @@ impl Stage {
         }
         sync.await_order(Order::Go)?;
         self.affinity(|a| &a.last)?;
-        let target = init::assume_process(process, self.filter.as_ref(), self.request.preserve_fds, sync)?;
-        init::execute(process, &target, self.filter.as_ref(), sync)
+        let filter = if self.request.seccomp.is_some() { Some(sync.take_filter()?) } else { None };
+        let target = init::assume_process(process, filter.as_ref(), self.request.preserve_fds, sync)?;
+        init::execute(process, &target, filter.as_ref(), sync)
     }
 }
 

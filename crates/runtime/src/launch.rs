@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use fluyt_model::error::{Error, IoContext, Kind, Result};
 use fluyt_sys::clone;
+use fluyt_sys::exe::Held;
 use rustix::fs::{Mode, OFlags};
 
 use crate::cgroup::{Cgroup, CgroupDriver};
 use crate::init::{self, Init, Join};
 use crate::seccomp::Filter;
-use crate::spec::{IdMapping, Namespace, Resources, Spec, State};
+use crate::spec::{IdMapping, Namespace, Resources, Seccomp, Spec, State};
 use crate::sync::{self, Order, ParentEnd, Report};
 use crate::{hooks, procfs};
 
@@ -78,6 +79,8 @@ pub struct Launch {
     pub no_pivot: bool,
     /// Stay in the caller's session keyring.
     pub no_new_keyring: bool,
+    /// The caller's seal, given up as soon as that delays nobody.
+    pub seal: Held,
     /// Do not execute when told to proceed, but wait for a connection on this listening `SOCK_SEQPACKET` socket.
     pub park: Option<OwnedFd>,
 }
@@ -97,6 +100,7 @@ impl Launch {
             no_pivot: false,
             no_new_keyring: false,
             park: None,
+            seal: Held::default(),
         }
     }
 }
@@ -113,6 +117,7 @@ pub struct Starting {
     id: String,
     bundle: PathBuf,
     netns: Option<PathBuf>,
+    seal: Held,
 }
 
 /// A container whose program runs (or, parked, is about to).
@@ -178,22 +183,24 @@ fn namespaces(list: &[Namespace]) -> Result<Namespaces> {
 ///
 /// # Errors
 /// Everything that is wrong with the configuration or that the kernel refuses so far; nothing is left behind.
-pub fn launch(l: Launch) -> Result<Starting> {
+pub fn launch(mut l: Launch) -> Result<Starting> {
     crate::validate::spec(&l.spec, &l.id)?;
+    let rules = l.spec.take_rules();
     let linux = l.spec.linux();
     let ns = namespaces(&linux.namespaces)?;
-    let filter = linux.seccomp.as_ref().map(Filter::compile).transpose()?;
     let cgroup = Cgroup::plan(&linux.cgroups_path, &l.id, l.cgroup_driver)?;
     let (parent_end, child_end) = sync::pair()?;
     let new_userns = ns.new & clone::NEWUSER != 0;
     let in_userns = new_userns || ns.joins.iter().any(|j| j.kind == clone::NEWUSER);
     let prepared = crate::prepare::mounts(&l, &ns.joins, in_userns)?;
+    let seccomp = linux.seccomp.clone().map(|s| Seccomp { syscalls: rules, ..s });
     let state = StartState {
         spec: l.spec.clone(),
         id: l.id.clone(),
         bundle: l.bundle.clone(),
         netns: ns.netns.clone(),
         cgroup,
+        seal: l.seal,
     };
     let plan = Plan::new(&ns, &l.spec, new_userns);
     let init = Init {
@@ -209,7 +216,7 @@ pub fn launch(l: Launch) -> Result<Starting> {
         attach_self: state.cgroup.has_tasks_files() && !in_userns,
         new_cgroupns: ns.new & clone::NEWCGROUP != 0,
         cgroup: state.cgroup.paths().clone(),
-        filter,
+        filtered: seccomp.is_some(),
         prepared: prepared.mounts,
         prepared_root: prepared.root,
         no_pivot: l.no_pivot,
@@ -217,7 +224,12 @@ pub fn launch(l: Launch) -> Result<Starting> {
         preserve_fds: l.preserve_fds,
         park: l.park,
     };
-    start(state, plan, ns.joins, init, ParentEnd(parent_end), child_end)
+    let starting = start(state, plan, ns.joins, init, ParentEnd(parent_end), child_end)?;
+    // Only now: the child mounts meanwhile.
+    if let Some(seccomp) = &seccomp {
+        starting.sync.filter(&Filter::compile(seccomp)?);
+    }
+    Ok(starting)
 }
 
 struct StartState {
@@ -226,6 +238,7 @@ struct StartState {
     bundle: PathBuf,
     netns: Option<PathBuf>,
     cgroup: Cgroup,
+    seal: Held,
 }
 
 /// Which namespace work is done where.
@@ -274,7 +287,7 @@ fn join_early(joins: &[Join]) -> std::io::Result<()> {
 }
 
 fn start(
-    state: StartState,
+    mut state: StartState,
     plan: Plan,
     joins: Vec<Join>,
     mut init: Init,
@@ -302,7 +315,9 @@ fn start(
         Ok(())
     };
     let mut ends = Some((parent_end, child_end));
+    let mut seal = Some(std::mem::take(&mut state.seal));
     let mut child = || {
+        drop(seal.take());
         let Some((parent_end, child_end)) = ends.take() else { return 1 };
         // Its own copy of the parent's end would hide the parent's death from it.
         drop(parent_end);
@@ -331,6 +346,7 @@ fn start(
         id: state.id,
         bundle: state.bundle,
         netns: state.netns,
+        seal: seal.take().unwrap_or_default(),
     };
     starting.set_up(&resources, born_inside, attaches_itself)?;
     Ok(starting)
@@ -438,6 +454,8 @@ impl Starting {
         }
         self.set_rlimits()?;
         self.sync.order(Order::Go);
+        // The child has closed its own long ago: it is this process that waits for the kernel, and it has to wait anyway.
+        self.seal.unmount();
         let mut execing = false;
         loop {
             match self.sync.next()? {
@@ -450,6 +468,7 @@ impl Starting {
                 other => return Err(self.unexpected(other)),
             }
         }
+        std::mem::take(&mut self.seal).release();
         let child = self.child.take().ok_or_else(|| Error::internal("no child"))?;
         // It may have run to its end by now; it is not reaped, so its stat is still there.
         let start_time = procfs::start_time(child.pid).unwrap_or(0);

@@ -81,7 +81,12 @@ pub struct Stat {
 /// `NotFound` if there is no such process.
 pub fn stat(pid: i32) -> Result<Stat> {
     let path = format!("/proc/{pid}/stat");
-    let text = std::fs::read(&path).about(|| path.as_str())?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path.as_str(), flags, Mode::empty()).about(|| path.as_str())?;
+    // Fifty numbers and a name of 64 bytes at most.
+    let mut buffer = [0; 2048];
+    let n = rustix::io::read(&file, &mut buffer).about(|| path.as_str())?;
+    let text = &buffer[..n];
     // The command name may contain anything; the last parenthesis ends it.
     let after = text.iter().rposition(|b| *b == b')').map_or(&[][..], |i| &text[i + 1..]);
     let mut fields = after.split(|b| *b == b' ').filter(|f| !f.is_empty());

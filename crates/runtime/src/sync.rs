@@ -8,6 +8,7 @@
 //!   <----------------------  HooksPoint (only with runtime hooks)
 //!   HooksDone ---------------------->   createContainer hooks, pivot_root, console
 //!   <------------------------ Terminal  (with the master)
+//!   Filter    ---------------------->   (only with seccomp: compiled while the child mounts)
 //!   Go        ---------------------->   identity, capabilities, seccomp
 //!   <-------------------------- Notify  (with the seccomp descriptor)
 //!   <-------------------------- Parked  (create only: waits on its start socket, this conversation ends)
@@ -19,6 +20,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use crate::seccomp::Filter;
 use fluyt_model::error::{Error, IoContext, Kind, Result};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
@@ -31,6 +33,12 @@ pub(crate) enum Order {
     HooksDone = b'H',
     Go = b'G',
 }
+
+/// The first byte of the message with the filter.
+const FILTER: u8 = b'F';
+
+/// The longest message to the child: a filter of 4096 instructions.
+const LONGEST: usize = 40 * 1024;
 
 /// What the child tells the parent.
 #[derive(Debug)]
@@ -59,6 +67,13 @@ impl ParentEnd {
     /// A dead child is noticed by [`ParentEnd::next`], so a failed order is no error here.
     pub(crate) fn order(&self, order: Order) {
         let _ = fluyt_sys::pass::send(self.0.as_fd(), &[order as u8], &[]);
+    }
+
+    /// Sends the compiled filter; it must come before [`Order::Go`].
+    pub(crate) fn filter(&self, filter: &Filter) {
+        let mut message = vec![FILTER];
+        message.extend(filter.encode());
+        let _ = fluyt_sys::pass::send(self.0.as_fd(), &message, &[]);
     }
 
     pub(crate) fn next(&self) -> Result<Report> {
@@ -94,26 +109,38 @@ impl ParentEnd {
 pub(crate) struct ChildEnd {
     fd: OwnedFd,
     seen: Vec<u8>,
+    filter: Option<Filter>,
+    buffer: Vec<u8>,
 }
 
 impl ChildEnd {
-    pub(crate) fn new(fd: OwnedFd) -> Self {
-        Self { fd, seen: Vec::with_capacity(4) }
+    /// `filtered`: a filter is going to come.
+    pub(crate) fn new(fd: OwnedFd, filtered: bool) -> Self {
+        let buffer = vec![0; if filtered { LONGEST } else { 8 }];
+        Self { fd, seen: Vec::with_capacity(4), filter: None, buffer }
     }
 
     /// Waits for one order; the orders that come before it are remembered.
     pub(crate) fn await_order(&mut self, order: Order) -> Result<()> {
-        let mut buffer = [0u8; 8];
         while !self.seen.contains(&(order as u8)) {
-            let (n, _) = fluyt_sys::pass::receive(self.fd.as_fd(), &mut buffer)
+            let (n, _) = fluyt_sys::pass::receive(self.fd.as_fd(), &mut self.buffer)
                 .about(|| "order of the launching process")?;
             if n == 0 {
                 // Nobody is left to be told anything.
                 fluyt_sys::task::exit_now(1);
             }
-            self.seen.push(buffer[0]);
+            if self.buffer[0] == FILTER {
+                self.filter = Filter::decode(&self.buffer[1..n]);
+            } else {
+                self.seen.push(self.buffer[0]);
+            }
         }
         Ok(())
+    }
+
+    /// The filter that came before [`Order::Go`].
+    pub(crate) fn take_filter(&mut self) -> Result<Filter> {
+        self.filter.take().ok_or_else(|| Error::internal("the launching process sent no filter"))
     }
 
     pub(crate) fn hooks_point(&self) -> Result<()> {
@@ -177,7 +204,7 @@ mod tests {
     #[test]
     fn last_words_are_read_though_orders_were_not() {
         let (a, b) = pair().expect("pair");
-        let (parent, child) = (ParentEnd(a), ChildEnd::new(b));
+        let (parent, child) = (ParentEnd(a), ChildEnd::new(b, false));
         parent.order(Order::Go);
         child.failed(&Error::invalid("too late"));
         drop(child);
@@ -188,7 +215,7 @@ mod tests {
     #[test]
     fn reports_and_orders_cross_the_pair() {
         let (a, b) = pair().expect("pair");
-        let (parent, mut child) = (ParentEnd(a), ChildEnd::new(b));
+        let (parent, mut child) = (ParentEnd(a), ChildEnd::new(b, false));
         parent.order(Order::Attached);
         parent.order(Order::Go);
         child.await_order(Order::Go).expect("go");

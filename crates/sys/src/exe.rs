@@ -45,6 +45,33 @@ pub struct Sealed {
     pub mount: Option<OwnedFd>,
 }
 
+/// What is held on to while a process runs from a seal that it has gone over to.
+///
+/// A child that is cloned meanwhile drops its copy at once. The process itself calls [`Held::unmount`] and then
+/// [`Held::release`] when it has to wait for that child anyway.
+#[derive(Debug, Default)]
+pub struct Held {
+    mount: Option<OwnedFd>,
+    original: Option<OwnedFd>,
+}
+
+impl Held {
+    /// Closes the mount that was made for the seal. The seal stays in use. See [`Sealed::mount`] for what it costs.
+    pub fn unmount(&mut self) {
+        self.mount = None;
+    }
+
+    /// Goes back to the installed executable, so that the seal is taken apart now and not when the process ends. For a
+    /// process that will not become one of a container itself, when its child has executed its program.
+    pub fn release(mut self) {
+        self.unmount();
+        if let Some(original) = self.original.take() {
+            // Otherwise the seal stays in use, which does no harm.
+            let _ = crate::adopt::adopt(original.as_fd());
+        }
+    }
+}
+
 /// This executable, sealed.
 ///
 /// # Errors
@@ -59,7 +86,7 @@ pub fn sealed() -> io::Result<Sealed> {
 #[must_use]
 pub fn sealed_of(pid: i32) -> Option<Sealed> {
     let path = format!("/proc/{pid}/exe");
-    let file = rustix::fs::open(path.as_str(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let file = rustix::fs::open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let same = is_read_only_overlay(&rustix::fs::fstatfs(&file).ok()?) && is_this_file(&file).ok()?;
     same.then_some(Sealed { file, mount: None })
 }
@@ -116,7 +143,7 @@ fn overlay_with(dir: &Path, name: &OsStr, second: &str) -> io::Result<Sealed> {
         | MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV;
     let mount = rustix::mount::fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attr)?;
-    let file = rustix::fs::openat(&mount, name.as_bytes(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let file = rustix::fs::openat(&mount, name.as_bytes(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     // Something else may have been put in its place, or be mounted there.
     if !is_this_file(&file)? {
         return Err(io::Error::from(io::ErrorKind::NotFound));
@@ -159,12 +186,12 @@ pub fn exec_sealed<S: AsRef<[u8]>>(args: &[S], env: &[S]) -> io::Error {
     }
 }
 
-/// Makes sure that this process runs from a seal: returns at once if it does, else executes itself again from one with
-/// the same arguments and environment.
+/// Makes sure that this process runs from a seal: returns at once if it does, else goes over to one. Where the kernel does
+/// not let it, it executes itself again from the seal with the same arguments and environment.
 ///
 /// # Errors
 /// What sealing or executing says.
-pub fn seal() -> io::Result<()> {
+pub fn seal() -> io::Result<Held> {
     seal_by(sealed)
 }
 
@@ -172,13 +199,18 @@ pub fn seal() -> io::Result<()> {
 ///
 /// # Errors
 /// As there.
-pub fn seal_by(find: impl FnOnce() -> io::Result<Sealed>) -> io::Result<()> {
+pub fn seal_by(find: impl FnOnce() -> io::Result<Sealed>) -> io::Result<Held> {
     if is_sealed() {
-        return Ok(());
+        return Ok(Held::default());
+    }
+    let sealed = find()?;
+    let original = rustix::fs::open(SELF, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok();
+    if crate::adopt::adopt(sealed.file.as_fd()).is_ok() && is_sealed() {
+        return Ok(Held { mount: sealed.mount, original });
     }
     let args: Vec<Vec<u8>> = std::env::args_os().map(|a| a.as_bytes().to_vec()).collect();
     let env: Vec<Vec<u8>> =
         std::env::vars_os().map(|(k, v)| [k.as_bytes(), b"=", v.as_bytes()].concat()).collect();
     let program = Program::new(&args, &env)?;
-    Err(program.exec_fd(find()?.file.as_fd()))
+    Err(program.exec_fd(sealed.file.as_fd()))
 }

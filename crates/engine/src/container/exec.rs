@@ -1,7 +1,7 @@
 //! Commands in running containers. The caller is their parent: nothing of ours stands between.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fluyt_model::error::IoContext;
 use fluyt_model::sandbox::{CAPABILITIES, Phase, SandboxStatus};
@@ -13,8 +13,9 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use crate::api::ExecOptions;
-use crate::records::ContainerRecord;
-use crate::{Engine, lookup};
+use crate::container::known::{self, Known};
+use crate::container::tell::status_of;
+use crate::{Engine, Paths, lookup};
 
 /// A running command with the caller's ends of its streams.
 #[derive(Debug)]
@@ -71,14 +72,31 @@ impl Exec {
     }
 }
 
+/// A container in which commands are to be run: what of its record matters for that.
+#[derive(Debug)]
+pub struct ExecTarget {
+    paths: Paths,
+    known: Known,
+}
+
 impl Engine {
+    /// Finds a container to run commands in.
+    ///
+    /// # Errors
+    /// `NotFound`, or an ambiguous prefix of an id.
+    pub fn exec_target(&self, name: &str) -> Result<ExecTarget> {
+        let state = known::State::look(&self.paths);
+        let known = Known::from(&self.records().container(name)?);
+        known::remember(&self.paths, name, state, &known);
+        Ok(ExecTarget { paths: self.paths.clone(), known })
+    }
+
     /// Runs a command in a running container; the caller serves its streams.
     ///
     /// # Errors
-    /// `Conflict` if the container does not run or is paused; `CommandNotFound`, `CommandNotExecutable`.
+    /// As [`Engine::exec_target`] and [`ExecTarget::exec`].
     pub fn exec(&self, name: &str, options: &ExecOptions) -> Result<Exec> {
-        let record = self.records().container(name)?;
-        self.exec_in(&record, options, true)
+        self.exec_target(name)?.exec(options)
     }
 
     /// Runs a command in a running container and leaves it alone.
@@ -86,15 +104,42 @@ impl Engine {
     /// # Errors
     /// As [`Engine::exec`].
     pub fn exec_detached(&self, name: &str, options: &ExecOptions) -> Result<()> {
-        let record = self.records().container(name)?;
-        self.exec_in(&record, options, false).map(drop)
+        self.exec_target(name)?.exec_detached(options)
+    }
+}
+
+impl ExecTarget {
+    /// The container that was found under this very name before, if nothing has been recorded since in the data root
+    /// `root`. Opens no database.
+    #[must_use]
+    pub fn recall(root: &Path, name: &str) -> Option<Self> {
+        let paths = Paths::new(root).ok()?;
+        let known = known::recall(&paths, name)?;
+        Some(Self { paths, known })
     }
 
-    fn exec_in(&self, record: &ContainerRecord, options: &ExecOptions, attached: bool) -> Result<Exec> {
+    /// Runs a command; the caller serves its streams.
+    ///
+    /// # Errors
+    /// `Conflict` if the container does not run or is paused; `CommandNotFound`, `CommandNotExecutable`.
+    pub fn exec(&self, options: &ExecOptions) -> Result<Exec> {
+        self.run(options, true)
+    }
+
+    /// Runs a command and leaves it alone.
+    ///
+    /// # Errors
+    /// As [`ExecTarget::exec`].
+    pub fn exec_detached(&self, options: &ExecOptions) -> Result<()> {
+        self.run(options, false).map(drop)
+    }
+
+    fn run(&self, options: &ExecOptions, attached: bool) -> Result<Exec> {
+        let record = &self.known;
         if options.args.is_empty() {
             return Err(Error::invalid("no exec command specified"));
         }
-        let status = self.status(&record.id)?;
+        let status = status_of(&self.paths, &record.id)?;
         match status.phase {
             Phase::Running => {}
             Phase::Paused => {
@@ -114,8 +159,8 @@ impl Engine {
                     .with_hint(format!("`fluyt start {}` starts it", record.name)));
             }
         }
-        let oci = self.oci_of(record)?;
-        let process = self.exec_process(record, options, &oci, &status)?;
+        let oci = self.oci()?;
+        let process = self.process(options, &oci, &status)?;
         let (io, mut ends) = if attached { streams(options)? } else { detached()? };
         let command = process.args.join(" ");
         let cgroup: CgroupPaths = serde_json::from_value(status.cgroup.clone())
@@ -132,8 +177,9 @@ impl Engine {
             sub_cgroup: None,
             state: fluyt_runtime::spec::State::default(),
             no_new_keyring: false,
+            seal: fluyt_sys::exe::Held::default(),
         })?;
-        self.emit_container("exec_start", record, &[("execCommand", &command)]);
+        self.announce(command);
         let mut exec = Exec {
             running,
             stdin: ends.stdin.take(),
@@ -149,19 +195,21 @@ impl Engine {
         Ok(exec)
     }
 
-    fn oci_of(&self, record: &ContainerRecord) -> Result<Spec> {
-        let path = self.paths.container(&record.id).join("config.json");
+    /// Tells the journal. An event that cannot be written is lost: what it tells of has happened all the same.
+    fn announce(&self, command: String) {
+        let mut attributes = self.known.attributes.clone();
+        attributes.insert("execCommand".to_owned(), command);
+        let journal = self.paths.events();
+        let _ = fluyt_monitor::state::emit(&journal, "container", "exec_start", &self.known.id, &attributes);
+    }
+
+    fn oci(&self) -> Result<Spec> {
+        let path = self.paths.container(&self.known.id).join("config.json");
         let text = std::fs::read(&path).about(|| path.display().to_string())?;
         serde_json::from_slice(&text).map_err(|e| Error::corrupt(path.display().to_string()).with_source(e))
     }
 
-    fn exec_process(
-        &self,
-        record: &ContainerRecord,
-        options: &ExecOptions,
-        oci: &Spec,
-        status: &SandboxStatus,
-    ) -> Result<Process> {
+    fn process(&self, options: &ExecOptions, oci: &Spec, status: &SandboxStatus) -> Result<Process> {
         let mut process = oci.process.clone().unwrap_or_default();
         process.args.clone_from(&options.args);
         process.terminal = options.tty.is_some();
@@ -180,8 +228,7 @@ impl Engine {
             let root = [PathBuf::from(format!("/proc/{}/root", status.pid))];
             let passwd = lookup::merged_file(&root, "etc/passwd").unwrap_or_default();
             let group = lookup::merged_file(&root, "etc/group").unwrap_or_default();
-            let account =
-                lookup::account(&options.user, &record.spec.containers[0].process.groups, &passwd, &group)?;
+            let account = lookup::account(&options.user, &self.known.groups, &passwd, &group)?;
             process.user.uid = account.uid;
             process.user.gid = account.gid;
             process.user.additional_gids = account.groups;

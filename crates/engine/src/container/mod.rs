@@ -3,6 +3,7 @@
 pub mod copy;
 pub mod create;
 pub mod exec;
+pub(crate) mod known;
 pub mod logs;
 pub mod remove;
 pub mod start;

@@ -9,10 +9,24 @@ use crate::api::{StartOptions, StopOptions, UpdateRequest, WaitCondition};
 use crate::container::create::signal;
 use crate::container::start::removal_lock;
 use crate::records::ContainerRecord;
-use crate::{Attach, Engine, client, lower};
+use crate::{Attach, Engine, Paths, client, lower};
 
 /// Between two looks at something that nobody tells us of.
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(20);
+
+/// See [`Engine::status`].
+pub(crate) fn status_of(paths: &Paths, id: &str) -> Result<SandboxStatus> {
+    let mut status = fluyt_monitor::state::load(&paths.container(id))?;
+    let alive = matches!(status.phase, Phase::Running | Phase::Paused | Phase::Restarting);
+    if alive && fluyt_monitor::owner(&paths.run_of(id)).is_none() {
+        // The monitor was killed, or the machine was switched off.
+        status.phase = Phase::Exited;
+        status.pid = 0;
+        status.exit_code = if status.exit_code == 0 { 255 } else { status.exit_code };
+        status.error = "the container's monitor ended without a word".to_owned();
+    }
+    Ok(status)
+}
 
 impl Engine {
     /// Whether a monitor serves the container: it runs, or is about to be restarted.
@@ -23,16 +37,7 @@ impl Engine {
 
     /// The status of a container, corrected by what can be looked at: without a monitor it does not run.
     pub(crate) fn status(&self, id: &str) -> Result<SandboxStatus> {
-        let mut status = fluyt_monitor::state::load(&self.paths.container(id))?;
-        let alive = matches!(status.phase, Phase::Running | Phase::Paused | Phase::Restarting);
-        if alive && !self.is_running(id) {
-            // The monitor was killed, or the machine was switched off.
-            status.phase = Phase::Exited;
-            status.pid = 0;
-            status.exit_code = if status.exit_code == 0 { 255 } else { status.exit_code };
-            status.error = "the container's monitor ended without a word".to_owned();
-        }
-        Ok(status)
+        status_of(&self.paths, id)
     }
 
     fn ask(&self, record: &ContainerRecord, request: &Request) -> Result<Reply> {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use fluyt_model::error::{Error, IoContext, Kind, Result};
 use fluyt_runtime::spec::Spec;
 use fluyt_runtime::{Io, Launch, Rootfs, Running, hooks, launch, rootfs_of};
+use fluyt_sys::exe::Held;
 use rustix::net::SocketType;
 
 use super::args::{Flag, Parsed, switch, value};
@@ -44,18 +45,18 @@ struct Launched {
 
 /// `create`.
 pub(super) fn create(context: &Context, parsed: &Parsed) -> Result<i32> {
-    seal()?;
+    let seal = seal()?;
     let order = Order { id: parsed.id("create")?, parsed, detach: true, park: true };
-    let mut launched = order.launch(context)?;
+    let mut launched = order.launch(context, seal)?;
     order.deliver_or_undo(&mut launched)?;
     Ok(0)
 }
 
 /// `run`.
 pub(super) fn run(context: &Context, parsed: &Parsed) -> Result<i32> {
-    seal()?;
+    let seal = seal()?;
     let order = Order { id: parsed.id("run")?, parsed, detach: parsed.on("detach"), park: false };
-    let mut launched = order.launch(context)?;
+    let mut launched = order.launch(context, seal)?;
     order.deliver_or_undo(&mut launched)?;
     poststart(context, &launched.spec, &launched.record);
     if order.detach {
@@ -109,7 +110,7 @@ impl Drop for Guard {
 }
 
 impl Order<'_> {
-    fn launch(&self, context: &Context) -> Result<Launched> {
+    fn launch(&self, context: &Context, seal: Held) -> Result<Launched> {
         let bundle = bundle(self.parsed)?;
         let path = bundle.join("config.json");
         let config = std::fs::read(&path).map_err(|e| match e.kind() {
@@ -118,7 +119,7 @@ impl Order<'_> {
             }
             _ => Error::io(path.display().to_string(), e),
         })?;
-        let spec: Spec = serde_json::from_slice(&config)
+        let mut spec: Spec = serde_json::from_slice(&config)
             .map_err(|e| Error::invalid(path.display().to_string()).with_source(e))?;
         let io = self.io(&spec)?;
         let dir = Dir::create(&context.root, self.id)?;
@@ -126,8 +127,11 @@ impl Order<'_> {
         let rootfs = rootfs_of(&bundle, &spec);
         let rootfs =
             std::fs::canonicalize(&rootfs).about(|| format!("root file system {}", rootfs.display()))?;
+        let rules = spec.take_rules();
         let mut request = Launch::new(self.id, spec.clone(), &bundle, Rootfs::Dir(rootfs.clone()));
+        request.spec.put_rules(rules);
         request.io = io;
+        request.seal = seal;
         request.cgroup_driver = context.driver;
         request.preserve_fds = preserved(self.parsed)?;
         request.no_pivot = self.parsed.on("no-pivot");

@@ -38,7 +38,7 @@ pub(super) fn exec(context: &Context, parsed: &Parsed) -> Result<i32> {
         .rest
         .split_first()
         .ok_or_else(|| Error::invalid("exec: at least 1 argument required, got 0"))?;
-    seal()?;
+    let seal = seal()?;
     let container = Container::load(&context.root, id)?;
     match container.status() {
         Status::Created | Status::Running => {}
@@ -56,6 +56,7 @@ pub(super) fn exec(context: &Context, parsed: &Parsed) -> Result<i32> {
     let socket = parsed.get("console-socket").filter(|s| !s.is_empty());
     let mut request = ExecRequest::new(container.record.pid, container.record.cgroup.clone(), process);
     request.io = terminal_io(request.process.terminal, socket, detach)?;
+    request.seal = seal;
     request.target_start_time = Some(container.record.start_time);
     request.seccomp = spec.linux().seccomp.clone();
     request.personality = spec.linux().personality.clone();

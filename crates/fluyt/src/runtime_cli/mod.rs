@@ -203,8 +203,8 @@ fn verb_help(verb: &Verb) -> String {
     out
 }
 
-/// The process joins what it starts: it must run from a file that nobody can write.
-pub(super) fn seal() -> Result<()> {
+/// The process's child joins what it starts: it must run from a file that nobody can write.
+pub(super) fn seal() -> Result<fluyt_sys::exe::Held> {
     fluyt_sys::exe::seal().about(|| "running from a sealed executable")
 }
 

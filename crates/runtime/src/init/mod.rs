@@ -26,6 +26,7 @@ use rustix::thread::LinkNameSpaceType;
 use crate::cgroup::CgroupPaths;
 use crate::procfs::Proc;
 use crate::seccomp::Filter;
+
 use crate::spec::{Hooks, Process, Spec, State};
 use crate::sync::{ChildEnd, Order};
 use crate::{Io, Rootfs, hooks};
@@ -75,7 +76,8 @@ pub(crate) struct Init {
     /// Enter a new cgroup namespace once attached.
     pub(crate) new_cgroupns: bool,
     pub(crate) cgroup: CgroupPaths,
-    pub(crate) filter: Option<Filter>,
+    /// The parent sends a system call filter.
+    pub(crate) filtered: bool,
     /// Mounts that only the parent could open, by index of `spec.mounts`.
     pub(crate) prepared: Vec<Option<OwnedFd>>,
     pub(crate) prepared_root: Option<OwnedFd>,
@@ -89,7 +91,7 @@ pub(crate) struct Init {
 impl Init {
     /// Runs the stage to its end; the exit status is that of a failure.
     pub(crate) fn main(&mut self, sync: OwnedFd) -> i32 {
-        let mut sync = ChildEnd::new(sync);
+        let mut sync = ChildEnd::new(sync, self.filtered);
         let Err(e) = self.run(&mut sync);
         sync.failed(&e);
         match e.kind() {
@@ -291,7 +293,8 @@ impl Init {
     /// From here on the process loses rights step by step.
     fn become_process(&mut self, process: &Process, sync: &mut ChildEnd) -> Result<Infallible> {
         sync.await_order(Order::Go)?;
-        let target = assume_process(process, self.filter.as_ref(), self.preserve_fds, sync)?;
+        let filter = if self.filtered { Some(sync.take_filter()?) } else { None };
+        let target = assume_process(process, filter.as_ref(), self.preserve_fds, sync)?;
         if let Some(listener) = self.park.take() {
             sync.parked()?;
             let start = rustix::net::accept_with(&listener, rustix::net::SocketFlags::CLOEXEC)
@@ -301,7 +304,7 @@ impl Init {
         if let Some(h) = &self.spec.hooks {
             hooks::run("startContainer", &h.start_container, &self.state("created"))?;
         }
-        execute(process, &target, self.filter.as_ref(), sync)
+        execute(process, &target, filter.as_ref(), sync)
     }
 }
 

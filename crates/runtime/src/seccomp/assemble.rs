@@ -67,79 +67,118 @@ pub(super) type Section = (u32, Vec<Range>, Option<Vec<Range>>);
 
 /// The whole program.
 pub(super) fn program(sections: &[Section], foreign: u32) -> Vec<Insn> {
-    let mut out = vec![insn(LOAD, 0, 0, ARCH)];
-    for (arch, ranges, x32) in sections {
-        let mut body = vec![insn(LOAD, 0, 0, NUMBER)];
+    let mut code = Backwards::default();
+    let mut otherwise = code.outcome(foreign);
+    for (arch, ranges, x32) in sections.iter().rev() {
+        let high = x32.as_ref().map(|ranges| code.search(ranges));
+        let low = code.search(ranges);
         if has_x32(*arch) {
-            let low = search(ranges);
-            match x32 {
-                Some(high) => {
-                    branch(&mut body, JUMP_GE, X32_BIT, &low);
-                    body.extend(search(high));
-                }
-                None => {
-                    body.push(insn(JUMP_GE, 0, 1, X32_BIT));
-                    body.push(insn(RETURN, 0, 0, foreign));
-                    body.extend(low);
-                }
-            }
+            let high = high.unwrap_or_else(|| code.outcome(foreign));
+            code.branch(JUMP_GE, X32_BIT, high, low);
         } else {
-            body.extend(search(ranges));
+            code.fall_into(low);
         }
+        code.push(insn(LOAD, 0, 0, NUMBER));
         // Not this architecture: over the body.
-        out.push(insn(JUMP_EQ, 1, 0, *arch));
-        out.push(insn(JUMP, 0, 0, length(&body)));
-        out.extend(body);
+        code.jump(otherwise);
+        otherwise = code.push(insn(JUMP_EQ, 1, 0, *arch));
     }
-    out.push(insn(RETURN, 0, 0, foreign));
-    out
+    code.push(insn(LOAD, 0, 0, ARCH));
+    code.finish()
 }
 
 fn has_x32(arch: u32) -> bool {
     arch == 0xc000_003e
 }
 
-fn length(code: &[Insn]) -> u32 {
-    u32::try_from(code.len()).unwrap_or(u32::MAX)
+/// Code that is written from its end to its start. Jumps lead forward only, so every target is there before the jump to
+/// it, and outcomes can be shared: the fewer instructions, the sooner the kernel has translated and tried them all.
+#[derive(Default)]
+struct Backwards {
+    /// The last instruction first.
+    code: Vec<Insn>,
+    /// Where each outcome was written last.
+    outcomes: Vec<(u32, usize)>,
 }
 
-/// `if A op k` skip `no` (which ends in returns), else run it.
-fn branch(out: &mut Vec<Insn>, code: u16, k: u32, no: &[Insn]) {
-    match u8::try_from(no.len()) {
-        Ok(short) => out.push(insn(code, short, 0, k)),
-        Err(_) => {
-            out.push(insn(code, 0, 1, k));
-            out.push(insn(JUMP, 0, 0, length(no)));
+impl Backwards {
+    /// Puts an instruction before all others; its place.
+    fn push(&mut self, i: Insn) -> usize {
+        self.code.push(i);
+        self.code.len() - 1
+    }
+
+    fn finish(mut self) -> Vec<Insn> {
+        self.code.reverse();
+        self.code
+    }
+
+    /// How many instructions an instruction written now would jump over to reach `target`.
+    fn distance(&self, target: usize) -> usize {
+        self.code.len() - 1 - target
+    }
+
+    /// A place that returns `outcome`.
+    fn outcome(&mut self, outcome: u32) -> usize {
+        match self.outcomes.iter().find(|(o, _)| *o == outcome) {
+            Some((_, place)) => *place,
+            None => self.new_outcome(outcome),
         }
     }
-    out.extend_from_slice(no);
-}
 
-/// Binary search for the range of the call in the accumulator.
-fn search(ranges: &[Range]) -> Vec<Insn> {
-    match ranges {
-        [] => Vec::new(),
-        [one] => leaf(&one.body),
-        _ => {
-            let middle = ranges.len() / 2;
-            let mut out = Vec::new();
-            branch(&mut out, JUMP_GE, ranges[middle].start, &search(&ranges[..middle]));
-            out.extend(search(&ranges[middle..]));
-            out
+    fn new_outcome(&mut self, outcome: u32) -> usize {
+        let place = self.push(insn(RETURN, 0, 0, outcome));
+        self.outcomes.retain(|(o, _)| *o != outcome);
+        self.outcomes.push((outcome, place));
+        place
+    }
+
+    /// An unconditional jump; a return is written again instead.
+    fn jump(&mut self, target: usize) -> usize {
+        let there = self.code[target];
+        if there.code == RETURN {
+            return self.new_outcome(there.k);
+        }
+        let over = u32::try_from(self.distance(target)).unwrap_or(u32::MAX);
+        self.push(insn(JUMP, 0, 0, over))
+    }
+
+    /// Makes sure that whatever is written next runs on into `target`.
+    fn fall_into(&mut self, target: usize) {
+        if self.distance(target) > 0 {
+            self.jump(target);
         }
     }
-}
 
-fn leaf(body: &Body) -> Vec<Insn> {
-    match body {
-        Body::Return(outcome) => vec![insn(RETURN, 0, 0, *outcome)],
-        Body::Rules(rules, last) => {
-            let mut out = Vec::new();
-            for rule in rules {
-                out.extend(one_rule(rule));
+    /// `if A op k` go to `yes`, else to `no`; its place.
+    fn branch(&mut self, code: u16, k: u32, mut yes: usize, mut no: usize) -> usize {
+        loop {
+            match (u8::try_from(self.distance(yes)), u8::try_from(self.distance(no))) {
+                (Ok(jt), Ok(jf)) => return self.push(insn(code, jt, jf, k)),
+                (Err(_), _) => yes = self.jump(yes),
+                (_, Err(_)) => no = self.jump(no),
             }
-            out.push(insn(RETURN, 0, 0, *last));
-            out
+        }
+    }
+
+    /// Binary search for the range of the call in the accumulator; where it starts.
+    fn search(&mut self, ranges: &[Range]) -> usize {
+        match ranges {
+            // No caller has none: the ranges cover all numbers.
+            [] => self.code.len().saturating_sub(1),
+            [Range { body: Body::Return(outcome), .. }] => self.outcome(*outcome),
+            [Range { body: Body::Rules(rules, last), .. }] => {
+                let mut code: Vec<Insn> = rules.iter().flat_map(one_rule).collect();
+                code.push(insn(RETURN, 0, 0, *last));
+                self.code.extend(code.into_iter().rev());
+                self.code.len() - 1
+            }
+            _ => {
+                let (low, high) = ranges.split_at(ranges.len() / 2);
+                let start = high[0].start;
+                let (high, low) = (self.search(high), self.search(low));
+                self.branch(JUMP_GE, start, high, low)
+            }
         }
     }
 }

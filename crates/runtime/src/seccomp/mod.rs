@@ -78,6 +78,35 @@ impl Filter {
         Ok(Self { program, flags: flags(&seccomp.flags, notifies)? })
     }
 
+    /// As one message.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(8 + 8 * self.program.len());
+        bytes.extend(self.flags.to_ne_bytes());
+        for i in &self.program {
+            bytes.extend(i.code.to_ne_bytes());
+            bytes.extend([i.jt, i.jf]);
+            bytes.extend(i.k.to_ne_bytes());
+        }
+        bytes
+    }
+
+    /// From [`Filter::encode`]'s bytes.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (flags, rest) = bytes.split_first_chunk::<8>()?;
+        let program = rest.as_chunks::<8>();
+        let insn = |b: &[u8; 8]| Insn {
+            code: u16::from_ne_bytes([b[0], b[1]]),
+            jt: b[2],
+            jf: b[3],
+            k: u32::from_ne_bytes([b[4], b[5], b[6], b[7]]),
+        };
+        let whole = program.1.is_empty();
+        whole.then(|| Self {
+            flags: u64::from_ne_bytes(*flags),
+            program: program.0.iter().map(insn).collect(),
+        })
+    }
+
     /// Loads it on the calling task.
     pub(crate) fn load(&self) -> io::Result<Option<OwnedFd>> {
         kernel::load(&self.program, self.flags)

@@ -151,6 +151,20 @@ impl Spec {
         static EMPTY: std::sync::OnceLock<Linux> = std::sync::OnceLock::new();
         self.linux.as_ref().unwrap_or_else(|| EMPTY.get_or_init(Linux::default))
     }
+
+    /// Takes the rules of the system call filter out: most of a configuration is these, and copies seldom need them.
+    #[must_use]
+    pub fn take_rules(&mut self) -> Vec<SyscallRule> {
+        let seccomp = self.linux.as_mut().and_then(|l| l.seccomp.as_mut());
+        seccomp.map(|s| std::mem::take(&mut s.syscalls)).unwrap_or_default()
+    }
+
+    /// Puts them back.
+    pub fn put_rules(&mut self, rules: Vec<SyscallRule>) {
+        if let Some(seccomp) = self.linux.as_mut().and_then(|l| l.seccomp.as_mut()) {
+            seccomp.syscalls = rules;
+        }
+    }
 }
 
 #[cfg(test)]

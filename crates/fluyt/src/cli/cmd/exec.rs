@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use fluyt_engine::{Exec, ExecOptions, Stream};
+use fluyt_engine::{Exec, ExecOptions, ExecTarget, Stream};
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Kind, Result};
 
@@ -58,12 +58,15 @@ pub fn exec(cli: &Cli, flags: &Parsed) -> Outcome {
         Kind::CommandNotFound | Kind::CommandNotExecutable => Failure::Error(error),
         _ => Failure::Coded(error, 1),
     };
-    let engine = cli.engine().map_err(plain)?;
+    let target = match ExecTarget::recall(cli.root(), &flags.args[0]) {
+        Some(target) => target,
+        None => cli.engine().and_then(|engine| engine.exec_target(&flags.args[0])).map_err(plain)?,
+    };
     if detach {
-        engine.exec_detached(&flags.args[0], &options).map_err(plain)?;
+        target.exec_detached(&options).map_err(plain)?;
         return Ok(0);
     }
-    let exec = engine.exec(&flags.args[0], &options).map_err(plain)?;
+    let exec = target.exec(&options).map_err(plain)?;
     follow(exec, stdin, tty, keys)
 }
 
