@@ -179,3 +179,26 @@ impl Stat {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_threads_forbid_it() {
+        let (sender, receiver) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || receiver.recv());
+        let file = std::fs::File::open("/proc/self/exe").expect("own executable");
+        let error = adopt(std::os::fd::AsFd::as_fd(&file)).expect_err("two threads");
+        assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+        drop(sender);
+        let _ = other.join();
+    }
+
+    #[test]
+    fn what_the_kernel_says_of_this_process_is_read() {
+        let stat = Stat::read().expect("own stat");
+        assert!(stat.threads >= 1 && stat.code[0] < stat.code[1] && stat.stack != 0);
+        assert!(headers().iter().any(|h| h.p_type == libc::PT_LOAD) && bias(headers()).is_some());
+    }
+}

@@ -261,3 +261,65 @@ fn compare(c: &Condition, out: &mut Vec<(Insn, To, To)>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seccomp::interpret::run;
+
+    /// So many ranges, rules and outcomes that no jump of eight bits reaches across them.
+    fn ranges(from: u32, count: u32) -> Vec<Range> {
+        let outcome = |i: u32| 0x0005_0000 | (i * 7 % 13);
+        let body = |i: u32| match i % 5 {
+            0 => {
+                let compare = Compare::MaskedEqual(u64::MAX);
+                let condition = Condition { index: 1, compare, value: u64::from(i) };
+                Body::Rules(vec![Rule { conditions: vec![condition], outcome: 0x7fff_0000 }], outcome(i))
+            }
+            _ => Body::Return(outcome(i)),
+        };
+        (0..count).map(|i| Range { start: from + if i == 0 { 0 } else { 3 * i }, body: body(i) }).collect()
+    }
+
+    fn expected(ranges: &[Range], number: u32, argument: u64) -> u32 {
+        match &ranges.iter().rfind(|r| r.start <= number).expect("covered").body {
+            Body::Return(outcome) => *outcome,
+            Body::Rules(rules, last) => {
+                if rules[0].conditions[0].value == argument {
+                    rules[0].outcome
+                } else {
+                    *last
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn long_ways_lead_to_the_right_outcome() {
+        const NATIVE: u32 = 0xc000_003e;
+        for count in [1, 2, 3, 60, 400] {
+            let (low, high) = (ranges(0, count), ranges(X32_BIT, count));
+            let other = ranges(0, count / 2 + 1);
+            let sections = [(NATIVE, low.clone(), Some(high.clone())), (7, other.clone(), None)];
+            let program = program(&sections, 99);
+            for number in 0..3 * count + 3 {
+                for argument in [0, u64::from(number / 3)] {
+                    let args = [0, argument, 0, 0, 0, 0];
+                    let all =
+                        [(NATIVE, &low, number), (NATIVE, &high, X32_BIT + number), (7, &other, number)];
+                    for (arch, ranges, number) in all {
+                        let want = expected(ranges, number, argument);
+                        assert_eq!(
+                            run(&program, arch, number, args),
+                            want,
+                            "{arch:#x} {number:#x} of {count}"
+                        );
+                    }
+                }
+            }
+            assert_eq!(run(&program, 8, 0, [0; 6]), 99, "a foreign architecture");
+            let without = super::program(&[(NATIVE, low, None)], 99);
+            assert_eq!(run(&without, NATIVE, X32_BIT, [0; 6]), 99, "x32 is not listed");
+        }
+    }
+}
