@@ -248,7 +248,31 @@ impl<'a> Records<'a> {
     /// # Errors
     /// The database cannot be read.
     pub fn containers(self) -> Result<Vec<ContainerRecord>> {
-        self.list("SELECT id, name, created, record FROM containers ORDER BY created DESC", container_row)
+        // Sorted here: sorting whole records, SQLite would put them into a temporary file.
+        let mut all = self.list("SELECT id, name, created, record FROM containers", container_row)?;
+        all.sort_by_key(|record| std::cmp::Reverse(record.created));
+        Ok(all)
+    }
+
+    /// The images of all containers, one id each: much cheaper than whole records.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn container_images(self) -> Result<Vec<String>> {
+        #[derive(Deserialize)]
+        struct Record {
+            spec: Spec,
+        }
+        #[derive(Deserialize)]
+        struct Spec {
+            containers: Vec<Container>,
+        }
+        #[derive(Deserialize)]
+        struct Container {
+            image_id: String,
+        }
+        let records = self.list("SELECT record FROM containers", |row| value::<Record>(row, 0))?;
+        Ok(records.into_iter().flat_map(|r| r.spec.containers).map(|c| c.image_id).collect())
     }
 
     /// Ids of the containers that use a volume.

@@ -25,6 +25,14 @@ impl Engine {
         Ok(views)
     }
 
+    /// The image of each container, as an id; the order means nothing.
+    ///
+    /// # Errors
+    /// The records cannot be read.
+    pub fn container_images(&self) -> Result<Vec<String>> {
+        self.records().container_images()
+    }
+
     /// One container by name, id, or unambiguous beginning of an id.
     ///
     /// # Errors

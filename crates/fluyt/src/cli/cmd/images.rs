@@ -75,7 +75,7 @@ pub fn images(cli: &Cli, flags: &Parsed) -> Outcome {
     let (before, since, until) = (edge("before")?, edge("since")?, filters.time("until", now)?);
     let mut patterns: Vec<String> = filters.values("reference").to_vec();
     patterns.extend(flags.args.first().cloned());
-    let containers = containers_by_image(engine)?;
+    let containers = engine.container_images()?;
 
     let mut rows = Vec::new();
     let digests = flags.on("digests") || flags.text("format").contains(".Digest");
@@ -116,11 +116,6 @@ pub fn images(cli: &Cli, flags: &Parsed) -> Outcome {
     });
     print_text(&format::render(&rows::IMAGES, template, all)?)?;
     Ok(0)
-}
-
-fn containers_by_image(engine: &Engine) -> Result<Vec<String>> {
-    let views = engine.list()?;
-    Ok(views.into_iter().flat_map(|v| v.spec.containers).map(|c| c.image_id).collect())
 }
 
 /// Whether a familiar name is what the pattern means: by repository, by repository and tag, with `*`.
