@@ -50,7 +50,7 @@ trap 'exit 143' TERM INT HUP
 # The image: busybox, and a server that answers every request with the same page where a C compiler is there.
 mkdir -p "$work/root"/{bin,dev,etc,proc,sys,tmp}
 cp "$(command -v busybox)" "$work/root/bin/"
-for applet in true sh sleep cat; do ln -s busybox "$work/root/bin/$applet"; done
+for applet in true sh sleep cat yes head; do ln -s busybox "$work/root/bin/$applet"; done
 if command -v cc >/dev/null; then
     cc -O2 -o "$work/floor" "$here/floor.c"
     cc -O2 -static -o "$work/root/bin/pages" "$here/pages.c"
