@@ -43,6 +43,8 @@ pub struct LogReader<'a> {
     current: Option<BufReader<File>>,
     /// The raw line being read.
     raw: Vec<u8>,
+    /// The time that was read last.
+    last_time: Stamp,
     /// Lines to pass over before the first that is wanted.
     skip: u64,
     /// Asked once more after the container has ended, for what came last.
@@ -85,6 +87,7 @@ impl Engine {
             path,
             current: None,
             raw: Vec::new(),
+            last_time: Stamp::default(),
             skip: 0,
             ended: false,
         };
@@ -141,7 +144,7 @@ impl LogReader<'_> {
                 }
                 continue;
             }
-            let line = parse(&self.raw);
+            let line = parse(&self.raw, &mut self.last_time);
             self.raw.clear();
             // A line that is no JSON was torn by a full disk; the rest of the log is still good.
             let Some(line) = line else { continue };
@@ -169,7 +172,7 @@ impl LogReader<'_> {
     fn read_raw(&mut self) -> Result<bool> {
         loop {
             if let Some(reader) = &mut self.current {
-                reader.read_until(b'\n', &mut self.raw).about(|| self.path.display().to_string())?;
+                read_line(reader, &mut self.raw).about(|| self.path.display().to_string())?;
                 if self.raw.last() == Some(&b'\n') {
                     return Ok(true);
                 }
@@ -256,6 +259,41 @@ impl LogReader<'_> {
     }
 }
 
+/// Appends what is left of a line to `raw`, with its newline if it is there: as `read_until`, only faster.
+fn read_line(reader: &mut BufReader<File>, raw: &mut Vec<u8>) -> std::io::Result<()> {
+    loop {
+        let available = match reader.fill_buf() {
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            other => other?,
+        };
+        let end = memchr::memchr(b'\n', available);
+        let taken = end.map_or(available.len(), |at| at + 1);
+        raw.extend_from_slice(&available[..taken]);
+        reader.consume(taken);
+        if end.is_some() || taken == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// A time as text and as a number: all lines that the monitor took at once have the same.
+#[derive(Debug, Default)]
+struct Stamp {
+    text: Vec<u8>,
+    time: i64,
+}
+
+impl Stamp {
+    fn parse(&mut self, text: &[u8]) -> Option<i64> {
+        if self.text != text || text.is_empty() {
+            self.time = fluyt_model::time::parse(std::str::from_utf8(text).ok()?)?;
+            self.text.clear();
+            self.text.extend_from_slice(text);
+        }
+        Some(self.time)
+    }
+}
+
 /// Where the last `lines` lines of `file` start, and how many there are (fewer in a shorter file).
 fn tail_of(file: &mut File, lines: u64) -> std::io::Result<(u64, u64)> {
     let mut end = file.metadata()?.len();
@@ -286,8 +324,8 @@ fn tail_of(file: &mut File, lines: u64) -> std::io::Result<(u64, u64)> {
 }
 
 /// Reads one raw line. The form that our own monitor writes is taken apart by hand; everything else by the parser.
-fn parse(raw: &[u8]) -> Option<LogLine> {
-    parse_own(raw).or_else(|| {
+fn parse(raw: &[u8], last: &mut Stamp) -> Option<LogLine> {
+    parse_own(raw, last).or_else(|| {
         let entry: Entry<'_> = serde_json::from_slice(raw).ok()?;
         Some(LogLine {
             stream: if entry.stream == "stderr" { Stream::Stderr } else { Stream::Stdout },
@@ -298,7 +336,7 @@ fn parse(raw: &[u8]) -> Option<LogLine> {
     })
 }
 
-fn parse_own(raw: &[u8]) -> Option<LogLine> {
+fn parse_own(raw: &[u8], last: &mut Stamp) -> Option<LogLine> {
     let rest = raw.strip_prefix(b"{\"log\":\"")?.strip_suffix(b"\"}\n")?;
     let mut text = Vec::with_capacity(rest.len());
     let mut at = 0;
@@ -327,7 +365,7 @@ fn parse_own(raw: &[u8]) -> Option<LogLine> {
         _ => return None,
     };
     let time = rest.strip_prefix(b",\"time\":\"")?;
-    let time = fluyt_model::time::parse(std::str::from_utf8(time).ok()?)?;
+    let time = last.parse(time)?;
     Some(LogLine { stream, time, line: text, attributes: Vec::new() })
 }
 
@@ -338,14 +376,24 @@ mod tests {
     #[test]
     fn both_ways_of_reading_agree() {
         let raw = b"{\"log\":\"a \\\"b\\\" \\\\ \\tc\\n\",\"stream\":\"stderr\",\"time\":\"2023-11-14T22:13:20.5Z\"}\n";
-        let own = parse_own(raw).unwrap();
+        let last = &mut Stamp::default();
+        let own = parse_own(raw, last).unwrap();
         assert_eq!(own.line, b"a \"b\" \\ \tc\n");
         assert_eq!((own.stream, own.time), (Stream::Stderr, 1_700_000_000_500_000_000));
         let odd = b"{\"stream\":\"stdout\",\"log\":\"\\u001b[0m\",\"time\":\"2023-11-14T22:13:20Z\",\"attrs\":{\"a\":\"b\"}}\n";
-        assert!(parse_own(odd).is_none());
-        let line = parse(odd).unwrap();
+        assert!(parse_own(odd, last).is_none());
+        let line = parse(odd, last).unwrap();
         assert_eq!((line.line.as_slice(), line.attributes.len()), (&b"\x1b[0m"[..], 1));
-        assert_eq!(parse(b"{\"log\":\"torn"), None);
+        assert_eq!(parse(b"{\"log\":\"torn", last), None);
+    }
+
+    #[test]
+    fn a_time_that_is_none_is_never_taken_for_the_one_before() {
+        let mut last = Stamp::default();
+        assert_eq!(last.parse(b""), None);
+        for text in ["1970-01-01T00:00:01Z", "1970-01-01T00:00:01Z", "nonsense", "", "1970-01-01T00:00:02Z"] {
+            assert_eq!(last.parse(text.as_bytes()), fluyt_model::time::parse(text), "{text}");
+        }
     }
 
     #[test]
