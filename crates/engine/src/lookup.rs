@@ -112,7 +112,8 @@ pub fn account(wanted: &str, groups: &[String], passwd: &str, group: &str) -> Re
     for g in groups {
         all.push(group_id(g, group)?);
     }
-    all.retain(|g| *g != gid);
+    // With its own group among them, giving up that one does not open what is closed to it (CVE-2022-2989).
+    all.push(gid);
     all.sort_unstable();
     all.dedup();
     let home = if home.is_empty() { "/" } else { home };
@@ -241,12 +242,16 @@ mod tests {
     #[test]
     fn users_are_found_by_name_and_number() {
         let web = find("web", &[]).unwrap();
-        assert_eq!((web.uid, web.gid, &web.groups[..], web.home.as_str()), (33, 33, &[44][..], "/var/www"));
+        assert_eq!(
+            (web.uid, web.gid, &web.groups[..], web.home.as_str()),
+            (33, 33, &[33, 44][..], "/var/www")
+        );
         assert_eq!(find("33", &[]).unwrap(), web);
-        assert_eq!(find("", &[]).unwrap().home, "/root");
+        let root = find("", &[]).unwrap();
+        assert_eq!((&root.groups[..], root.home.as_str()), (&[0, 44][..], "/root"));
         let stranger = find("1234:55", &[]).unwrap();
         assert_eq!((stranger.uid, stranger.gid, stranger.home.as_str()), (1234, 55, "/"));
-        assert_eq!(find("web:logs", &["www"]).unwrap().groups, [33]);
+        assert_eq!(find("web:logs", &["www"]).unwrap().groups, [33, 44]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use rusqlite::Connection;
 
 use crate::Engine;
 use crate::api::{Change, CommitRequest, DiskUse, Health, ImageUse, Info};
+use crate::container::create::MARK;
 use crate::records::ContainerRecord;
 use crate::volume::disk_use;
 
@@ -238,9 +239,9 @@ impl Engine {
     }
 }
 
-/// Places in the writable layer that were only made to mount on.
+/// Places in the writable layer that are ours: made to mount on, and the mark of a container.
 fn omitted(record: &ContainerRecord) -> Vec<String> {
-    let own = ["/etc/resolv.conf", "/etc/hostname", "/etc/hosts", "/dev", "/proc", "/sys"];
+    let own = [MARK, "/etc/resolv.conf", "/etc/hostname", "/etc/hosts", "/dev", "/proc", "/sys"];
     own.into_iter().map(str::to_owned).chain(record.mounts.iter().map(|m| m.target.clone())).collect()
 }
 

@@ -4,6 +4,7 @@
 //! each of them and once in the total, so that unique and shared parts and left-overs add up to what `du` says.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -138,8 +139,21 @@ fn own_blocks(path: &Path) -> u64 {
 /// # Errors
 /// I/O errors.
 pub fn disk_usage(path: &Path) -> Result<u64> {
+    sum(path, |meta| meta.blocks() * 512)
+}
+
+/// The bytes that the regular files at or below `path` hold, each file once; 0 when it is absent. What people call the
+/// size of a container or an image, whatever the file system takes for it.
+///
+/// # Errors
+/// I/O errors.
+pub fn content_size(path: &Path) -> Result<u64> {
+    sum(path, |meta| if meta.is_file() { meta.len() } else { 0 })
+}
+
+fn sum(path: &Path, size: impl Fn(&Metadata) -> u64) -> Result<u64> {
     let Ok(meta) = path.symlink_metadata() else { return Ok(0) };
-    let mut total = meta.blocks() * 512;
+    let mut total = size(&meta);
     if !meta.is_dir() {
         return Ok(total);
     }
@@ -159,7 +173,7 @@ pub fn disk_usage(path: &Path) -> Result<u64> {
             } else if meta.nlink() > 1 && !seen.insert((meta.dev(), meta.ino())) {
                 continue;
             }
-            total += meta.blocks() * 512;
+            total += size(&meta);
         }
     }
     Ok(total)

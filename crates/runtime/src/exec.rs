@@ -230,7 +230,7 @@ fn accompany(
     if let Some(score) = process.oom_score_adj {
         crate::launch::set_oom_score(child.pid, score)?;
     }
-    crate::rlimit::set(child.pid, &process.rlimits)?;
+    crate::rlimit::raise(child.pid, &process.rlimits)?;
     sync.order(Order::Go);
     let (mut console, mut execing) = (None, false);
     loop {

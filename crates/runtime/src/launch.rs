@@ -452,7 +452,7 @@ impl Starting {
                 other => return Err(self.unexpected(other)),
             }
         }
-        self.set_rlimits()?;
+        self.raise_rlimits()?;
         self.sync.order(Order::Go);
         // The child has closed its own long ago: it is this process that waits for the kernel, and it has to wait anyway.
         self.seal.unmount();
@@ -487,8 +487,8 @@ impl Starting {
         crate::seccomp::notify::pass(seccomp, listener, &self.state("creating"), self.pid())
     }
 
-    fn set_rlimits(&self) -> Result<()> {
-        self.spec.process.as_ref().map_or(Ok(()), |p| crate::rlimit::set(self.pid(), &p.rlimits))
+    fn raise_rlimits(&self) -> Result<()> {
+        self.spec.process.as_ref().map_or(Ok(()), |p| crate::rlimit::raise(self.pid(), &p.rlimits))
     }
 
     fn unexpected(&self, report: Report) -> Error {

@@ -1,4 +1,5 @@
-//! Resource limits of a process, set from outside just before it executes its program.
+//! Resource limits of a process: raised from outside, where the right to do so is, and lowered by the process itself
+//! just before it gives up its privileges.
 
 use fluyt_model::error::{Error, IoContext, Result};
 use rustix::process::{Pid, Resource, prlimit};
@@ -46,15 +47,41 @@ pub(crate) fn validate(limits: &[spec::Rlimit]) -> Result<()> {
     Ok(())
 }
 
-/// Sets the limits of `pid`.
-pub(crate) fn set(pid: i32, limits: &[spec::Rlimit]) -> Result<()> {
-    let finite = |v: u64| (v != u64::MAX).then_some(v);
+/// Gives `pid`, whose limits are still the caller's, the room that its process may take; what is lower comes later,
+/// from the process itself ([`lower`]): the init stage needs descriptors and memory of its own.
+pub(crate) fn raise(pid: i32, limits: &[spec::Rlimit]) -> Result<()> {
     for l in limits {
-        let which =
-            resource(&l.kind).ok_or_else(|| Error::invalid(format!("invalid rlimit type {:?}", l.kind)))?;
-        let new = rustix::process::Rlimit { current: finite(l.soft), maximum: finite(l.hard) };
-        prlimit(Pid::from_raw(pid), which, new)
-            .about(|| format!("setting {} to soft {}, hard {}", l.kind, l.soft, l.hard))?;
+        let which = named(l)?;
+        let now = rustix::process::getrlimit(which);
+        let (soft, hard) = (now.current.unwrap_or(u64::MAX), now.maximum.unwrap_or(u64::MAX));
+        if l.soft > soft || l.hard > hard {
+            let new = rustix::process::Rlimit {
+                current: finite(l.soft.max(soft)),
+                maximum: finite(l.hard.max(hard)),
+            };
+            prlimit(Pid::from_raw(pid), which, new).about(|| describe(l))?;
+        }
     }
     Ok(())
+}
+
+/// Sets the calling process's limits to what is wanted; none of them is raised any more.
+pub(crate) fn lower(limits: &[spec::Rlimit]) -> Result<()> {
+    for l in limits {
+        let new = rustix::process::Rlimit { current: finite(l.soft), maximum: finite(l.hard) };
+        rustix::process::setrlimit(named(l)?, new).about(|| describe(l))?;
+    }
+    Ok(())
+}
+
+fn finite(value: u64) -> Option<u64> {
+    (value != u64::MAX).then_some(value)
+}
+
+fn named(l: &spec::Rlimit) -> Result<Resource> {
+    resource(&l.kind).ok_or_else(|| Error::invalid(format!("invalid rlimit type {:?}", l.kind)))
+}
+
+fn describe(l: &spec::Rlimit) -> String {
+    format!("setting {} to soft {}, hard {}", l.kind, l.soft, l.hard)
 }

@@ -15,7 +15,7 @@ use fluyt_model::sandbox::{
 };
 use fluyt_model::{Error, Result};
 
-use crate::types::{ContainerConfig, CreateRequest, HealthConfig, RestartPolicy};
+use crate::types::{ContainerConfig, CreateRequest, HealthConfig, HostConfig, RestartPolicy};
 
 pub use limits::resources;
 pub use merge::with_image;
@@ -32,6 +32,10 @@ pub fn container(request: &CreateRequest, image: &ContainerConfig, image_id: &st
     let config = with_image(&request.config, image);
     let host = &request.host_config;
     let args = command(&config)?;
+    check_choices(host)?;
+    if let Some(health) = &config.healthcheck {
+        check_health(health)?;
+    }
     let namespaces = network::namespaces(host)?;
     network::check_conflicts(&config, host, &namespaces)?;
     let restart = restart_policy(&host.restart_policy)?;
@@ -71,6 +75,50 @@ pub fn container(request: &CreateRequest, image: &ContainerConfig, image_id: &st
         labels: (*config.labels).clone(),
         annotations: (*host.annotations).clone(),
     })
+}
+
+/// The names under which other engines know the one runtime that there is here.
+const RUNTIMES: [&str; 4] = ["", "fluyt", "runc", "io.containerd.runc.v2"];
+
+/// Refuses what other engines let one choose and what cannot be had here.
+fn check_choices(host: &HostConfig) -> Result<()> {
+    if !matches!(host.isolation.as_str(), "" | "default") {
+        return Err(Error::invalid(format!(
+            "invalid isolation ({:?}): linux only supports 'default'",
+            host.isolation
+        )));
+    }
+    if !RUNTIMES.contains(&host.runtime.as_str()) {
+        return Err(Error::invalid(format!("unknown or invalid runtime name: {}", host.runtime))
+            .with_hint("fluyt runs every container itself: leave out --runtime (for GPUs there is --gpus)"));
+    }
+    if !host.storage_opt.is_vacant() {
+        return Err(Error::unsupported(
+            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
+        )
+        .with_hint(
+            "leave it out; --tmpfs PATH:size=SIZE and --mount type=tmpfs limit what is written there",
+        ));
+    }
+    Ok(())
+}
+
+/// The limits that Docker sets to a health check's times: each nothing, or at least a millisecond.
+fn check_health(health: &HealthConfig) -> Result<()> {
+    for (name, value) in [
+        ("Interval", health.interval),
+        ("Timeout", health.timeout),
+        ("StartPeriod", health.start_period),
+        ("StartInterval", health.start_interval),
+    ] {
+        if value != 0 && value < 1_000_000 {
+            return Err(Error::invalid(format!("{name} in Healthcheck cannot be less than 1ms")));
+        }
+    }
+    if health.retries < 0 {
+        return Err(Error::invalid("Retries in Healthcheck cannot be negative"));
+    }
+    Ok(())
 }
 
 fn command(config: &ContainerConfig) -> Result<Vec<String>> {

@@ -91,7 +91,7 @@ impl Engine {
         }
         within(&view, || {
             let about = || format!("{}:{}", view.name, dest.display());
-            if !std::fs::metadata(&dest).about(about)?.is_dir() {
+            if !std::fs::metadata(&dest).map_err(|e| missing(e, &dest, &view.name))?.is_dir() {
                 return Err(Error::invalid(format!("{}: not a directory", about())));
             }
             let mut archive = tar::Archive::new(input);
@@ -209,13 +209,17 @@ fn on_writable_mount(view: &ContainerView, dest: &Path) -> bool {
     over.max_by_key(|m| m.target.len()).is_some_and(|m| m.rw)
 }
 
-fn stat(path: &Path, name: &str) -> Result<PathStat> {
-    let metadata = std::fs::symlink_metadata(path).map_err(|e| match e.kind() {
+fn missing(error: std::io::Error, path: &Path, name: &str) -> Error {
+    match error.kind() {
         std::io::ErrorKind::NotFound => {
             Error::not_found(format!("Could not find the file {} in container {name}", path.display()))
         }
-        _ => Error::io(format!("{name}:{}", path.display()), e),
-    })?;
+        _ => Error::io(format!("{name}:{}", path.display()), error),
+    }
+}
+
+fn stat(path: &Path, name: &str) -> Result<PathStat> {
+    let metadata = std::fs::symlink_metadata(path).map_err(|e| missing(e, path, name))?;
     let kind = metadata.file_type();
     let link_target = if kind.is_symlink() {
         std::fs::read_link(path).about(|| path.display().to_string())?.display().to_string()

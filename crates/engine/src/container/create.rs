@@ -16,6 +16,9 @@ use crate::{Engine, lower, names};
 /// How often a made-up name is tried again when it is taken.
 const NAME_ATTEMPTS: u32 = 16;
 
+/// The empty file by which programs know that they are in a container; Docker's name, since it is what they look for.
+pub(crate) const MARK: &str = "/.dockerenv";
+
 impl Engine {
     /// Makes a container; it is not started. Returns its id.
     ///
@@ -43,6 +46,8 @@ impl Engine {
             let path = dir.join(sub);
             std::fs::create_dir_all(&path).about(|| path.display().to_string())?;
         }
+        let mark = dir.join("upper").join(MARK.trim_start_matches('/'));
+        std::fs::File::create(&mark).about(|| mark.display().to_string())?;
         if let Err(e) = self.insert(&mut record, request.name) {
             // Nothing refers to the directory yet.
             let _ = std::fs::remove_dir_all(&dir);

@@ -360,21 +360,10 @@ impl Engine {
         let container = &spec.containers[0];
         let mut layers = vec![dir.join("upper")];
         layers.extend(record.lower.iter().cloned());
-        let by_name = |text: &str| !text.split(':').all(|p| p.parse::<u32>().is_ok());
         let process = &container.process;
-        // Root's account is what it is; reading files costs only those who ask for somebody else.
-        let (passwd, group) = if process.user.is_empty() && process.groups.is_empty() {
-            (String::new(), String::new())
-        } else {
-            let passwd = lookup::merged_file(&layers, "etc/passwd").unwrap_or_default();
-            (passwd, lookup::merged_file(&layers, "etc/group").unwrap_or_default())
-        };
-        let account = match lookup::account(&process.user, &process.groups, &passwd, &group) {
-            Ok(account) if process.user.is_empty() => lookup::Account { home: "/root".to_owned(), ..account },
-            Ok(account) => account,
-            Err(e) if by_name(&process.user) || !process.groups.is_empty() => return Err(e),
-            Err(e) => return Err(e),
-        };
+        let passwd = lookup::merged_file(&layers, "etc/passwd").unwrap_or_default();
+        let group = lookup::merged_file(&layers, "etc/group").unwrap_or_default();
+        let account = lookup::account(&process.user, &process.groups, &passwd, &group)?;
         let mut devices = Vec::new();
         if container.security.privileged {
             devices = lookup::all_devices();

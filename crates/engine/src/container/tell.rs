@@ -163,6 +163,10 @@ impl Engine {
         }
         self.ask(&record, &Request::Kill { signal: number })?;
         self.emit_container("kill", &record, &[("signal", &number.to_string())]);
+        if number == 9 {
+            // Nothing survives it: whoever removes the container next shall find it ended.
+            self.settle(&record.id);
+        }
         Ok(())
     }
 

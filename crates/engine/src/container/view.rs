@@ -8,7 +8,6 @@ use fluyt_monitor::watch;
 use crate::Engine;
 use crate::api::{ContainerPaths, ContainerView};
 use crate::records::ContainerRecord;
-use crate::volume::disk_use;
 
 impl Engine {
     /// All containers, newest first.
@@ -105,7 +104,7 @@ impl Engine {
     /// # Errors
     /// Its image's layers cannot be read.
     pub fn size(&self, view: &ContainerView) -> Result<(u64, u64)> {
-        let written = disk_use(&view.paths.upper);
+        let written = fluyt_image::usage::content_size(&view.paths.upper)?;
         let image = view.spec.containers.first().map(|c| c.image_id.clone()).unwrap_or_default();
         let below = Digest::parse(&image).and_then(|id| self.store.image(&id)).map_or(0, |i| i.size);
         Ok((written, written + below))

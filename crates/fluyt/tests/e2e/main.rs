@@ -14,6 +14,7 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod networks;
+mod parity;
 mod registry;
 mod run;
 mod security;

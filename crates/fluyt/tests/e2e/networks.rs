@@ -9,13 +9,16 @@ use fluyt_testkit::wait::{http_get, until};
 
 use crate::{host, ours_only, stay};
 
-/// Starts a web server that answers `text`, with `run`'s flags.
+/// Starts a web server that answers `text`, with `run`'s flags, and waits until it listens.
 fn web(host: &Host, flags: &str, text: &str) -> String {
     let script = format!("echo {text} > /var/www/index.html; exec httpd -f -p 80 -h /var/www");
     let mut words = vec!["run", "-d", "--init"];
     words.extend(flags.split_whitespace());
     words.extend([BOX, "sh", "-c", &script]);
-    host.ok_words(&words)
+    let id = host.ok_words(&words);
+    let probe = ["exec", id.as_str(), "wget", "-qO", "/dev/null", "http://127.0.0.1/"];
+    until(&format!("{text}'s server to listen"), 20, || (host.run_words(&probe).code == 0).then_some(()));
+    id
 }
 
 /// The host's address of a published port, as `port` tells it.

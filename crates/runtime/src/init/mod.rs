@@ -349,6 +349,7 @@ pub(crate) fn assume_process(
     task::close_on_exec_from(3 + preserve_fds).about(|| "descriptors")?;
     let cwd = if process.cwd.as_os_str().is_empty() { Path::new("/") } else { &process.cwd };
     let entered = enter_directory(cwd);
+    crate::rlimit::lower(&process.rlimits)?;
     if process.no_new_privileges {
         rustix::thread::set_no_new_privs(true).about(|| "no_new_privs")?;
     } else if let Some(filter) = filter {

@@ -72,9 +72,13 @@ impl Mounter<'_> {
         if o.bind.is_some() || m.kind == "bind" {
             return self.bind(m, &place, o, prepared);
         }
-        let target = self.root.ensure_dir(&place)?;
+        let (target, made) = if m.kind == "tmpfs" {
+            self.root.ensure_mount_point(&place)?
+        } else {
+            (self.root.ensure_dir(&place)?, false)
+        };
         self.check_place(&place, target.as_fd(), &m.kind)?;
-        let mount = self.new_file_system(m, o, target.as_fd())?;
+        let mount = self.new_file_system(m, o, target.as_fd(), made)?;
         self.finish(&mount, o, target.as_fd(), m.kind == "tmpfs" || place == Path::new("dev"))?;
         if o.set & attr::RDONLY != 0 && (m.kind == "tmpfs" || place == Path::new("dev")) {
             self.deferred.0.push(mount);
@@ -82,9 +86,17 @@ impl Mounter<'_> {
         Ok(())
     }
 
-    fn new_file_system(&self, m: &spec::Mount, o: &Options, target: BorrowedFd<'_>) -> Result<OwnedFd> {
+    /// `made`: the mount point was not there before.
+    fn new_file_system(
+        &self,
+        m: &spec::Mount,
+        o: &Options,
+        target: BorrowedFd<'_>,
+        made: bool,
+    ) -> Result<OwnedFd> {
         let mut data = o.data.clone();
-        if m.kind == "tmpfs" && !data.iter().any(|d| d.starts_with("mode=")) {
+        // A new one is everybody's, as the kernel makes it.
+        if m.kind == "tmpfs" && !made && !data.iter().any(|d| d.starts_with("mode=")) {
             // As if the directory itself had become volatile.
             let mode = rustix::fs::fstat(target).about(|| "mount point")?.st_mode & 0o7777;
             data.push(format!("mode={mode:o}"));

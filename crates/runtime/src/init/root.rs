@@ -66,6 +66,26 @@ impl Root {
         self.ensure(&clean(path), true, 0)
     }
 
+    /// As [`Root::ensure_dir`] for a file system's mount point; also tells whether it was missing. A new one is open to
+    /// everybody, like the file system that covers it, so that a second start finds what the first one found.
+    ///
+    /// # Errors
+    /// As [`Root::ensure_dir`].
+    pub fn ensure_mount_point(&self, path: &Path) -> Result<(OwnedFd, bool)> {
+        let path = clean(path);
+        match self.open(&path, OFlags::PATH) {
+            Ok(fd) => return Ok((fd, false)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::io(format!("/{} in the container", path.display()), e)),
+        }
+        let fd = self.ensure(&path, true, 0)?;
+        if let Ok(open) = self.open(&path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW) {
+            // A file system that keeps no modes is no reason to give up.
+            let _ = rustix::fs::fchmod(&open, Mode::from_raw_mode(0o1777));
+        }
+        Ok((fd, true))
+    }
+
     /// Opens a file inside the root, making it empty if it is missing, with its parents.
     ///
     /// # Errors

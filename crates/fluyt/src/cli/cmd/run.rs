@@ -5,6 +5,7 @@ use std::path::Path;
 use fluyt_docker_api::lower;
 use fluyt_docker_api::types::{ContainerConfig, CreateRequest};
 use fluyt_engine::{CreateRequest as Request, Engine, RemoveOptions, StartOptions};
+use fluyt_image::oci::Platform;
 use fluyt_model::error::IoContext;
 use fluyt_model::sandbox::Phase;
 use fluyt_model::{Error, Kind, Result};
@@ -106,7 +107,10 @@ fn make(engine: &Engine, flags: &Parsed, mut request: CreateRequest) -> Result<S
     if let Some(path) = cidfile {
         check_cidfile(path)?;
     }
-    let platform = flags.given("platform").map(str::to_owned);
+    let platform = flags.given("platform").filter(|text| !text.is_empty()).map(str::to_owned);
+    if request.host_config.network_mode == "host" && !request.host_config.port_bindings.is_empty() {
+        eprintln!("WARNING: Published ports are discarded when using host network mode");
+    }
     let name = request.config.image.clone();
     let image = image_for(engine, &name, pull, platform.as_deref(), flags.on("quiet"))?;
     let defaults = defaults(engine, &image)?;
@@ -119,7 +123,11 @@ fn make(engine: &Engine, flags: &Parsed, mut request: CreateRequest) -> Result<S
     request.config = lower::with_image(&request.config, &defaults);
     let document =
         serde_json::to_value(&request).map_err(|e| Error::internal("the create request").with_source(e))?;
-    let id = engine.create(Request { name: flags.given("name").map(str::to_owned), spec, document })?;
+    let id = engine.create(Request {
+        name: flags.given("name").filter(|n| !n.is_empty()).map(str::to_owned),
+        spec,
+        document,
+    })?;
     if let Some(path) = cidfile
         && let Err(error) = std::fs::write(path, &id).about(|| format!("container ID file {path}"))
     {
@@ -159,8 +167,9 @@ fn image_for(
     platform: Option<&str>,
     quiet: bool,
 ) -> Result<fluyt_image::Image> {
+    let local = || engine.images().resolve(name).and_then(|image| suits(image, name, platform));
     if pull != "always" {
-        match engine.images().resolve(name) {
+        match local() {
             Err(error) if error.kind() == Kind::NotFound && pull == "missing" => {
                 if !quiet {
                     eprintln!("Unable to find image '{}' locally", archives::with_tag(name));
@@ -170,7 +179,26 @@ fn image_for(
         }
     }
     registry::pull_one(engine, name, platform, registry::Where::Stderr { quiet })?;
-    engine.images().resolve(name)
+    local()
+}
+
+/// Refuses an image that was made for another platform than the one asked for.
+fn suits(image: fluyt_image::Image, name: &str, platform: Option<&str>) -> Result<fluyt_image::Image> {
+    let Some(wanted) = platform else { return Ok(image) };
+    let config = &image.config;
+    let found = Platform {
+        architecture: config.architecture.clone(),
+        os: config.os.clone(),
+        os_version: config.os_version.clone(),
+        variant: config.variant.clone(),
+    };
+    if Platform::parse(wanted)?.rank(&found).is_some() {
+        return Ok(image);
+    }
+    Err(Error::not_found(format!(
+        "image with reference {name} was found but does not provide the specified platform ({wanted})"
+    ))
+    .with_hint(format!("it is for {}/{}; `--pull always` fetches another", found.os, found.architecture)))
 }
 
 /// A container that never ran leaves nothing behind; its failure is what the user hears about.

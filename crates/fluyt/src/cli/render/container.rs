@@ -8,11 +8,12 @@ use fluyt_docker_api::types::{
     HealthcheckResult, HostConfig, List, Map, MountPoint, NetworkSettings, PortBinding, PortMap, PortNumber,
     PortSummary, Proto,
 };
-use fluyt_engine::{ContainerView, MountView};
+use fluyt_engine::{ContainerView, EndpointView, MountView};
 use fluyt_model::id;
 use fluyt_model::quantity::human_duration;
 use fluyt_model::sandbox::{
-    ContainerSpec, HealthStatus, Namespace, Phase, PortMapping, Protocol, RestartCondition, SandboxStatus,
+    ContainerSpec, HealthStatus, MASKED_PATHS, Namespace, Phase, PortMapping, Protocol, READ_ONLY_PATHS,
+    RestartCondition, SandboxStatus,
 };
 
 use super::endpoint;
@@ -179,6 +180,7 @@ pub fn inspect(view: &ContainerView, size: Option<(u64, u64)>) -> ContainerInspe
     if host_config.shm_size == 0 {
         host_config.shm_size = 64 << 20;
     }
+    spell_out(&mut host_config, view);
     ContainerInspect {
         id: view.id.clone(),
         created: time::rfc3339_nano(view.created),
@@ -205,6 +207,44 @@ pub fn inspect(view: &ContainerView, size: Option<(u64, u64)>) -> ContainerInspe
         config,
         ..ContainerInspect::default()
     }
+}
+
+/// Writes down what was left to the defaults, as Docker's engine does when it creates a container.
+fn spell_out(host: &mut HostConfig, view: &ContainerView) {
+    let namespaces = &view.spec.namespaces;
+    if host.cgroupns_mode.is_empty() {
+        host.cgroupns_mode = if namespaces.cgroup == Namespace::Host { "host" } else { "private" }.to_owned();
+    }
+    if host.ipc_mode.is_empty() {
+        host.ipc_mode = "private".to_owned();
+    }
+    if host.runtime.is_empty() {
+        host.runtime = "fluyt".to_owned();
+    }
+    let limits = &mut host.resources;
+    if limits.memory > 0 && limits.memory_swap == 0 {
+        limits.memory_swap = limits.memory.saturating_mul(2);
+    }
+    limits.oom_kill_disable.get_or_insert(false);
+    for list in [&mut host.cap_add, &mut host.cap_drop] {
+        for name in list.iter_mut() {
+            *name = canonical_capability(name);
+        }
+    }
+    if !host.privileged {
+        let owned = |paths: &[&str]| List::from(paths.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>());
+        if host.masked_paths.is_null() {
+            host.masked_paths = owned(&MASKED_PATHS);
+        }
+        if host.readonly_paths.is_null() {
+            host.readonly_paths = owned(&READ_ONLY_PATHS);
+        }
+    }
+}
+
+fn canonical_capability(name: &str) -> String {
+    let upper = name.to_ascii_uppercase();
+    if upper == "ALL" || upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") }
 }
 
 fn graph_driver(view: &ContainerView) -> GraphDriver {
@@ -266,6 +306,8 @@ fn networks(view: &ContainerView, request: &CreateRequest) -> Map<EndpointSettin
     let asked = &request.networking_config.endpoints_config;
     let mut map: Map<EndpointSettings> = Map::empty();
     for got in &view.endpoints {
+        // A stopped container keeps its addresses, but nobody answers there.
+        let got = &if is_up(view) { got.clone() } else { unplugged(got) };
         let asked = asked
             .get(&got.network)
             .or_else(|| asked.get(&got.network_id))
@@ -281,6 +323,16 @@ fn networks(view: &ContainerView, request: &CreateRequest) -> Map<EndpointSettin
         }
     }
     map
+}
+
+fn unplugged(endpoint: &EndpointView) -> EndpointView {
+    EndpointView {
+        network: endpoint.network.clone(),
+        network_id: endpoint.network_id.clone(),
+        dns_names: endpoint.dns_names.clone(),
+        aliases: endpoint.aliases.clone(),
+        ..EndpointView::default()
+    }
 }
 
 fn proto(protocol: Protocol) -> Proto {
