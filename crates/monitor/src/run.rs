@@ -1,6 +1,7 @@
 //! One run of the container, from its clone to its reaped exit code: its descriptors and what flows through them.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use fluyt_model::error::IoContext;
@@ -197,7 +198,9 @@ impl Run {
         };
         let own_pids =
             oci.linux().namespaces.iter().any(|n| n.kind == "pid" && n.path.as_os_str().is_empty());
-        let launch = Launch { io, ..Launch::new(spec.id.clone(), oci, spec.dir.clone(), rootfs) };
+        let block_signals = runs_our_init(&oci);
+        let launch =
+            Launch { io, block_signals, ..Launch::new(spec.id.clone(), oci, spec.dir.clone(), rootfs) };
         let starting = fluyt_runtime::launch(launch)?;
         // The child mounts its root file system while its network is plugged in here.
         let wired = crate::network::Wired::up(spec, &starting, firewall)?;
@@ -289,6 +292,16 @@ impl Run {
         let unpublished = crate::network::unpublish(spec, &self.ports, firewall);
         self.running.cgroup.delete().and(unpublished)
     }
+}
+
+/// Whether the first process is the init that we mount. It blocks its signals first thing; before that, a process 1
+/// would lose them. An image's own program of that name knows nothing of it.
+fn runs_our_init(oci: &Spec) -> bool {
+    let Some(program) = oci.process.as_ref().and_then(|p| p.args.first()).map(Path::new) else {
+        return false;
+    };
+    program.file_name().is_some_and(|name| name == crate::pid1::NAME)
+        && oci.mounts.iter().any(|m| m.destination == program)
 }
 
 /// The root mount of a process, without anything that is mounted below it.

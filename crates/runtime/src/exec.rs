@@ -317,7 +317,7 @@ impl Stage {
         self.affinity(|a| &a.last)?;
         let filter = if self.request.seccomp.is_some() { Some(sync.take_filter()?) } else { None };
         let target = init::assume_process(process, filter.as_ref(), self.request.preserve_fds, sync)?;
-        init::execute(process, &target, filter.as_ref(), sync)
+        init::execute(process, &target, filter.as_ref(), false, sync)
     }
 }
 

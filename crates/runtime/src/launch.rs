@@ -75,6 +75,8 @@ pub struct Launch {
     pub cgroup_driver: CgroupDriver,
     /// Descriptors 3 to 2 + this number stay open in the container.
     pub preserve_fds: u32,
+    /// Start the program with all signals blocked: an init that waits for them loses none that comes before it is ready.
+    pub block_signals: bool,
     /// Move the root instead of `pivot_root`, for hosts that run from an initramfs.
     pub no_pivot: bool,
     /// Stay in the caller's session keyring.
@@ -97,6 +99,7 @@ impl Launch {
             io: Io::Inherit,
             cgroup_driver: CgroupDriver::Cgroupfs,
             preserve_fds: 0,
+            block_signals: false,
             no_pivot: false,
             no_new_keyring: false,
             park: None,
@@ -222,6 +225,7 @@ pub fn launch(mut l: Launch) -> Result<Starting> {
         no_pivot: l.no_pivot,
         no_new_keyring: l.no_new_keyring,
         preserve_fds: l.preserve_fds,
+        block_signals: l.block_signals,
         park: l.park,
     };
     let starting = start(state, plan, ns.joins, init, ParentEnd(parent_end), child_end)?;

@@ -24,7 +24,7 @@ pub fn with_fds(command: &mut Command, fds: Vec<(OwnedFd, RawFd)>) -> io::Result
             // SAFETY: `raw` is open; whatever had the number before is close-on-exec or unwanted.
             check(unsafe { libc::dup2(*raw, *number) })?;
         }
-        crate::task::reset_signals()
+        crate::task::reset_signals(false)
     };
     // SAFETY: the closure makes system calls on plain numbers and allocates nothing: it is safe between fork and exec.
     let command = unsafe { command.pre_exec(place) };

@@ -10,12 +10,13 @@ fn check(r: libc::c_long) -> io::Result<libc::c_long> {
     if r < 0 { Err(io::Error::last_os_error()) } else { Ok(r) }
 }
 
-/// Sets every signal to its default action and unblocks all: what a new program expects to find.
+/// Sets every signal to its default action and unblocks all, what a new program expects to find, or blocks all
+/// (`blocked`): then one that comes early waits until the program is ready for it.
 ///
 /// # Errors
 /// None that the kernel documents for these arguments.
-pub fn reset_signals() -> io::Result<()> {
-    let mut empty: u64 = 0;
+pub fn reset_signals(blocked: bool) -> io::Result<()> {
+    let mask: u64 = if blocked { u64::MAX } else { 0 };
     // SAFETY: an 8-byte kernel signal set; asking for the default action of a signal is always valid.
     unsafe {
         for signal in 1..65 {
@@ -36,7 +37,7 @@ pub fn reset_signals() -> io::Result<()> {
         check(libc::syscall(
             libc::SYS_rt_sigprocmask,
             libc::SIG_SETMASK,
-            &raw mut empty,
+            &raw const mask,
             std::ptr::null::<u64>(),
             8usize,
         ))?;

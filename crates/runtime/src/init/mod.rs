@@ -84,6 +84,7 @@ pub(crate) struct Init {
     pub(crate) no_pivot: bool,
     pub(crate) no_new_keyring: bool,
     pub(crate) preserve_fds: u32,
+    pub(crate) block_signals: bool,
     /// Listening; the container waits there for its start.
     pub(crate) park: Option<OwnedFd>,
 }
@@ -304,7 +305,7 @@ impl Init {
         if let Some(h) = &self.spec.hooks {
             hooks::run("startContainer", &h.start_container, &self.state("created"))?;
         }
-        execute(process, &target, filter.as_ref(), sync)
+        execute(process, &target, filter.as_ref(), self.block_signals, sync)
     }
 }
 
@@ -377,9 +378,10 @@ pub(crate) fn execute(
     process: &Process,
     target: &program::Target,
     filter: Option<&Filter>,
+    block_signals: bool,
     sync: &ChildEnd,
 ) -> Result<Infallible> {
-    task::reset_signals().about(|| "signals")?;
+    task::reset_signals(block_signals).about(|| "signals")?;
     sync.execing()?;
     if process.no_new_privileges
         && let Some(filter) = filter
