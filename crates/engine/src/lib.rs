@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+mod apparmor;
 mod cdi;
 mod client;
 mod container;
@@ -30,6 +31,7 @@ use fluyt_image::Store;
 use fluyt_model::Result;
 
 pub use api::*;
+pub use apparmor::profile_shown as apparmor_profile;
 pub use client::{Attach, Frame};
 pub use container::exec::{Exec, ExecTarget};
 pub use container::logs::{LogLine, LogReader};

@@ -95,6 +95,7 @@ impl Engine {
                     Error::invalid("a macvlan network needs its parent link").with_hint("give -o parent=eth0")
                 })?;
                 network.ifname = check_ifname(parent)?;
+                macvlan_mode(spec.options.get("macvlan_mode"))?;
             }
             other => {
                 return Err(Error::new(
@@ -482,7 +483,10 @@ pub(crate) fn endpoint_spec(
             host_ifname: scope.host_end(container, &network.id),
             isolated: !b.icc,
         },
-        None => Link::Macvlan { parent: network.ifname.clone(), mode: macvlan_mode(network)? },
+        None => Link::Macvlan {
+            parent: network.ifname.clone(),
+            mode: macvlan_mode(network.spec.options.get("macvlan_mode"))?,
+        },
     };
     let name = attachment.driver_opts.get("com.docker.network.endpoint.ifname");
     Ok(EndpointSpec {
@@ -521,8 +525,8 @@ fn endpoint_sysctls(attachment: &NetworkAttachment) -> Vec<(String, String)> {
     list.split(',').filter_map(|s| s.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
 }
 
-fn macvlan_mode(network: &NetworkRecord) -> Result<MacvlanMode> {
-    match network.spec.options.get("macvlan_mode").map(String::as_str) {
+fn macvlan_mode(name: Option<&String>) -> Result<MacvlanMode> {
+    match name.map(String::as_str) {
         None | Some("bridge") => Ok(MacvlanMode::Bridge),
         Some("private") => Ok(MacvlanMode::Private),
         Some("vepa") => Ok(MacvlanMode::Vepa),

@@ -1,15 +1,17 @@
 //! Volumes: directories that outlive containers, with the `local` driver's mounts.
 
+use std::net::{IpAddr, ToSocketAddrs};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Kind, Result, id};
+use fluyt_monitor::volumes::VolumeMount;
 
 use crate::Engine;
 use crate::api::{Pruned, VolumeSpec, VolumeView};
 use crate::container::create::random;
-use crate::records::VolumeRecord;
+use crate::records::{ContainerRecord, VolumeRecord};
 
 impl Engine {
     /// Makes a volume, or returns the one that has the name.
@@ -64,6 +66,30 @@ impl Engine {
         Ok(data)
     }
 
+    /// What a container's monitor has to mount before the container starts.
+    pub(crate) fn volume_mounts(&self, record: &ContainerRecord) -> Result<Vec<VolumeMount>> {
+        let mut mounts: Vec<VolumeMount> = Vec::new();
+        for view in record.mounts.iter().filter(|m| m.kind == "volume") {
+            let volume = self.records().read(|tx| self.records().volume(tx, &view.name))?;
+            let Some((kind, source, options)) = driver_mount(&volume.spec).filter(|(k, ..)| k != "bind")
+            else {
+                continue;
+            };
+            if mounts.iter().any(|m| m.name == view.name) {
+                continue;
+            }
+            let options = with_address(&view.name, &kind, &source.to_string_lossy(), options)?;
+            mounts.push(VolumeMount {
+                name: view.name.clone(),
+                directory: self.paths.volume(&view.name),
+                kind,
+                source: source.display().to_string(),
+                options,
+            });
+        }
+        Ok(mounts)
+    }
+
     /// All volumes, by name.
     ///
     /// # Errors
@@ -105,6 +131,8 @@ impl Engine {
                 return Err(Error::conflict(format!("remove {name}: volume is in use - [{user}]"))
                     .with_hint("remove the container first, or `fluyt rm -v` both"));
             }
+            // What a killed monitor left mounted is not this volume's own data: it must not be deleted with it.
+            fluyt_monitor::volumes::release(&self.paths.volume(name), name)?;
             self.records().delete_volume(tx, name)?;
             Ok(volume)
         });
@@ -159,21 +187,65 @@ fn check_options(spec: &VolumeSpec) -> Result<()> {
 pub(crate) fn driver_mount(spec: &VolumeSpec) -> Option<(String, PathBuf, Vec<String>)> {
     let device = spec.options.get("device").filter(|d| !d.is_empty())?;
     let kind = spec.options.get("type").cloned().unwrap_or_default();
-    let mut options: Vec<String> =
-        spec.options.get("o").into_iter().flat_map(|o| o.split(',')).map(str::to_owned).collect();
+    let options: Vec<String> = (spec.options.get("o").into_iter())
+        .flat_map(|o| o.split(','))
+        .filter(|o| !o.is_empty())
+        .map(str::to_owned)
+        .collect();
     let bind = kind == "none" || kind.is_empty() || options.iter().any(|o| o == "bind" || o == "rbind");
-    if kind.starts_with("nfs") {
-        // The kernel wants the server's address; mount.nfs would have put it there.
-        if let Some(host) = device.split_once(':').map(|(h, _)| h)
-            && !options.iter().any(|o| o.starts_with("addr="))
-        {
-            options.push(format!("addr={host}"));
-        }
-    }
     Some((if bind { "bind".to_owned() } else { kind }, PathBuf::from(device), options))
+}
+
+/// The options of a network file system with its server's address as a number, which is all that the kernel takes:
+/// `mount.nfs` and `mount.cifs` would have looked it up.
+fn with_address(name: &str, kind: &str, device: &str, mut options: Vec<String>) -> Result<Vec<String>> {
+    let host = match kind {
+        "nfs" | "nfs4" => device.rsplit_once(":/").map_or("", |(host, _)| host),
+        "cifs" | "smb3" => device.trim_start_matches('/').split('/').next().unwrap_or_default(),
+        _ => return Ok(options),
+    };
+    let given = options.iter_mut().find_map(|o| {
+        let key = ["addr=", "ip="].into_iter().find(|k| o.starts_with(k))?;
+        Some((key, o))
+    });
+    let wanted = given.as_ref().map_or(host, |(key, option)| &option[key.len()..]);
+    let wanted = wanted.trim_start_matches('[').trim_end_matches(']');
+    if wanted.is_empty() {
+        return Err(Error::invalid(format!("volume {name}: {kind} needs its server's address"))
+            .with_hint("give -o o=addr=SERVER, or -o device=SERVER:/path"));
+    }
+    if given.is_some() && wanted.parse::<IpAddr>().is_ok() {
+        return Ok(options);
+    }
+    let found = (wanted, 0).to_socket_addrs().about(|| format!("volume {name}: server {wanted}"))?.next();
+    let address =
+        found.ok_or_else(|| Error::not_found(format!("volume {name}: server {wanted} has no address")))?;
+    match given {
+        Some((key, option)) => *option = format!("{key}{}", address.ip()),
+        None => options.push(format!("addr={}", address.ip())),
+    }
+    Ok(options)
 }
 
 /// Bytes that the files below `path` take up on the disk; what cannot be read counts nothing.
 pub(crate) fn disk_use(path: &std::path::Path) -> u64 {
     fluyt_image::usage::disk_usage(path).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_get_addresses() {
+        let of = |kind: &str, device: &str, o: &[&str]| {
+            with_address("v", kind, device, o.iter().map(|o| (*o).to_owned()).collect())
+        };
+        assert_eq!(of("nfs", ":/x", &["addr=192.0.2.1", "rw"]).unwrap(), ["addr=192.0.2.1", "rw"]);
+        assert_eq!(of("nfs4", "192.0.2.1:/x", &["rw"]).unwrap(), ["rw", "addr=192.0.2.1"]);
+        assert_eq!(of("nfs", "[2001:db8::1]:/x", &[]).unwrap(), ["addr=2001:db8::1"]);
+        assert_eq!(of("cifs", "//192.0.2.9/share", &[]).unwrap(), ["addr=192.0.2.9"]);
+        assert_eq!(of("ext4", "/dev/sda", &["rw"]).unwrap(), ["rw"]);
+        assert!(of("nfs", ":/x", &[]).unwrap_err().to_string().contains("address"));
+    }
 }

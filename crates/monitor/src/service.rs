@@ -67,6 +67,8 @@ pub struct Service {
     series: restart::Series,
     /// The connection to the watcher of the data root.
     guard: Guard,
+    /// Mounted volumes, as long as the container is meant to live.
+    volumes: Vec<crate::volumes::Held>,
     buffer: Vec<u8>,
     /// When memory that much output needed is given back.
     calm_at: Option<Instant>,
@@ -95,6 +97,7 @@ impl Service {
             again_at: None,
             series: restart::Series::default(),
             guard: Guard::default(),
+            volumes: Vec::new(),
             buffer: Vec::new(),
             calm_at: None,
             size: None,
@@ -267,6 +270,9 @@ impl Service {
             self.sink = Sink::open(&self.spec.log, &self.spec.log_path, &origin(&self.spec, env))?;
         }
         self.untidy = true;
+        if self.volumes.is_empty() && !self.spec.volumes.is_empty() {
+            self.volumes = crate::volumes::hold(&self.spec.volumes)?;
+        }
         let mut run = Run::start(&self.spec, oci, self.size, &mut self.firewall)?;
         if let Some(check) = &self.spec.health {
             run.probe_at = Some(Instant::now() + health::delay(check, &Health::default(), Duration::ZERO));
@@ -407,6 +413,7 @@ impl Service {
             None => {
                 self.status.phase = Phase::Exited;
                 self.over = true;
+                self.volumes.clear();
                 self.removed_by_client = self.clients.iter().any(|c| c.removes);
                 // A stale name misleads nobody for long: the next start on the network writes them anew.
                 let _ = crate::network::withdraw(&self.spec);

@@ -42,6 +42,8 @@ pub struct MonitorSpec {
     pub stop: StopSpec,
     /// Network.
     pub network: NetworkPlan,
+    /// Volumes that have to be mounted.
+    pub volumes: Vec<crate::volumes::VolumeMount>,
     /// The event journal of the data root.
     pub events: PathBuf,
     /// Attributes of every event: image, name and labels.

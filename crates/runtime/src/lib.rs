@@ -44,6 +44,7 @@ pub use cgroup::{
     OomWatch, PidsStats, V1Dir,
 };
 pub use exec::{ExecRequest, exec};
+pub use init::mounts::mount_on;
 pub use init::root::Root;
 pub use init::rootfs::overlay;
 pub use launch::{Io, Launch, Rootfs, Running, Starting, await_start, launch, rootfs_of};

@@ -104,10 +104,24 @@ fn properties(unit: &str, slice: &str, pid: i32, r: &Resources, v2: bool) -> Vec
         ("CPUAccounting", Value::Bool(true)),
         ("TasksAccounting", Value::Bool(true)),
     ];
-    // What systemd would otherwise write over when it reloads; the runtime writes all limits itself, too.
+    list.extend(limits(r, v2));
+    list
+}
+
+/// What systemd would otherwise write over when it reloads or is told another property; the runtime writes all limits
+/// itself, too.
+fn limits(r: &Resources, v2: bool) -> Vec<(&'static str, Value)> {
+    let mut list = Vec::new();
     let positive = |v: i64| u64::try_from(v).ok().filter(|v| *v > 0);
     if let Some(limit) = r.memory.as_ref().and_then(|m| m.limit).and_then(positive) {
         list.push((if v2 { "MemoryMax" } else { "MemoryLimit" }, Value::U64(limit)));
+    }
+    if let Some(m) = r.memory.as_ref().filter(|_| v2)
+        && let (Some(limit), Some(both)) = (m.limit.and_then(positive), m.swap)
+    {
+        // Version 1's memory and swap together; systemd's infinity is the greatest number.
+        let alone = positive(both).map_or(u64::MAX, |both| both.saturating_sub(limit));
+        list.push(("MemorySwapMax", Value::U64(alone)));
     }
     if let Some(limit) = r.pids.as_ref().and_then(|p| p.limit).and_then(positive) {
         list.push(("TasksMax", Value::U64(limit)));
@@ -126,6 +140,22 @@ fn properties(unit: &str, slice: &str, pid: i32, r: &Resources, v2: bool) -> Vec
         list.push(("CPUQuotaPerSecUSec", Value::U64(a_second.next_multiple_of(10_000))));
     }
     list
+}
+
+/// Tells systemd changed limits of a scope.
+pub(crate) fn update_scope(unit: &str, resources: &Resources, v2: bool) -> Result<()> {
+    let list = limits(resources, v2);
+    if list.is_empty() {
+        return Ok(());
+    }
+    let mut body = Body::default();
+    body.string(unit);
+    // Until the next boot, as the scope itself.
+    body.u32(1);
+    body.array(8, |b| list.iter().for_each(|(name, value)| b.property(name, value)));
+    Connection::to_systemd()?
+        .call("SetUnitProperties", "sba(sv)", &body)
+        .map_err(|e| e.context(format!("scope {unit}")))
 }
 
 /// The call returns when the job is queued; the process is moved a little later.

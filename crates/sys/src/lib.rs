@@ -8,6 +8,7 @@ pub mod bpf;
 pub mod clone;
 pub mod exe;
 pub mod heap;
+pub mod localtime;
 pub mod mount;
 pub mod netdev;
 pub mod netlink;

@@ -5,9 +5,12 @@ pub mod debian;
 pub mod host;
 pub mod images;
 pub mod leaks;
+pub mod loggers;
+pub mod mounts;
 pub mod netns;
 pub mod registry;
 pub mod scratch;
+pub mod tokens;
 pub mod wait;
 
 pub use host::{Host, Outcome};

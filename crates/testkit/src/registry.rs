@@ -18,12 +18,21 @@ impl Registry {
     /// It does not answer.
     #[must_use]
     pub fn start() -> Option<Self> {
+        Self::start_with("")
+    }
+
+    /// The same with more configuration (YAML, whole top-level keys).
+    ///
+    /// # Panics
+    /// It does not answer.
+    #[must_use]
+    pub fn start_with(more: &str) -> Option<Self> {
         let scratch = Scratch::new("registry");
         let address = format!("127.0.0.1:{}", wait::free_port());
         let storage = scratch.join("data");
         let config = format!(
             "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    \
-             enabled: true\nhttp:\n  addr: {address}\n",
+             enabled: true\nhttp:\n  addr: {address}\n{more}",
             storage.display()
         );
         let file = scratch.write("config.yml", config);

@@ -40,6 +40,10 @@ impl Engine {
             lower,
             ..ContainerRecord::default()
         };
+        if !record.spec.containers[0].log.options.is_empty() {
+            // A template or a pattern that is wrong is told now, not at the first start.
+            super::log_spec::resolved(&record, "")?;
+        }
         record.mounts = self.mounts(&record.spec, &image)?;
         let dir = self.paths.container(&record.id);
         for sub in ["upper", "work", "rootfs"] {

@@ -237,6 +237,7 @@ impl ExecTarget {
         }
         let mut bounding = process.capabilities.clone().unwrap_or_default().bounding;
         if options.privileged {
+            process.apparmor_profile.clear();
             bounding = CAPABILITIES.iter().map(|c| format!("CAP_{c}")).collect();
         }
         let held = if process.user.uid == 0 { bounding.clone() } else { Vec::new() };

@@ -11,6 +11,7 @@ use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Result};
 use serde::Deserialize;
 
+use super::journal::JournalReader;
 use crate::Engine;
 use crate::api::{LogOptions, Stream};
 
@@ -49,6 +50,8 @@ pub struct LogReader<'a> {
     skip: u64,
     /// Asked once more after the container has ended, for what came last.
     ended: bool,
+    /// The log is not in files but in the systemd journal.
+    journal: Option<JournalReader<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -71,27 +74,27 @@ impl Engine {
     pub fn logs(&self, name: &str, options: LogOptions) -> Result<LogReader<'_>> {
         let record = self.records().container(name)?;
         let path = self.log_path(&record);
-        if path.as_os_str().is_empty() {
-            return Err(Error::unsupported("configured logging driver does not support reading").with_hint(
-                format!(
-                    "container {} logs to {}: look there",
-                    record.name, record.spec.containers[0].log.driver
-                ),
-            ));
+        let driver = &record.spec.containers[0].log.driver;
+        let journal =
+            (driver == "journald").then(|| JournalReader::open(self, &record.id, options)).transpose()?;
+        if path.as_os_str().is_empty() && journal.is_none() {
+            return Err(Error::unsupported("configured logging driver does not support reading")
+                .with_hint(format!("container {} logs to {driver}: look there", record.name)));
         }
         let mut reader = LogReader {
             engine: self,
             id: record.id,
             options,
-            parts: open_parts(&path)?,
+            parts: if journal.is_some() { VecDeque::new() } else { open_parts(&path)? },
             path,
+            journal,
             current: None,
             raw: Vec::new(),
             last_time: Stamp::default(),
             skip: 0,
             ended: false,
         };
-        if let Some(tail) = options.tail {
+        if let (Some(tail), None) = (options.tail, &reader.journal) {
             reader.skip_to_tail(tail)?;
         }
         Ok(reader)
@@ -133,6 +136,9 @@ impl LogReader<'_> {
     /// # Errors
     /// The log cannot be read.
     pub fn next_line(&mut self) -> Result<Option<LogLine>> {
+        if let Some(journal) = &mut self.journal {
+            return journal.next_line();
+        }
         loop {
             if !self.read_raw()? {
                 if !self.options.follow || self.ended {

@@ -3,7 +3,9 @@
 pub mod copy;
 pub mod create;
 pub mod exec;
+mod journal;
 pub(crate) mod known;
+pub(crate) mod log_spec;
 pub mod logs;
 pub mod remove;
 pub mod start;

@@ -23,9 +23,10 @@ use rustix::mount::MountFlags;
 
 use crate::api::{EndpointView, StartOptions};
 use crate::container::create::attributes;
+use crate::container::log_spec;
 use crate::lower::{self, Resolved, ResolvedMount};
 use crate::records::{ContainerRecord, NetworkRecord};
-use crate::{Attach, Engine, cdi, client, lookup, network, seal, volume};
+use crate::{Attach, Engine, apparmor, cdi, client, lookup, network, seal, volume};
 
 /// Where the init program appears in containers that ask for one.
 const INIT_PATH: &str = "/sbin/docker-init";
@@ -160,12 +161,13 @@ impl Engine {
             tty: container.process.tty,
             stdin: container.process.stdin,
             console_size: container.process.console_size,
-            log: container.log.clone(),
+            log: log_spec::resolved(record, &host_name())?,
             log_path: self.log_path(record),
             restart: container.restart,
             health: container.health.clone(),
             stop: container.stop.clone(),
             network,
+            volumes: self.volume_mounts(record)?,
             events: self.paths.events(),
             attributes: attributes(record),
             auto_remove: record.spec.auto_remove,
@@ -381,7 +383,7 @@ impl Engine {
             devices,
             cgroup: self.cgroup_path(record),
             shm_size: if spec.shm_size == 0 { 64 << 20 } else { spec.shm_size },
-            apparmor: Path::new("/sys/kernel/security/apparmor").exists(),
+            apparmor: apparmor::profile(&container.security)?,
             init,
             shm: self.shm(record)?,
             ..Resolved::default()
@@ -509,8 +511,15 @@ impl Engine {
             }
             if view.kind == "volume" {
                 let volume = self.records().read(|tx| self.records().volume(tx, &view.name))?;
-                if let Some((kind, source, options)) = volume::driver_mount(&volume.spec) {
-                    mount.kind = if kind == "bind" { String::new() } else { kind };
+                // Other file systems are mounted on the volume's directory by the monitor.
+                if let Some((kind, source, options)) = volume::driver_mount(&volume.spec)
+                    && kind == "bind"
+                {
+                    std::fs::metadata(&source).map_err(|e| {
+                        Error::io(format!("volume {}: its device {}", view.name, source.display()), e)
+                            .with_hint(format!("`fluyt volume inspect {}` shows its options", view.name))
+                    })?;
+                    mount.kind = String::new();
                     mount.source = source;
                     mount.options =
                         options.into_iter().filter(|o| !matches!(o.as_str(), "bind" | "rbind")).collect();

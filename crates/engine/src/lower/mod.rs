@@ -41,8 +41,8 @@ pub struct Resolved {
     pub cgroup: String,
     /// Size of /dev/shm, bytes.
     pub shm_size: u64,
-    /// The kernel has AppArmor switched on.
-    pub apparmor: bool,
+    /// AppArmor profile; empty: none.
+    pub apparmor: String,
     /// The directory behind /dev/shm, if it is shared with other containers.
     pub shm: Option<PathBuf>,
     /// Path of the init program inside the container, if one is wanted.
@@ -130,18 +130,9 @@ fn process(container: &ContainerSpec, resolved: &Resolved, capabilities: &[&str]
             .map(|(name, soft, hard)| Rlimit { kind: format!("RLIMIT_{name}"), soft: *soft, hard: *hard })
             .collect(),
         no_new_privileges: container.security.no_new_privileges,
-        apparmor_profile: apparmor(container, resolved),
+        apparmor_profile: resolved.apparmor.clone(),
         oom_score_adj: wanted.oom_score_adj,
         ..Process::default()
-    }
-}
-
-fn apparmor(container: &ContainerSpec, resolved: &Resolved) -> String {
-    match container.security.apparmor.as_str() {
-        // There is no built-in profile to load yet; the kernel's own state is kept.
-        _ if !resolved.apparmor => String::new(),
-        "unconfined" | "" => String::new(),
-        profile => profile.to_owned(),
     }
 }
 

@@ -5,6 +5,7 @@
 //! Docker (in a network namespace that its daemon shares), to tell a wrong test from a wrong program.
 #![forbid(unsafe_code)]
 
+mod archives;
 mod crash;
 mod errors;
 mod exec;
@@ -12,6 +13,7 @@ mod files;
 mod images;
 mod lifecycle;
 mod limits;
+mod loggers;
 mod logs;
 mod networks;
 mod parity;
@@ -19,6 +21,7 @@ mod registry;
 mod run;
 mod security;
 mod servers;
+mod tokens;
 mod volumes;
 
 /// The program under test.

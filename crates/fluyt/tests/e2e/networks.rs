@@ -3,9 +3,9 @@
 use std::net::{TcpListener, UdpSocket};
 use std::time::Duration;
 
-use fluyt_testkit::Host;
 use fluyt_testkit::host::BOX;
 use fluyt_testkit::wait::{http_get, until};
+use fluyt_testkit::{Host, mounts};
 
 use crate::{host, ours_only, stay};
 
@@ -303,4 +303,82 @@ fn the_address_survives_a_restart_of_others_and_is_given_back() {
     host.ok("restart -t 2 a1");
     assert_ne!(of("a1"), of("b1"));
     host.ok("rm -f a1 b1");
+}
+
+/// An `ip` command in this test's network namespace.
+fn ip(line: &str) {
+    mounts::run(&["ip"].into_iter().chain(line.split(' ')).collect::<Vec<_>>());
+}
+
+#[test]
+fn macvlan_containers_are_on_the_wire() {
+    let host = host!();
+    ours_only!(host);
+    // The other end of the wire is a router.
+    ip("address add 198.51.100.1/24 dev uplink-peer");
+    host.fails(1, "parent", "network create -d macvlan wire");
+    host.fails(1, "sideways", "network create -d macvlan -o parent=uplink -o macvlan_mode=sideways wire");
+    host.ok(
+        "network create -d macvlan -o parent=uplink --subnet 198.51.100.0/24 --gateway 198.51.100.1 wire",
+    );
+    let seen = host.inspect("wire");
+    assert_eq!(
+        (seen["Driver"].as_str(), seen["Options"]["parent"].as_str()),
+        (Some("macvlan"), Some("uplink")),
+        "{seen}"
+    );
+    stay(&host, "--name aa --network wire --ip 198.51.100.40 --mac-address 02:00:00:00:00:07");
+    stay(&host, "--name bb --network wire");
+    let address = |name: &str| host.field(name, "{{.NetworkSettings.Networks.wire.IPAddress}}");
+    assert_eq!(address("aa"), "198.51.100.40");
+    let of_b = address("bb");
+    assert!(of_b.starts_with("198.51.100.") && of_b != "198.51.100.1" && of_b != "198.51.100.40", "{of_b}");
+    let link = host.ok_words(&["exec", "aa", "ip", "-o", "link", "show", "eth0"]);
+    assert!(link.contains("02:00:00:00:00:07"), "{link}");
+    let route = host.ok("exec aa ip route");
+    assert!(route.contains("default via 198.51.100.1"), "{route}");
+    // Each other, by address and by name, and the router.
+    for target in [of_b.as_str(), "bb", "198.51.100.1"] {
+        let outcome = host.run(&format!("exec aa ping -c 1 -W 5 {target}"));
+        assert_eq!(outcome.code, 0, "{target}: {outcome:?}");
+    }
+    // At run time.
+    host.ok("network disconnect wire bb");
+    assert_ne!(host.run(&format!("exec aa ping -c 1 -W 1 {of_b}")).code, 0);
+    host.ok("network connect --ip 198.51.100.60 wire bb");
+    assert_eq!(host.run("exec aa ping -c 1 -W 5 198.51.100.60").code, 0);
+    host.fails(1, "wire", "network rm wire");
+    // A second network on the same parent that overlaps is refused; a port cannot be published on the wire.
+    host.fails(1, "198.51.100", "network create -d macvlan -o parent=uplink --subnet 198.51.100.0/25 more");
+    host.ok("restart -t 1 aa");
+    assert_eq!(host.run("exec aa ping -c 1 -W 5 198.51.100.60").code, 0);
+    host.ok("rm -f aa bb");
+    host.ok("network rm wire");
+    ip("address del 198.51.100.1/24 dev uplink-peer");
+}
+
+#[test]
+fn macvlan_that_is_private_and_a_parent_that_is_missing() {
+    let host = host!();
+    ours_only!(host);
+    // The parent is looked for when a container starts: a link may come and go.
+    let said = host.run("network create -d macvlan -o parent=nowhere0 --subnet 198.51.100.0/24 gone");
+    if said.code == 0 {
+        let outcome = host.fails(125, "nowhere0", "run --rm --network gone box true");
+        assert!(outcome.stderr.contains("ip link"), "{outcome:?}");
+        host.ok("network rm gone");
+    } else {
+        assert!(said.stderr.contains("nowhere0"), "{said:?}");
+    }
+    assert_eq!(host.ok("ps -aq"), "");
+    // Private: on the wire, and apart from each other.
+    ip("address add 198.51.100.1/24 dev uplink-peer");
+    host.ok("network create -d macvlan -o parent=uplink -o macvlan_mode=private --subnet 198.51.100.0/24 --gateway 198.51.100.1 apart");
+    stay(&host, "--name aa --network apart --ip 198.51.100.40");
+    let outcome = host.run("run --rm --network apart box ping -c 1 -W 5 198.51.100.1");
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert_ne!(host.run("run --rm --network apart box ping -c 1 -W 1 198.51.100.40").code, 0);
+    host.ok("rm -f aa");
+    host.ok("network rm apart");
+    ip("address del 198.51.100.1/24 dev uplink-peer");
 }

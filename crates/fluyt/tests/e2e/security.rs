@@ -1,6 +1,8 @@
 //! What a container may not do, and the flags that change it.
 
-use crate::{host, stay};
+use fluyt_testkit::mounts;
+
+use crate::{host, ours_only, stay};
 
 #[test]
 fn capabilities() {
@@ -110,4 +112,89 @@ fn the_program_cannot_be_overwritten_from_inside() {
         "the program was changed from inside"
     );
     host.ok("rm -f c1");
+}
+
+/// Whether the kernel enforces AppArmor profiles and the host can load them; else the end of the test, said as a skip.
+fn has_apparmor() -> bool {
+    let on = std::path::Path::new("/sys/kernel/security/apparmor/profiles").exists();
+    let parser = std::path::Path::new("/usr/sbin/apparmor_parser").exists();
+    if !(on && parser) {
+        fluyt_testkit::skip("AppArmor is off here, or apparmor_parser is not installed");
+    }
+    on && parser
+}
+
+/// The label of the container's process, `unconfined` or `NAME (enforce)`.
+const LABEL: &str = "cat /proc/self/attr/current";
+
+#[test]
+fn apparmor_confines_by_default() {
+    let host = host!();
+    ours_only!(host);
+    if !has_apparmor() {
+        return;
+    }
+    assert_eq!(host.sh("", LABEL), "fluyt-default (enforce)");
+    let profiles = std::fs::read_to_string("/sys/kernel/security/apparmor/profiles").expect("AppArmor");
+    assert!(profiles.contains("fluyt-default (enforce)"), "loaded on demand: {profiles}");
+    assert_eq!(host.sh("--privileged", LABEL), "unconfined");
+    assert_eq!(host.sh("--security-opt apparmor=unconfined", LABEL), "unconfined");
+    host.fails(125, "no-such-profile", "run --rm --security-opt apparmor=no-such-profile box true");
+    stay(&host, "--name c1");
+    assert_eq!(host.field("c1", "{{.AppArmorProfile}}"), "fluyt-default");
+    assert_eq!(host.ok("exec c1 cat /proc/self/attr/current"), "fluyt-default (enforce)");
+    assert_eq!(host.ok("exec --privileged c1 cat /proc/self/attr/current"), "unconfined");
+    // Signals of the host arrive, those of the container stay in it.
+    host.ok("stop -t 20 c1");
+    assert_eq!(host.field("c1", "{{.State.ExitCode}}"), "0");
+    host.ok("rm c1");
+    let info = host.run("info");
+    assert!(info.stdout.contains("apparmor") && !info.stderr.contains("AppArmor"), "{info:?}");
+}
+
+#[test]
+fn apparmor_denies_what_capabilities_and_mounts_would_allow() {
+    let host = host!();
+    ours_only!(host);
+    if !has_apparmor() {
+        return;
+    }
+    // Everything else that protects is off: what is denied now, the profile denies.
+    let flags = "--cap-add ALL --security-opt seccomp=unconfined --security-opt systempaths=unconfined";
+    let script = "mount -t proc proc /proc; mount -o remount,rw /sys; mount -t tmpfs t /tmp; \
+        for f in /proc/sys/kernel/printk /proc/sys/vm/swappiness /proc/sys/net/ipv4/ip_forward /proc/sysrq-trigger; do \
+            (exec 3>>$f) 2>/dev/null && echo open $f; done; \
+        (exec 3</proc/kcore) 2>/dev/null && echo open kcore; \
+        (exec 3>>/sys/kernel/profiling) 2>/dev/null && echo open profiling; \
+        (exec 3>>/proc/sys/kernel/shmmax) && echo own shm; \
+        echo x > /tmp/f && cat /tmp/f; (exec 3>>/proc/self/oom_score_adj) && echo own process; \
+        sleep 100 & kill $! && echo own signal; mkdir -p /sys/fs/cgroup/x; grep -c ' /tmp tmpfs' /proc/mounts";
+    let outcome = host.sh_outcome(flags, script);
+    assert_eq!(outcome.text(), "own shm\nx\nown process\nown signal\n0", "{outcome:?}");
+    // The same without the profile, so that the test tests it.
+    let unconfined = format!("{flags} --security-opt apparmor=unconfined");
+    let outcome = host
+        .sh_outcome(&unconfined, "mount -t tmpfs t /tmp && (exec 3>>/proc/sys/kernel/printk) && echo open");
+    assert_eq!(outcome.text(), "open", "{outcome:?}");
+}
+
+#[test]
+fn a_profile_of_ones_own() {
+    let host = host!();
+    ours_only!(host);
+    if !has_apparmor() {
+        return;
+    }
+    let name = format!("fluyt-test-{}", std::process::id());
+    let text = format!(
+        "profile {name} flags=(attach_disconnected, mediate_deleted) {{\n  file,\n  capability,\n  network,\n  deny /tmp/secret rw,\n}}\n"
+    );
+    let file = host.scratch().write("profile", text);
+    let file = file.to_str().expect("a path");
+    mounts::run(&["apparmor_parser", "-Kr", file]);
+    let flags = format!("--security-opt apparmor={name}");
+    let script = format!("{LABEL}; echo x > /tmp/other && echo other; echo x > /tmp/secret || echo denied");
+    assert_eq!(host.sh(&flags, &script), format!("{name} (enforce)\nother\ndenied"));
+    assert_eq!(host.sh(&format!("--privileged {flags}"), LABEL), format!("{name} (enforce)"));
+    mounts::run(&["apparmor_parser", "-R", file]);
 }

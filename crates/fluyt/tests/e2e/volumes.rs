@@ -1,10 +1,12 @@
 //! Volumes, bind mounts and tmpfs.
 
 use std::fs;
+use std::process::Command;
 
 use fluyt_testkit::host::BOX;
+use fluyt_testkit::mounts;
 
-use crate::{host, stay};
+use crate::{host, ours_only, stay};
 
 #[test]
 fn a_named_volume_outlives_containers() {
@@ -133,4 +135,159 @@ fn a_volume_of_the_local_driver_can_be_a_tmpfs_or_a_bind() {
     assert_eq!(host.sh("-v bound:/b", "cat /b/f"), "bound");
     host.ok("volume rm mem bound");
     assert!(there.join("f").exists(), "the data of a bind volume is not ours to remove");
+}
+
+/// A file with an empty ext4 on a loop device; detached when dropped.
+struct Disk(String);
+
+impl Disk {
+    fn new(host: &fluyt_testkit::Host, name: &str) -> Option<Self> {
+        let file = host.scratch().write(name, []);
+        fs::File::options().write(true).open(&file).and_then(|f| f.set_len(16 << 20)).expect("a file");
+        let made = Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&file).output().expect("e2fsprogs");
+        assert!(made.status.success(), "{made:?}");
+        let attached = Command::new("losetup").args(["--find", "--show"]).arg(&file).output();
+        match attached {
+            Ok(o) if o.status.success() => Some(Self(String::from_utf8_lossy(&o.stdout).trim().to_owned())),
+            _ => {
+                fluyt_testkit::skip("no loop devices here");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").args(["-d", &self.0]).output();
+    }
+}
+
+#[test]
+fn a_volume_of_the_local_driver_can_be_a_disk() {
+    let host = host!();
+    let Some(disk) = Disk::new(&host, "disk") else { return };
+    host.ok(&format!("volume create -o type=ext4 -o device={} -o o=noatime,nosuid disk", disk.0));
+    let seen = host.sh("-v disk:/d", "grep ' /d ' /proc/mounts; echo kept > /d/f; sync");
+    assert!(seen.contains("ext4") && seen.contains("noatime") && seen.contains("nosuid"), "{seen}");
+    assert_eq!(
+        host.sh("-v disk:/d:ro", "cat /d/f; touch /d/x 2>/dev/null || echo read-only"),
+        "kept\nread-only"
+    );
+    // Two containers at once share it.
+    stay(&host, "--name c1 -v disk:/d");
+    assert_eq!(host.sh("-v disk:/d", "cat /d/f; echo more > /d/g"), "kept");
+    assert_eq!(host.ok("exec c1 cat /d/g"), "more");
+    host.ok("rm -f c1");
+    // Everything that the kernel refuses is said with the volume's name, the kernel's reason and the next step.
+    host.ok(&format!("volume create -o type=ext4 -o device={} -o o=nonsense bad-option", disk.0));
+    host.ok("volume create -o type=ext4 -o device=/dev/nothing bad-device");
+    host.ok("volume create -o type=nonsensefs -o device=x bad-type");
+    host.ok("volume create -o type=none -o o=bind -o device=/not/there bad-bind");
+    for (volume, needle) in [
+        ("bad-option", "nonsense"),
+        ("bad-device", "/dev/nothing"),
+        ("bad-type", "nonsensefs"),
+        ("bad-bind", "/not/there"),
+    ] {
+        let outcome = host.fails(125, needle, &format!("run --rm -v {volume}:/v box true"));
+        assert!(host.is_reference() || outcome.stderr.contains(volume), "the volume is named: {outcome:?}");
+    }
+    host.ok("volume rm disk bad-option bad-device bad-type bad-bind");
+    for (line, needle) in
+        [("volume create -o type=tmpfs x", "device"), ("volume create -o colour=red x", "colour")]
+    {
+        host.fails(1, needle, line);
+    }
+}
+
+#[test]
+fn a_tmpfs_volume_is_shared_by_its_containers() {
+    let host = host!();
+    host.ok("volume create -o type=tmpfs -o device=tmpfs -o o=size=3m,mode=1777 mem");
+    stay(&host, "--name c1 -v mem:/m");
+    host.ok("exec c1 sh -c echo>/m/from-c1");
+    assert_eq!(host.sh("-v mem:/m", "ls /m; touch /m/from-c2"), "from-c1");
+    assert_eq!(host.ok("exec c1 ls /m"), "from-c1\nfrom-c2");
+    host.ok("rm -f c1");
+    assert_eq!(host.sh("-v mem:/m", "ls /m"), "", "gone with its last container");
+    host.ok("volume rm mem");
+}
+
+#[test]
+fn nfs_without_a_server_or_a_client_is_said() {
+    let host = host!();
+    ours_only!(host);
+    // Port 1 of the loopback address: refused at once, where the kernel has a client at all.
+    host.ok(
+        "volume create -o type=nfs4 -o o=addr=127.0.0.1,port=1,soft,timeo=1,retrans=1 -o device=:/x away",
+    );
+    let outcome = host.fails(125, "away", "run --rm -v away:/v box true");
+    let known = fs::read_to_string("/proc/filesystems").is_ok_and(|t| t.contains("nfs4"));
+    let needle = if known { "127.0.0.1" } else { "nfs4" };
+    assert!(outcome.stderr.contains(needle), "{outcome:?}");
+    host.ok("volume rm away");
+    assert_eq!(host.ok("ps -aq"), "");
+}
+
+/// The kernel's NFS server with one export, driven by its files alone: no program of nfs-utils is needed for version 4.
+const NFS_SERVER: &str = r#"set -e
+modprobe -a nfsd nfsv4 || exit 99
+mount -t nfsd nfsd /proc/fs/nfsd
+cd /proc/fs/nfsd
+echo 10 > nfsv4leasetime
+echo 10 > nfsv4gracetime
+echo '-3 +4 +4.1 +4.2' > versions
+echo 'tcp 2049' > portlist
+echo 1 > threads
+echo Y > v4_end_grace || true
+# The answers that mountd would give: who the client is, what the root is, how it is exported (root may write, any port).
+echo 'nfsd 127.0.0.1 2147483647 test' > /proc/net/rpc/auth.unix.ip/channel
+echo "test $1 2147483647 9234 65534 65534 0" > /proc/net/rpc/nfsd.export/channel
+printf 'test 1 \\x00000000 2147483647 %s\n' "$1" > /proc/net/rpc/nfsd.fh/channel
+"#;
+
+#[test]
+fn nfs_for_real() {
+    if std::env::var_os("FLUYT_VM").is_none() {
+        return fluyt_testkit::skip("an NFS server is for the virtual machine");
+    }
+    mounts::isolate();
+    let host = host!();
+    let export = host.scratch().join("export");
+    fs::create_dir_all(export.join("sub")).expect("a directory");
+    fs::write(export.join("hello"), "from the server").expect("a file");
+    let path = export.to_str().expect("a path");
+    let served = Command::new("sh").args(["-c", NFS_SERVER, "sh", path]).output().expect("sh");
+    if served.status.code() == Some(99) {
+        return fluyt_testkit::skip("this kernel has no NFS");
+    }
+    assert!(served.status.success(), "{served:?}");
+    host.ok("volume create -o type=nfs4 -o o=addr=localhost,rw,vers=4.2,nodev -o device=:/ shared");
+    assert_eq!(
+        host.sh("--network none -v shared:/s", "cat /s/hello; echo back > /s/answer"),
+        "from the server"
+    );
+    assert_eq!(fs::read_to_string(export.join("answer")).expect("written"), "back\n");
+    stay(&host, "--name c1 -v shared:/s");
+    stay(&host, "--name c2 -v shared:/s:ro");
+    let seen = host.ok("exec c1 grep nfs /proc/mounts");
+    assert!(seen.contains(" /s nfs4 ") && seen.contains("nodev") && seen.contains("vers=4.2"), "{seen}");
+    host.ok("exec c1 touch /s/sub/new");
+    assert_eq!(host.ok("exec c2 ls /s/sub"), "new");
+    assert_eq!(host.run("exec c2 touch /s/x").code, 1);
+    host.fails(1, "shared", "volume rm shared");
+    host.ok("rm -f c1");
+    assert_eq!(host.ok("exec c2 cat /s/hello"), "from the server", "still mounted for the other");
+    host.ok("rm -f c2");
+    let table = fs::read_to_string("/proc/thread-self/mounts").expect("/proc");
+    assert!(!table.contains(" nfs4 "), "unmounted with the last container: {table}");
+    host.ok("volume rm shared");
+    assert!(export.join("hello").exists(), "what is on the server stays");
+    // A server that has gone away is said.
+    host.ok("volume create -o type=nfs4 -o o=addr=127.0.0.1,port=1,soft,timeo=1,retrans=1 -o device=:/ away");
+    let outcome = host.fails(125, "away", "run --rm -v away:/v box true");
+    assert!(outcome.stderr.contains("nfs4"), "{outcome:?}");
+    let stop = "echo 0 > /proc/fs/nfsd/threads; for c in nfsd.fh nfsd.export auth.unix.ip; do echo 2147483646 > /proc/net/rpc/$c/flush; done; umount /proc/fs/nfsd";
+    mounts::run(&["sh", "-c", stop]);
 }

@@ -13,3 +13,4 @@ mod namespaces;
 mod peers;
 mod process;
 mod seccomp;
+mod systemd;

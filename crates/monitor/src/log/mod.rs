@@ -79,19 +79,10 @@ impl Origin {
         extra
     }
 
-    /// The `tag` option with its usual placeholders filled in; the short id without one.
+    /// The `tag` option, whose template the engine has filled in; the short id without one.
     fn tag(&self, spec: &LogSpec) -> String {
-        let short = fluyt_model::id::short(&self.id);
-        let Some(template) = spec.options.get("tag") else { return short.to_owned() };
-        [
-            ("{{.ID}}", short),
-            ("{{.FullID}}", &self.id),
-            ("{{.Name}}", &self.name),
-            ("{{.ImageName}}", &self.image),
-            ("{{.DaemonName}}", "fluyt"),
-        ]
-        .iter()
-        .fold(template.clone(), |text, (hole, value)| text.replace(hole, value))
+        let tag = spec.options.get("tag").map(String::as_str);
+        tag.unwrap_or_else(|| fluyt_model::id::short(&self.id)).to_owned()
     }
 }
 
@@ -127,7 +118,7 @@ impl Sink {
     pub fn line(&mut self, source: Source, time: i64, line: &[u8]) {
         match self {
             Self::JsonFile(sink) => sink.line(source, time, line),
-            Self::Journald(sink) => sink.line(source, line),
+            Self::Journald(sink) => sink.line(source, time, line),
             Self::Syslog(sink) => sink.line(source, time, line),
             Self::None => {}
         }
@@ -176,7 +167,9 @@ pub fn check(spec: &LogSpec) -> Result<()> {
         "syslog-facility",
         "syslog-format",
         "labels",
+        "labels-regex",
         "env",
+        "env-regex",
         "tag",
         "mode",
         "max-buffer-size",
@@ -195,6 +188,9 @@ pub fn check(spec: &LogSpec) -> Result<()> {
         let driver = if spec.driver.is_empty() { "json-file" } else { &spec.driver };
         return Err(Error::invalid(format!("unknown log opt '{option}' for {driver} log driver"))
             .with_hint(format!("known options: {}", known.join(", "))));
+    }
+    if spec.driver == "syslog" {
+        syslog::check(spec)?;
     }
     json_file::Limits::of(spec).map(drop)
 }

@@ -190,6 +190,10 @@ impl Cgroup {
     /// # Errors
     /// Names the file and what the kernel says about the value.
     pub fn update(&self, resources: &Resources) -> Result<()> {
+        if let Some(scope) = &self.paths.scope {
+            // First, since systemd writes its own view of the limits into the files.
+            crate::systemd::update_scope(scope, resources, self.paths.v2.is_some())?;
+        }
         match &self.paths.v2 {
             Some(dir) => v2::apply(dir, resources, false),
             None => v1::apply(&self.paths, resources, false),

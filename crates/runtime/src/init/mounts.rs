@@ -238,6 +238,27 @@ pub(crate) fn file_system<S: AsRef<str>>(kind: &str, source: &str, data: &[S]) -
         .map_err(|e| explain(fs.as_fd(), kind, e))
 }
 
+/// Mounts a new file system on a directory of the calling process's mount namespace; `options` as in `mounts[].options`.
+///
+/// # Errors
+/// What the kernel refuses, in its own words where it has some.
+pub fn mount_on(kind: &str, source: &str, options: &[String], target: &Path) -> Result<()> {
+    let mut o = Options::parse(options);
+    if o.set & attr::RDONLY != 0 {
+        // A disk that cannot be written to can be mounted only so.
+        o.data.push("ro".to_owned());
+    }
+    let place = rustix::fs::open(target, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .about(|| target.display().to_string())?;
+    let mount = file_system(kind, source, &o.data)?;
+    let clear = o.clear & (!o.set | attr::ATIME_MASK);
+    if o.set | clear != 0 {
+        attr::setattr(mount.as_fd(), &Attr { set: o.set, clear, ..Attr::default() }, false)
+            .about(|| "mount attributes")?;
+    }
+    attach(mount.as_fd(), place.as_fd()).about(|| target.display().to_string())
+}
+
 /// The kernel's own words about a refused file system, if it left any in the context.
 fn explain(fs: BorrowedFd<'_>, about: &str, e: rustix::io::Errno) -> Error {
     let mut buffer = [0u8; 512];

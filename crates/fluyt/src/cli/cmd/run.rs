@@ -68,7 +68,11 @@ pub fn run(cli: &Cli, flags: &Parsed) -> Outcome {
         size: if wanted.tty { terminal::size() } else { None },
         caller_removes: attached && auto_remove,
     };
-    match engine.start(&id, options) {
+    let started = engine.start(&id, options);
+    if let Some(complaint) = engine.apparmor_complaint_once() {
+        eprintln!("WARNING: {complaint}");
+    }
+    match started {
         Err(error) => {
             if auto_remove {
                 remove_failed(engine, &id);

@@ -168,6 +168,9 @@ fn info_document(cli: &Cli, engine: &Engine) -> Result<SystemInfo> {
     info.containers_stopped = info.containers - info.containers_running - info.containers_paused;
     info.images = engine.images().images()?.len() as i64;
     info.server_version = env!("CARGO_PKG_VERSION").to_owned();
+    if let Some(complaint) = engine.apparmor_complaint() {
+        info.warnings = vec![format!("WARNING: {complaint}")].into();
+    }
     Ok(info)
 }
 

@@ -196,7 +196,7 @@ pub fn inspect(view: &ContainerView, size: Option<(u64, u64)>) -> ContainerInspe
         restart_count: i64::from(view.status.restart_count),
         driver: "overlay2".to_owned(),
         platform: "linux".to_owned(),
-        app_armor_profile: spec.security.apparmor.clone(),
+        app_armor_profile: fluyt_engine::apparmor_profile(&spec.security),
         exec_ids: List::null(),
         host_config,
         graph_driver: graph_driver(view),
