@@ -143,16 +143,13 @@ impl Engine {
     }
 }
 
-/// The profile that `inspect` shows for a container.
+/// The profile that `inspect` shows for a container; empty where the kernel enforces none.
 #[must_use]
 pub fn profile_shown(security: &Security) -> String {
+    let Ok(known) = std::fs::read_to_string(PROFILES) else { return String::new() };
     match security.apparmor.as_str() {
         "" if security.privileged => "unconfined".to_owned(),
-        "" if is_on()
-            && (parser().is_some() || std::fs::read_to_string(PROFILES).is_ok_and(|p| is_loaded(&p))) =>
-        {
-            DEFAULT_PROFILE.to_owned()
-        }
+        "" if is_loaded(&known) || parser().is_some() => DEFAULT_PROFILE.to_owned(),
         named => named.to_owned(),
     }
 }

@@ -603,7 +603,11 @@ fn overlap(spec: &NetworkSpec, others: &[NetworkRecord]) -> Result<()> {
                 .iter()
                 .filter_map(|s| s.subnet.parse::<Cidr>().ok())
                 .any(|o| o.overlaps(&block));
-            if clash && other.spec.driver == "bridge" && spec.driver == "bridge" {
+            // Two bridges need different routes, two networks on one parent different addresses.
+            let parent = |s: &NetworkSpec| s.options.get("parent").cloned();
+            let together = other.spec.driver == spec.driver
+                && (spec.driver == "bridge" || parent(&other.spec) == parent(spec));
+            if clash && together && !matches!(spec.driver.as_str(), "host" | "null") {
                 return Err(Error::conflict(format!(
                     "Pool overlaps with other one on this address space: {block} is used by network {}",
                     other.spec.name

@@ -195,7 +195,7 @@ fn a_volume_of_the_local_driver_can_be_a_disk() {
     }
     host.ok("volume rm disk bad-option bad-device bad-type bad-bind");
     for (line, needle) in
-        [("volume create -o type=tmpfs x", "device"), ("volume create -o colour=red x", "colour")]
+        [("volume create -o type=tmpfs xx", "device"), ("volume create -o colour=red xx", "colour")]
     {
         host.fails(1, needle, line);
     }

@@ -70,12 +70,14 @@ impl Systemd {
     fn inside(&self, command: &Command) -> Command {
         let mut inside = Command::new("sh");
         let enter = format!(
-            "echo 0 > {}/helpers/cgroup.procs; exec nsenter -t {} -p -m -C -- \"$@\"",
+            "echo 0 > {}/helpers/cgroup.procs; exec nsenter -t {} -p -m -C -- sh -c 'cd \"$0\" && exec \"$@\"' \"$@\"",
             self.cgroup.display(),
             self.pid
         );
-        inside.args(["-c", &enter, "sh"]).arg(command.get_program()).args(command.get_args());
-        inside.stdin(Stdio::null()).current_dir(command.get_current_dir().unwrap_or_else(|| Path::new("/")));
+        // A new mount namespace begins at its root.
+        let directory = command.get_current_dir().unwrap_or_else(|| Path::new("/"));
+        inside.args(["-c", &enter, "sh"]).arg(directory).arg(command.get_program()).args(command.get_args());
+        inside.stdin(Stdio::null());
         inside
     }
 
@@ -87,7 +89,6 @@ impl Systemd {
         let (out, err) = (bundle.scratch.join("out"), bundle.scratch.join("err"));
         let file = |p: &Path| std::fs::File::create(p).expect("a file");
         let mut command = self.inside(&command);
-        // `nsenter` keeps the directory by its name.
         command.stdout(file(&out)).stderr(file(&err));
         let status = command.status().expect("util-linux");
         let text = |p: &Path| String::from_utf8_lossy(&std::fs::read(p).expect("output")).into_owned();

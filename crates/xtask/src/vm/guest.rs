@@ -74,7 +74,7 @@ mkdir /sys/fs/cgroup/session
 echo 1 > /sys/fs/cgroup/session/cgroup.procs
 for c in $(cat /sys/fs/cgroup/cgroup.controllers); do echo "+$c" > /sys/fs/cgroup/cgroup.subtree_control; done
 for m in nf_tables nft_chain_nat nft_masq nft_ct nft_fib_inet nft_reject_inet nf_conntrack veth bridge br_netfilter \
-    macvlan ipvlan dummy tun vxlan; do modprobe -q "$m"; done
+    macvlan ipvlan dummy tun vxlan loop; do modprobe -q "$m"; done
 hostname fluyt-vm
 ip link set lo up
 # A machine with an address and a default route that lead nowhere: enough for routing decisions and published ports.
