@@ -43,7 +43,7 @@ impl Systemd {
              mount --make-rprivate /; mount -t proc proc /proc; mount -t tmpfs tmpfs /run; \
              umount -l /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup; mkdir /run/units; \
              printf \"[Unit]\\nDescription=nothing\\nDefaultDependencies=no\\n\" > /run/units/default.target; \
-             export container=fluyt-test SYSTEMD_UNIT_PATH=/run/units; \
+             export container=fluyt-test SYSTEMD_UNIT_PATH=/run/systemd/system.control:/run/systemd/transient:/run/units; \
              exec {PROGRAM} --system --log-target=console --show-status=no'",
             cgroup = cgroup.display()
         );
