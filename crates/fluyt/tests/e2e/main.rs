@@ -20,6 +20,7 @@ mod parity;
 mod registry;
 mod run;
 mod security;
+mod served;
 mod servers;
 mod tokens;
 mod volumes;

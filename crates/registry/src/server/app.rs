@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use fluyt_image::Digest;
 use fluyt_model::Result;
 
-use super::auth::{Action, Auth};
+use super::auth::{Action, Auth, Identity};
 use super::config::Config;
 use super::failure::{Answered, Code, Failure};
 use super::gc::{self, CollectOptions};
@@ -26,6 +26,7 @@ pub(crate) struct App {
     auth: Auth,
     proxy: Option<Proxy>,
     read_only: bool,
+    sparse: bool,
     collection: Option<(Duration, CollectOptions)>,
     tidied: Mutex<(Instant, Instant)>,
     working: std::sync::Arc<AtomicBool>,
@@ -57,6 +58,7 @@ impl App {
             auth,
             proxy,
             read_only: options.read_only,
+            sparse: config.sparse,
             collection,
             tidied: Mutex::new((now, now)),
             working: std::sync::Arc::default(),
@@ -84,81 +86,71 @@ impl App {
             let why = if self.read_only { "this registry is read-only" } else { "this registry is a cache" };
             return Err(Failure::new(Code::Unsupported, why));
         }
-        let allowed = |repository: &str, actions: &[Action]| {
-            self.auth.require(request, &identity, Some(repository), actions)
-        };
-        let (pull, push, delete) =
-            (&[Action::Pull][..], &[Action::Pull, Action::Push][..], &[Action::Delete][..]);
-        match (method, route) {
-            (Method::Get, Route::Base) => {
-                self.auth.require(request, &identity, None, &[])?;
-                Ok(Response::new(200).json(&serde_json::json!({})))
-            }
-            (Method::Get, Route::Catalog) => {
-                self.auth.require(request, &identity, None, &[])?;
-                listings::catalog(&self.records, &request.head, &|name| self.auth.shows(&identity, name))
-            }
-            (Method::Get, Route::Search) => {
-                self.auth.require(request, &identity, None, &[])?;
-                listings::search(&self.records, &request.head, &|name| self.auth.shows(&identity, name))
-            }
-            (Method::Get, Route::Tags(name)) => {
-                allowed(name, pull)?;
-                match &self.proxy {
-                    Some(proxy) => proxy.tags(&request.head, name),
-                    None => listings::tags(&self.records, &request.head, name),
-                }
-            }
-            (Method::Get, Route::Referrers(name, subject)) => {
-                allowed(name, pull)?;
+        self.auth.require(request, &identity, route.repository(), actions(method, &route))?;
+        match route {
+            Route::Manifest(name, key) => self.on_manifest(request, method, name, &Key::parse(key)?),
+            Route::Blob(name, digest) => self.on_blob(request, method, name, &names::digest(digest)?),
+            Route::Uploads(_) | Route::Upload(..) => self.on_upload(request, method, &identity, &route),
+            _ if method == Method::Get => self.on_list(request, &identity, &route),
+            _ => Err(not_with_that_method()),
+        }
+    }
+
+    fn on_list(&self, request: &Request<'_>, identity: &Identity, route: &Route<'_>) -> Answered {
+        let visible = |name: &str| self.auth.shows(identity, name);
+        let (records, head) = (&self.records, &request.head);
+        match (route, &self.proxy) {
+            (Route::Base, _) => Ok(Response::new(200).json(&serde_json::json!({}))),
+            (Route::Catalog, _) => listings::catalog(records, head, &visible),
+            (Route::Search, _) => listings::search(records, head, &visible),
+            (Route::Tags(name), Some(proxy)) => proxy.tags(head, name),
+            (Route::Tags(name), None) => listings::tags(records, head, name),
+            (Route::Referrers(name, subject), proxy) => {
                 let subject = names::digest(subject)?;
-                match &self.proxy {
-                    Some(proxy) => proxy.referrers(&request.head, name, &subject),
-                    None => listings::referrers(&self.records, &request.head, name, &subject),
+                match proxy {
+                    Some(proxy) => proxy.referrers(head, name, &subject),
+                    None => listings::referrers(records, head, name, &subject),
                 }
             }
-            (Method::Get, Route::Manifest(name, key)) => {
-                allowed(name, pull)?;
-                self.manifest(request, name, &Key::parse(key)?)
-            }
-            (Method::Put, Route::Manifest(name, key)) => {
-                allowed(name, push)?;
-                manifests::put(&self.records, request, name, &Key::parse(key)?)
-            }
-            (Method::Delete, Route::Manifest(name, key)) => {
-                allowed(name, delete)?;
-                manifests::delete(&self.records, name, &Key::parse(key)?)
-            }
-            (Method::Get, Route::Blob(name, digest)) => {
-                allowed(name, pull)?;
-                self.blob(request, name, &names::digest(digest)?)
-            }
-            (Method::Delete, Route::Blob(name, digest)) => {
-                allowed(name, delete)?;
-                blobs::delete(&self.records, name, &names::digest(digest)?)
-            }
+            _ => Err(not_with_that_method()),
+        }
+    }
+
+    fn on_manifest(&self, request: &mut Request<'_>, method: Method, name: &str, key: &Key) -> Answered {
+        match method {
+            Method::Get => self.manifest(request, name, key),
+            Method::Put => manifests::put(&self.records, request, name, key, self.sparse),
+            Method::Delete => manifests::delete(&self.records, name, key),
+            _ => Err(not_with_that_method()),
+        }
+    }
+
+    fn on_blob(&self, request: &Request<'_>, method: Method, name: &str, digest: &Digest) -> Answered {
+        match method {
+            Method::Get => self.blob(request, name, digest),
+            Method::Delete => blobs::delete(&self.records, name, digest),
+            _ => Err(not_with_that_method()),
+        }
+    }
+
+    fn on_upload(
+        &self,
+        request: &mut Request<'_>,
+        method: Method,
+        identity: &Identity,
+        route: &Route<'_>,
+    ) -> Answered {
+        let (uploads, records) = (&self.uploads, &self.records);
+        match (method, route) {
             (Method::Post, Route::Uploads(name)) => {
-                allowed(name, push)?;
-                let readable = |from: &str| self.auth.allows(&identity, from, Action::Pull);
-                uploads::begin(&self.records, request, name, &readable)
+                let readable = |from: &str| self.auth.allows(identity, from, Action::Pull);
+                uploads::begin(records, request, name, &readable)
             }
-            (Method::Get, Route::Upload(name, id)) => {
-                allowed(name, push)?;
-                uploads::status(&self.uploads, &self.records, name, id)
-            }
-            (Method::Patch, Route::Upload(name, id)) => {
-                allowed(name, push)?;
-                uploads::chunk(&self.uploads, &self.records, request, name, id)
-            }
-            (Method::Put, Route::Upload(name, id)) => {
-                allowed(name, push)?;
-                uploads::finish(&self.uploads, &self.records, request, name, id)
-            }
-            (Method::Delete, Route::Upload(name, id)) => {
-                allowed(name, push)?;
-                uploads::cancel(&self.uploads, &self.records, name, id)
-            }
-            _ => Err(Failure::new(Code::Unsupported, "this cannot be done with that method")),
+            (Method::Get, Route::Upload(name, id)) => uploads::status(uploads, records, name, id),
+            (Method::Patch, Route::Upload(name, id)) => uploads::chunk(uploads, records, request, name, id),
+            (Method::Put, Route::Upload(name, id)) => uploads::finish(uploads, records, request, name, id),
+            (Method::Delete, Route::Upload(name, id)) => uploads::cancel(uploads, records, name, id),
+            _ => Err(not_with_that_method()),
         }
     }
 
@@ -202,6 +194,20 @@ impl App {
             self.working.store(false, Ordering::Relaxed);
         }
     }
+}
+
+/// What a request needs the right to do in its repository.
+fn actions(method: Method, route: &Route<'_>) -> &'static [Action] {
+    match (method, route) {
+        (_, Route::Uploads(_) | Route::Upload(..)) => &[Action::Pull, Action::Push],
+        (Method::Get, _) => &[Action::Pull],
+        (Method::Delete, _) => &[Action::Delete],
+        _ => &[Action::Pull, Action::Push],
+    }
+}
+
+fn not_with_that_method() -> Failure {
+    Failure::new(Code::Unsupported, "this cannot be done with that method")
 }
 
 impl Handler for App {

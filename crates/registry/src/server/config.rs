@@ -22,6 +22,8 @@ pub(crate) struct Config {
     pub rights: Option<Vec<Rule>>,
     /// A registry whose content is cached.
     pub proxy: Option<ProxyConfig>,
+    /// Whether manifests are taken whose blobs or children are not (all) here: parts of indexes, for example.
+    pub sparse: bool,
     /// Collection while the registry serves.
     pub gc: GcConfig,
 }

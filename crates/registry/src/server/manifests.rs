@@ -57,8 +57,14 @@ pub(crate) fn get(records: &Records, head: &Head, repository: &str, key: &Key) -
     Ok(Some(response(200).header("Content-Type", manifest.media_type).payload(Payload::Bytes(bytes))))
 }
 
-/// Answers `PUT`.
-pub(crate) fn put(records: &Records, request: &mut Request<'_>, repository: &str, key: &Key) -> Answered {
+/// Answers `PUT`. `sparse`: what it refers to may be missing.
+pub(crate) fn put(
+    records: &Records,
+    request: &mut Request<'_>,
+    repository: &str,
+    key: &Key,
+    sparse: bool,
+) -> Answered {
     let mut tags = Vec::new();
     for tag in request.head.parameters("tag") {
         if !names::is_tag(tag) {
@@ -81,7 +87,7 @@ pub(crate) fn put(records: &Records, request: &mut Request<'_>, repository: &str
             let text = format!("the manifest is larger than {MAX_MANIFEST} bytes");
             Failure::new(Code::SizeInvalid, text).status(413)
         })?;
-    let stored = store(records, repository, key, &bytes, request.head.header("content-type"), &tags, false)?;
+    let stored = store(records, repository, key, &bytes, request.head.header("content-type"), &tags, sparse)?;
     let mut response = Response::new(201)
         .header("Location", format!("/v2/{repository}/manifests/{}", stored.digest))
         .header("Docker-Content-Digest", stored.digest.as_str());

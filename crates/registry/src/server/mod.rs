@@ -92,6 +92,7 @@ impl Bound {
     /// # Errors
     /// The listening socket fails.
     pub fn serve(self, stop: BorrowedFd<'_>) -> Result<()> {
+        raise_file_limit();
         let handler = Arc::clone(&self.app);
         self.server.run(handler, stop)
     }
@@ -104,6 +105,18 @@ impl Bound {
 /// I/O errors.
 pub fn collect(root: &Path, options: &CollectOptions) -> Result<Swept> {
     gc::run(&Records::open(root)?, options)
+}
+
+/// Each connection may have a socket and a file open; the usual limit is for less. Where it cannot be raised, fewer
+/// connections are accepted at once.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.unwrap_or(8192).min(8192);
+    if limit.current.is_some_and(|now| now < wanted) {
+        limit.current = Some(wanted);
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
 }
 
 /// Fills `bytes` from the kernel's generator.

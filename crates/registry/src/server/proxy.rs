@@ -48,6 +48,19 @@ pub(crate) struct Proxy {
     /// Until when the upstream is not asked, and why.
     resting: Mutex<Option<(Instant, Kind, String)>>,
     transfers: Arc<Mutex<HashMap<Digest, Arc<Transfer>>>>,
+    /// Blobs that somebody is just asking the upstream for.
+    starting: Mutex<BTreeSet<Digest>>,
+    started: Condvar,
+}
+
+/// One who asks the upstream for a blob; others wait until this is dropped.
+struct Starting<'p>(&'p Proxy, &'p Digest);
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        locked(&self.0.starting).remove(self.1);
+        self.0.started.notify_all();
+    }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -83,6 +96,8 @@ impl Proxy {
             remote: Mutex::default(),
             resting: Mutex::default(),
             transfers: Arc::default(),
+            starting: Mutex::default(),
+            started: Condvar::new(),
         })
     }
 
@@ -175,6 +190,10 @@ impl Proxy {
 
     /// Serves a blob that is not here while it arrives.
     pub fn blob(&self, head: &Head, repository: &str, digest: &Digest) -> Answered {
+        if head.method == Method::Head {
+            let size = self.size(repository, digest).map_err(|e| absent(e, repository, digest))?;
+            return Ok(described(digest).payload(Payload::Stream(Box::new(io::empty()), size)));
+        }
         let transfer = match self.join(repository, digest).map_err(|e| absent(e, repository, digest))? {
             Some(transfer) => transfer,
             // It was here after all: another repository had it, or a transfer has just ended.
@@ -183,26 +202,40 @@ impl Proxy {
                 return found.ok_or_else(|| blobs::unknown(repository, digest));
             }
         };
-        let response = Response::new(200)
-            .header("Docker-Content-Digest", digest.as_str())
-            .header("ETag", format!("\"{digest}\""))
-            .header("Content-Type", "application/octet-stream");
         let size = transfer.size;
-        if head.method == Method::Head {
-            return Ok(response.payload(Payload::Stream(Box::new(io::empty()), size)));
-        }
         let file = transfer.file.try_clone().map_err(|e| Error::io(format!("blob {digest}"), e))?;
         let follower = Follower { transfer, file, at: 0 };
-        Ok(response.payload(Payload::Stream(Box::new(follower), size)))
+        Ok(described(digest).payload(Payload::Stream(Box::new(follower), size)))
+    }
+
+    /// The size of a blob that the upstream has in this repository.
+    fn size(&self, repository: &str, digest: &Digest) -> Result<u64> {
+        let path = format!("blobs/{digest}");
+        let answer = self.ask(HttpMethod::HEAD, repository, &path, "*/*")?;
+        self.length(&answer, &path)
+    }
+
+    fn length(&self, answer: &Answer, path: &str) -> Result<u64> {
+        answer.header("content-length").and_then(|n| n.parse().ok()).ok_or_else(|| {
+            Error::new(Kind::Unavailable, format!("{}: {path} comes without its length", self.config.url))
+        })
     }
 
     /// The transfer of a blob, begun if there is none; `None` when the repository has the blob now.
     fn join(&self, repository: &str, digest: &Digest) -> Result<Option<Arc<Transfer>>> {
-        // One at a time may look and begin, so that a blob is fetched once.
-        let mut transfers = locked(&self.transfers);
-        if let Some(transfer) = transfers.get(digest) {
-            locked(&transfer.repositories).insert(repository.to_owned());
-            return Ok(Some(Arc::clone(transfer)));
+        let _starting = self.alone_with(digest);
+        let under_way = locked(&self.transfers).get(digest).cloned();
+        if let Some(transfer) = under_way {
+            if !locked(&transfer.repositories).contains(repository) {
+                // That another repository has it gives this one no right to it: the upstream says.
+                self.size(repository, digest)?;
+                let transfers = locked(&self.transfers);
+                if transfers.contains_key(digest) {
+                    locked(&transfer.repositories).insert(repository.to_owned());
+                }
+                // If it has just ended, the next request of this repository finds the content by the upstream's word.
+            }
+            return Ok(Some(transfer));
         }
         if self.records.has_blob(repository, digest)? {
             return Ok(None);
@@ -216,9 +249,7 @@ impl Proxy {
             self.records.write(false, |tx| tx.link_blob(repository, digest))?;
             return Ok(None);
         }
-        let size = answer.header("content-length").and_then(|n| n.parse().ok()).ok_or_else(|| {
-            Error::new(Kind::Unavailable, format!("{}: {path} comes without its length", self.config.url))
-        })?;
+        let size = self.length(&answer, &path)?;
         let ingest = lease.blobs().ingest(Some(digest), Some(size), "")?;
         let transfer = Arc::new(Transfer {
             digest: digest.clone(),
@@ -235,12 +266,24 @@ impl Proxy {
             repository: repository.to_owned(),
             all: Arc::clone(&self.transfers),
         };
-        std::thread::Builder::new()
+        locked(&self.transfers).insert(digest.clone(), Arc::clone(&transfer));
+        let spawned = std::thread::Builder::new()
             .name("registry-fetch".to_owned())
-            .spawn(move || work.run(answer, ingest, lease))
-            .map_err(|e| Error::io("starting a thread", e))?;
-        transfers.insert(digest.clone(), Arc::clone(&transfer));
+            .spawn(move || work.run(answer, ingest, lease));
+        if let Err(e) = spawned {
+            locked(&self.transfers).remove(digest);
+            return Err(Error::io("starting a thread", e));
+        }
         Ok(Some(transfer))
+    }
+
+    /// Waits until nobody else is beginning with this blob, so that it is fetched once.
+    fn alone_with<'p>(&'p self, digest: &'p Digest) -> Starting<'p> {
+        let mut starting = locked(&self.starting);
+        while !starting.insert(digest.clone()) {
+            starting = self.started.wait(starting).unwrap_or_else(PoisonError::into_inner);
+        }
+        Starting(self, digest)
     }
 
     /// The upstream's tags; those that are here if it does not answer.
@@ -287,6 +330,13 @@ impl Proxy {
         }
         Ok(response.payload(Payload::Bytes(answer.bytes(MAX_LIST, path)?)))
     }
+}
+
+fn described(digest: &Digest) -> Response {
+    Response::new(200)
+        .header("Docker-Content-Digest", digest.as_str())
+        .header("ETag", format!("\"{digest}\""))
+        .header("Content-Type", "application/octet-stream")
 }
 
 fn upstream(e: Error) -> Failure {

@@ -43,13 +43,23 @@ pub(crate) struct Uploads {
     open: Mutex<HashMap<String, Arc<Mutex<Upload>>>>,
 }
 
-/// An open upload.
+/// An upload that a request has asked for.
 #[derive(Debug)]
 struct Upload {
     repository: String,
-    /// `None` once it is finished.
-    content: Option<(Ingest, Lease)>,
+    content: Content,
     used: Instant,
+}
+
+/// Where the bytes of an upload are.
+#[derive(Debug)]
+enum Content {
+    /// Not looked at yet.
+    Closed,
+    /// In this file, under this lease.
+    Open(Ingest, Lease),
+    /// It is finished.
+    Gone,
 }
 
 /// One request's view of an upload.
@@ -117,7 +127,7 @@ fn whole(records: &Records, body: &mut Body<'_>, repository: &str, digest: &Dige
 /// `GET`: how far an upload is.
 pub(crate) fn status(uploads: &Uploads, records: &Records, repository: &str, id: &str) -> Answered {
     let session = Session { uploads, records, id };
-    let size = session.with(repository, |content| Ok(content.0.offset()))?;
+    let size = session.with(repository, |ingest| Ok(ingest.offset()))?;
     Ok(progress(204, repository, id, size))
 }
 
@@ -130,7 +140,7 @@ pub(crate) fn chunk(
     id: &str,
 ) -> Answered {
     let session = Session { uploads, records, id };
-    let size = session.with(repository, |(ingest, _)| {
+    let size = session.with(repository, |ingest| {
         append(request, ingest, repository, id)?;
         Ok(ingest.offset())
     })?;
@@ -150,7 +160,7 @@ pub(crate) fn finish(
     };
     let digest = names::digest(&digest)?;
     let session = Session { uploads, records, id };
-    let (ingest, lease) = session.take(repository, |(ingest, _)| {
+    let (ingest, lease) = session.take(repository, |ingest| {
         append(request, ingest, repository, id)?;
         ingest.expect(&digest).map_err(Failure::from)
     })?;
@@ -305,40 +315,75 @@ fn new_id() -> Answered<String> {
 
 impl Session<'_> {
     /// Runs `work` on the upload alone. What is written stays, whatever happens.
-    fn with<T>(
-        &self,
-        repository: &str,
-        work: impl FnOnce(&mut (Ingest, Lease)) -> Answered<T>,
-    ) -> Answered<T> {
-        let found = self.find()?;
+    fn with<T>(&self, repository: &str, work: impl FnOnce(&mut Ingest) -> Answered<T>) -> Answered<T> {
+        let found = self.find();
         let mut upload = self.lock(&found, repository)?;
-        let content = upload.content.as_mut().ok_or_else(|| unknown(self.id))?;
-        let value = work(content);
-        upload.used = Instant::now();
-        value
+        match &mut upload.content {
+            Content::Open(ingest, _) => work(ingest),
+            Content::Closed | Content::Gone => Err(unknown(self.id)),
+        }
     }
 
     /// As [`Session::with`]; when that succeeded the upload is no more, and its content is handed over.
     fn take(
         &self,
         repository: &str,
-        work: impl FnOnce(&mut (Ingest, Lease)) -> Answered<()>,
+        work: impl FnOnce(&mut Ingest) -> Answered<()>,
     ) -> Answered<(Ingest, Lease)> {
-        let found = self.find()?;
+        let found = self.find();
         let mut upload = self.lock(&found, repository)?;
-        upload.used = Instant::now();
-        work(upload.content.as_mut().ok_or_else(|| unknown(self.id))?)?;
-        let content = upload.content.take().ok_or_else(|| unknown(self.id))?;
-        self.uploads.open.lock().unwrap_or_else(PoisonError::into_inner).remove(self.id);
-        Ok(content)
+        if let Content::Open(ingest, _) = &mut upload.content {
+            work(ingest)?;
+        }
+        let Content::Open(ingest, lease) = std::mem::replace(&mut upload.content, Content::Gone) else {
+            return Err(unknown(self.id));
+        };
+        self.uploads.forget(self.id);
+        Ok((ingest, lease))
     }
 
-    /// The upload, opened if it is not.
-    fn find(&self) -> Answered<Arc<Mutex<Upload>>> {
+    /// The place of the upload among those of this process, made if there is none.
+    fn find(&self) -> Arc<Mutex<Upload>> {
         let mut open = self.uploads.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = open.get(self.id) {
-            return Ok(Arc::clone(found));
+        let place = open.entry(self.id.to_owned()).or_insert_with(|| {
+            let upload = Upload { repository: String::new(), content: Content::Closed, used: Instant::now() };
+            Arc::new(Mutex::new(upload))
+        });
+        Arc::clone(place)
+    }
+
+    /// Waits for the upload while another request works on it, but not for long; opens it if it is not.
+    fn lock<'u>(&self, upload: &'u Mutex<Upload>, repository: &str) -> Answered<MutexGuard<'u, Upload>> {
+        let until = Instant::now() + WAIT;
+        let mut guard = loop {
+            match upload.try_lock() {
+                Ok(guard) => break guard,
+                Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let text = format!("another request works on upload {}", self.id);
+                    return Err(Failure::new(Code::BlobUploadInvalid, text).status(409));
+                }
+            }
+        };
+        if matches!(guard.content, Content::Closed)
+            && let Err(failure) = self.open(&mut guard)
+        {
+            self.uploads.forget(self.id);
+            return Err(failure);
         }
+        // Another repository's upload is as unknown as none: its id says nothing about rights.
+        if guard.repository != repository {
+            return Err(unknown(self.id));
+        }
+        guard.used = Instant::now();
+        Ok(guard)
+    }
+
+    /// Opens the file; what is in it is hashed again.
+    fn open(&self, upload: &mut Upload) -> Answered<()> {
         let (whose, algorithm) = self.records.upload(self.id)?.ok_or_else(|| unknown(self.id))?;
         let lease = self.records.lease()?;
         // Only an expected digest says which algorithm to compute.
@@ -351,36 +396,17 @@ impl Session<'_> {
             );
         };
         ingest.keep();
-        let upload = Upload { repository: whose, content: Some((ingest, lease)), used: Instant::now() };
-        let upload = Arc::new(Mutex::new(upload));
-        open.insert(self.id.to_owned(), Arc::clone(&upload));
-        Ok(upload)
-    }
-
-    /// Waits for the upload while another request works on it, but not for long.
-    fn lock<'u>(&self, upload: &'u Mutex<Upload>, repository: &str) -> Answered<MutexGuard<'u, Upload>> {
-        let until = Instant::now() + WAIT;
-        // Another repository's upload is as unknown as none: its id says nothing about rights.
-        let own = |guard: MutexGuard<'u, Upload>| {
-            if guard.repository == repository { Ok(guard) } else { Err(unknown(self.id)) }
-        };
-        loop {
-            match upload.try_lock() {
-                Ok(guard) => return own(guard),
-                Err(TryLockError::Poisoned(poisoned)) => return own(poisoned.into_inner()),
-                Err(TryLockError::WouldBlock) if Instant::now() < until => {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                Err(TryLockError::WouldBlock) => {
-                    let text = format!("another request works on upload {}", self.id);
-                    return Err(Failure::new(Code::BlobUploadInvalid, text).status(409));
-                }
-            }
-        }
+        upload.repository = whose;
+        upload.content = Content::Open(ingest, lease);
+        Ok(())
     }
 }
 
 impl Uploads {
+    fn forget(&self, id: &str) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+
     /// Closes files that were not used for a while and forgets uploads that nobody goes on with.
     pub fn tidy(&self, records: &Records) -> fluyt_model::Result<()> {
         let idle: Vec<String> = {

@@ -108,6 +108,9 @@ fn next_head(wire: &mut Wire, shared: &Shared) -> Option<Result<(Head, Framing),
     loop {
         if !wire.pending().is_empty() {
             match Head::parse(wire.pending()) {
+                // One that came by a connection that was idle when the end was announced: the client sees it closed
+                // and asks elsewhere.
+                Ok(Some(_)) if shared.stopping.load(Ordering::Relaxed) => return None,
                 Ok(Some((head, length))) => {
                     wire.start += length;
                     return Some(head.framing().map(|framing| (head, framing)));

@@ -3,9 +3,12 @@
 //! It knows nothing of registries. HTTP/2, compression and multipart are absent: no client of a registry needs them.
 //!
 //! # Why blocking threads
-//! What a registry does is moving bytes between files and sockets. A thread with a 128 KiB buffer does that with two
-//! system calls a piece; a few hundred of them cost less memory than one garbage-collected server, and the program
-//! needs no second, asynchronous world beside its synchronous one. `bench/registry.sh` has the figures.
+//! What a registry does is moving bytes between files and sockets. A thread that lets the kernel send a file
+//! (`sendfile`) does that with a few system calls and no memory of its own; a few hundred such threads cost less than
+//! one garbage-collected server, and the program needs no second, asynchronous world beside its synchronous one.
+//! Measured with 64 connections that fetch a blob of 20 MB: per gigabyte, `sendfile` takes a third less processor
+//! time than reading and writing in pieces (which is all that an asynchronous HTTP library offers), and a sixth of
+//! what docker-registry takes. `bench/registry.sh` has the figures of the whole.
 
 mod body;
 mod connection;

@@ -2,7 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::FileExt;
+
+use rustix::io::retry_on_intr;
+use rustix::net::SendFlags;
 
 use super::stream::Stream;
 
@@ -105,6 +109,9 @@ impl Response {
                 head.extend_from_slice(&bytes);
                 stream.write_all(&head)?;
             }
+            Payload::File { file, offset, length } if length >= DIRECT && stream.is_plain() => {
+                send_directly(stream.socket(), &head, &file, offset, length)?;
+            }
             Payload::File { file, offset, length } => {
                 send(stream, scratch, &head, length, |buffer, done| file.read_at(buffer, offset + done))?;
             }
@@ -116,9 +123,38 @@ impl Response {
     }
 }
 
-/// The size of the pieces in which files are sent: large enough that calls cost nothing, small enough that a piece
+/// The size of the pieces in which what the kernel cannot send itself is sent: large enough that calls cost nothing, small enough that a piece
 /// is still in the processor's cache when it is written.
 const PIECE: usize = 128 << 10;
+
+/// From this length on the kernel moves a file's pages to the socket itself. Half the processor time of reading and
+/// writing, and no room is needed for it.
+const DIRECT: u64 = 32 << 10;
+
+/// Writes `head` and then a part of a file, which the kernel sends without it passing through here.
+fn send_directly(
+    socket: &TcpStream,
+    head: &[u8],
+    file: &File,
+    mut offset: u64,
+    length: u64,
+) -> io::Result<()> {
+    let mut head = head;
+    while !head.is_empty() {
+        // More follows: the head goes out together with the first bytes of the file.
+        let n = retry_on_intr(|| rustix::net::send(socket, head, SendFlags::MORE | SendFlags::NOSIGNAL))?;
+        head = &head[n..];
+    }
+    let end = offset + length;
+    while offset < end {
+        let most = usize::try_from(end - offset).unwrap_or(usize::MAX).min(1 << 30);
+        let n = retry_on_intr(|| rustix::fs::sendfile(socket, file, Some(&mut offset), most))?;
+        if n == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "less to send than promised"));
+        }
+    }
+    Ok(())
+}
 
 /// Writes `head` and then `length` bytes that `fill` gives, the first of them together with the head.
 fn send(

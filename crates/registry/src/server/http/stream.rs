@@ -29,6 +29,11 @@ impl Stream {
         }
     }
 
+    /// Whether bytes written to the socket are what the peer reads.
+    pub fn is_plain(&self) -> bool {
+        matches!(self, Self::Plain(_))
+    }
+
     /// Bounds how long a read may wait.
     pub fn set_patience(&self, time: Duration) {
         // Only a zero duration is refused.

@@ -1,0 +1,10 @@
+//! A registry of our own against the words of the distribution specification, by plain HTTP.
+
+mod collection;
+mod listings;
+mod manifests;
+mod proxy;
+mod pull;
+mod rights;
+mod support;
+mod uploads;
