@@ -105,7 +105,7 @@ pub(crate) enum Route<'p> {
     Search,
     /// `/token`
     Token,
-    /// `/`: something that load balancers ask for.
+    /// `/` and `/v1/_ping`: is anybody there? Load balancers ask, and Docker's search.
     Root,
 }
 
@@ -113,7 +113,7 @@ impl<'p> Route<'p> {
     /// Finds where `path` leads. Names may have slashes, so paths are read from their end.
     pub fn of(path: &'p str) -> Option<Self> {
         match path {
-            "/" => return Some(Self::Root),
+            "/" | "/v1/_ping" => return Some(Self::Root),
             "/v2" | "/v2/" => return Some(Self::Base),
             "/v2/_catalog" => return Some(Self::Catalog),
             "/v1/search" | "/v2/_search" => return Some(Self::Search),

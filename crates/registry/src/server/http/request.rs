@@ -213,6 +213,34 @@ mod tests {
     }
 
     #[test]
+    fn damaged_heads_are_answers_or_refusals_but_no_panics() {
+        let whole =
+            b"PUT /v2/a%2Fb/manifests/x?tag=%41&tag=b+c HTTP/1.1\r\nHost: h\r\nContent-Length: 12\r\n\r\n";
+        let mut state = 88_172_645_463_325_252_u64;
+        let mut next = |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            usize::try_from(state >> 33).unwrap() % below
+        };
+        for _ in 0..20_000 {
+            let mut bytes = whole.to_vec();
+            for _ in 0..=next(4) {
+                let at = next(bytes.len());
+                match next(3) {
+                    0 => bytes[at] = u8::try_from(next(256)).unwrap(),
+                    1 => drop(bytes.remove(at)),
+                    _ => bytes.insert(at, b"%\r\n:? \0\xff"[next(8)]),
+                }
+            }
+            if let Ok(Some((head, length))) = Head::parse(&bytes) {
+                assert!(length <= bytes.len());
+                let _ = head.framing();
+            }
+        }
+    }
+
+    #[test]
     fn bodies_are_delimited_one_way_only() {
         let framing = |headers: &str| head(&format!("PUT / HTTP/1.1\r\n{headers}\r\n")).framing();
         assert_eq!(framing(""), Ok(Framing::Length(0)));

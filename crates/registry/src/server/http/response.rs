@@ -91,6 +91,9 @@ impl Response {
             head.push_str(value);
             head.push_str("\r\n");
         }
+        head.push_str("Date: ");
+        head.push_str(&date(fluyt_image::time::now()));
+        head.push_str("\r\n");
         // 204 and 304 have no body and so no length of one (RFC 9110, section 8.6).
         if !matches!(self.status, 204 | 304) {
             head.push_str(&format!("Content-Length: {}\r\n", self.payload.length()));
@@ -116,7 +119,10 @@ impl Response {
                 send(stream, scratch, &head, length, |buffer, done| file.read_at(buffer, offset + done))?;
             }
             Payload::Stream(mut reader, length) => {
-                send(stream, scratch, &head, length, |buffer, _| reader.read(buffer))?;
+                // The first bytes may be some while in coming.
+                stream.write_all(&head)?;
+                stream.flush()?;
+                send(stream, scratch, &[], length, |buffer, _| reader.read(buffer))?;
             }
         }
         stream.flush()
@@ -185,6 +191,19 @@ fn send(
     Ok(())
 }
 
+/// Seconds since the epoch as HTTP writes times (RFC 9110, section 5.6.7).
+fn date(seconds: i64) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    // YYYY-MM-DDTHH:MM:SS…
+    let text = fluyt_model::time::rfc3339(seconds.saturating_mul(1_000_000_000));
+    let part = |from: usize, to: usize| text.get(from..to).unwrap_or_default();
+    let weekday = usize::try_from(seconds.div_euclid(86_400).rem_euclid(7)).unwrap_or_default();
+    let month = part(5, 7).parse::<usize>().unwrap_or(1).clamp(1, 12) - 1;
+    format!("{}, {} {} {} {} GMT", DAYS[weekday], part(8, 10), MONTHS[month], part(0, 4), part(11, 19))
+}
+
 fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
@@ -212,5 +231,17 @@ fn reason(status: u16) -> &'static str {
         503 => "Service Unavailable",
         507 => "Insufficient Storage",
         _ => "Status",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::date;
+
+    #[test]
+    fn dates_are_written_as_http_has_them() {
+        assert_eq!(date(0), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(date(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(date(951_782_400), "Tue, 29 Feb 2000 00:00:00 GMT");
     }
 }
