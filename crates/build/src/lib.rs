@@ -8,10 +8,17 @@
 //!   in through a function.
 //! - [`graph`] is the border: operations with digests, independent of the Dockerfile.
 //! - [`solve`] runs independent operations at once and asks the cache by content first. Commands run through
-//!   [`Executor`], base images come through [`Images`]: both are the caller's.
+//!   [`Executor`], which is the caller's.
 //!
 //! What is absent: a terminal, a registry protocol, the container runtime.
 #![forbid(unsafe_code)]
 
 pub mod dockerfile;
+pub mod executor;
+pub mod graph;
 pub mod ignore;
+pub mod mode;
+pub mod plan;
+pub mod solve;
+
+pub use executor::{Cancel, Event, ExecStep, Executor, Fetch, Output, StepMount, StepSource, Watch};

@@ -22,6 +22,7 @@ mod paths;
 mod records;
 mod resolver;
 mod seal;
+mod step;
 mod system;
 mod volume;
 
@@ -38,6 +39,7 @@ pub use container::logs::{LogLine, LogReader};
 pub use events::EventReader;
 pub use paths::{DEFAULT_ROOT, Paths};
 pub use seal::seal;
+pub use step::{Step, StepRequest};
 
 use records::Records;
 

@@ -205,13 +205,14 @@ impl Engine {
         Ok(health)
     }
 
-    /// Gives back what nobody needs: interrupted removals, unreferenced layers and blobs.
+    /// Gives back what nobody needs: interrupted removals, unreferenced layers and blobs. Returns the bytes of the latter.
     ///
     /// # Errors
     /// Something cannot be removed.
-    pub fn collect(&self) -> Result<()> {
+    pub fn collect(&self) -> Result<u64> {
         self.empty_trash()?;
-        self.store.collect(&self.layer_links()?, std::time::Duration::from_secs(24 * 3600)).map(drop)
+        let done = self.store.collect(&self.layer_links()?, std::time::Duration::from_secs(24 * 3600))?;
+        Ok(done.bytes)
     }
 
     /// The links of all layers that containers stand on.

@@ -263,8 +263,11 @@ impl Store {
     }
 
     pub(crate) fn referenced_layers(&self) -> Result<HashSet<Digest>> {
-        let mut statement =
-            self.db.connection().prepare_cached("SELECT layers FROM images").map_err(|e| self.db.error(e))?;
+        let mut statement = self
+            .db
+            .connection()
+            .prepare_cached("SELECT layers FROM images UNION ALL SELECT layers FROM cache")
+            .map_err(|e| self.db.error(e))?;
         let rows = statement.query_map([], |row| row.get::<_, String>(0)).map_err(|e| self.db.error(e))?;
         let mut keys = HashSet::new();
         for row in rows {

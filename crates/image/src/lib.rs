@@ -16,6 +16,7 @@
 
 pub mod archive;
 pub mod blobs;
+pub mod cache;
 pub mod changes;
 pub mod db;
 pub mod digest;
@@ -40,6 +41,7 @@ pub use archive::commit::{CommitOptions, ImportOptions};
 pub use archive::load::Loaded;
 pub use archive::save::SaveOptions;
 pub use blobs::{Blobs, Ingest};
+pub use cache::{CacheRecord, NewLayer};
 pub use changes::Instruction;
 pub use db::{Db, Part};
 pub use digest::Digest;

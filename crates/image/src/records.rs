@@ -9,10 +9,14 @@
 //!         image                     -> images.id
 //! layers  key = diff id or chain id directory layers/HEX/fs, link l/LINK
 //!         dependent                 whether its content depends on the layers below (key = chain id then)
+//! cache   key                       the builder's: what it leads to stays
+//!         layers                    JSON list of LayerRef, lowest first
+//! layer_blobs  diff_id              the compressed archive that was made of a layer
 //! ```
 
 /// The steps of the schema; see [`crate::db::Db::migrate`].
-pub(crate) const SCHEMA: &[&str] = &["
+pub(crate) const SCHEMA: &[&str] = &[
+    "
 CREATE TABLE images(
     id TEXT PRIMARY KEY NOT NULL,
     manifest TEXT NOT NULL,
@@ -38,4 +42,21 @@ CREATE TABLE layers(
     dependent INTEGER NOT NULL,
     disk INTEGER
 ) WITHOUT ROWID;
-"];
+",
+    "
+CREATE TABLE cache(
+    key TEXT PRIMARY KEY NOT NULL,
+    layers TEXT NOT NULL,
+    note TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    used INTEGER NOT NULL,
+    uses INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE layer_blobs(
+    diff_id TEXT PRIMARY KEY NOT NULL,
+    blob TEXT NOT NULL,
+    media_type TEXT NOT NULL,
+    size INTEGER NOT NULL
+) WITHOUT ROWID;
+",
+];

@@ -21,6 +21,7 @@ mod run;
 mod service;
 pub mod spec;
 pub mod state;
+pub mod step;
 pub mod volumes;
 pub mod watch;
 

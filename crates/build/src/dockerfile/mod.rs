@@ -13,7 +13,7 @@ pub mod lines;
 pub mod lint;
 pub mod mount;
 pub mod parse;
-mod suggest;
+pub(crate) mod suggest;
 
 pub use expand::{Env, Expanded, Lexer};
 pub use fault::{Fault, Lines};

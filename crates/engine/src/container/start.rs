@@ -35,7 +35,7 @@ const INIT_PATH: &str = "/sbin/docker-init";
 const REMOVAL_PATIENCE: u32 = 1000;
 
 /// A container's plug, with all that its links and names are made from.
-struct Plugged {
+pub(crate) struct Plugged {
     network: NetworkRecord,
     attachment: NetworkAttachment,
     endpoint: EndpointView,
@@ -187,7 +187,7 @@ impl Engine {
     }
 
     /// Gives the container its addresses.
-    fn plug_in(&self, record: &ContainerRecord) -> Result<Vec<Plugged>> {
+    pub(crate) fn plug_in(&self, record: &ContainerRecord) -> Result<Vec<Plugged>> {
         if record.spec.networks.is_empty() {
             return Ok(Vec::new());
         }
@@ -204,7 +204,7 @@ impl Engine {
     }
 
     /// Writes the container's name files and plans its links.
-    fn network_files(
+    pub(crate) fn network_files(
         &self,
         record: &ContainerRecord,
         dir: &Path,

@@ -1,6 +1,7 @@
 //! The Docker-compatible command line.
 
 mod archive;
+mod build;
 mod cmd;
 pub mod create;
 pub mod fail;

@@ -184,6 +184,42 @@ fn pack_upper(
     Ok((ingest.commit()?, diff_id))
 }
 
+/// Writes the archive of a layer's directory as a gzip blob; returns its digest and its diff id.
+pub(crate) fn pack_layer(blobs: &crate::blobs::Blobs, dir: &Path) -> Result<(Digest, Digest)> {
+    let encoder = Encoder::new(blobs.ingest(None, None, "")?, Compression::Gzip)?;
+    let hashing = Hashing {
+        inner: encoder,
+        hasher: Hasher::new(Algorithm::Sha256),
+        item: "",
+        progress: &crate::progress::Silent,
+    };
+    let hashing = pack::pack(&Stack::open(&[dir.to_owned()])?.raw(), hashing, &|_| false)?;
+    let diff_id = hashing.hasher.finish();
+    let ingest = hashing.inner.finish().map_err(|e| Error::io("writing the layer", e))?;
+    Ok((ingest.commit()?, diff_id))
+}
+
+/// The digest of the archive of a layer's directory, and the sum of its files' sizes.
+pub(crate) fn digest_layer(dir: &Path) -> Result<(Digest, u64)> {
+    let stack = Stack::open(&[dir.to_owned()])?.raw();
+    let mut size = 0;
+    stack.walk(b"", &mut |node| {
+        if node.kind() == rustix::fs::FileType::RegularFile {
+            size += u64::try_from(node.stat.st_size).unwrap_or(0);
+        }
+        Ok(())
+    })?;
+    let sink = std::io::BufWriter::with_capacity(256 * 1024, std::io::sink());
+    let hashing = Hashing {
+        inner: sink,
+        hasher: Hasher::new(Algorithm::Sha256),
+        item: "",
+        progress: &crate::progress::Silent,
+    };
+    let hashing = pack::pack(&stack, hashing, &|_| false)?;
+    Ok((hashing.hasher.finish(), size))
+}
+
 /// Stores the archive of a root file system as it is; returns its digest and that of its content.
 fn store_archive(lease: &Lease, mut input: impl Read, progress: &dyn Progress) -> Result<(Digest, Digest)> {
     let blobs = lease.blobs();

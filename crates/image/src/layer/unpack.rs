@@ -84,10 +84,19 @@ impl LayerRef {
 }
 
 /// A layer that is extracted but not yet published; removed when dropped.
-struct Pending {
-    dir: PathBuf,
-    found: Extracted,
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) dir: PathBuf,
+    pub(crate) found: Extracted,
     _lock: OwnedFd,
+}
+
+impl Pending {
+    /// An empty one.
+    pub(crate) fn fresh(root: &Path) -> Result<Self> {
+        let (dir, lock) = fresh_dir(root)?;
+        Ok(Self { dir, found: Extracted::default(), _lock: lock })
+    }
 }
 
 impl Drop for Pending {
@@ -183,7 +192,13 @@ impl Store {
         Ok(layer.path(&self.root).is_dir().then_some(layer))
     }
 
-    fn publish(&self, pending: Pending, diff_id: &Digest, key: &Digest, dependent: bool) -> Result<LayerRef> {
+    pub(crate) fn publish(
+        &self,
+        pending: Pending,
+        diff_id: &Digest,
+        key: &Digest,
+        dependent: bool,
+    ) -> Result<LayerRef> {
         let target = self.dir("layers").join(key.hex());
         failpoint::pass("layer-before-rename");
         match std::fs::rename(&pending.dir, &target) {
@@ -336,8 +351,7 @@ fn extract_quietly(
     item: &str,
     progress: &dyn Progress,
 ) -> Result<Pending> {
-    let (dir, lock) = fresh_dir(root)?;
-    let mut pending = Pending { dir, found: Extracted::default(), _lock: lock };
+    let mut pending = Pending::fresh(root)?;
     let fs = pending.dir.join("fs");
     std::fs::create_dir(&fs).about(|| fs.display().to_string())?;
     let read = Arc::new(AtomicU64::new(0));

@@ -104,7 +104,8 @@ fn name_of(path: &Path, keep: &mut Vec<OwnedFd>) -> Result<String> {
     Ok(name)
 }
 
-/// A detached mount of an overlay, for the init stage and for whoever looks at a container that does not run.
+/// A detached mount of an overlay, for the init stage and for whoever looks at a container that does not run. With an
+/// empty `upper` it cannot be written; it needs two layers then.
 ///
 /// # Errors
 /// The kernel refuses it, or a layer is missing.
@@ -144,8 +145,10 @@ fn overlay_by_layers(
     for layer in layers {
         fsconfig_set_string(fs.as_fd(), c"lowerdir+", layer)?;
     }
-    fsconfig_set_string(fs.as_fd(), c"upperdir", upper)?;
-    fsconfig_set_string(fs.as_fd(), c"workdir", work)?;
+    if !upper.is_empty() {
+        fsconfig_set_string(fs.as_fd(), c"upperdir", upper)?;
+        fsconfig_set_string(fs.as_fd(), c"workdir", work)?;
+    }
     for option in options {
         match option.split_once('=') {
             Some((key, value)) => fsconfig_set_string(fs.as_fd(), key, value)?,
@@ -167,7 +170,10 @@ fn overlay_by_mount(
 ) -> Result<OwnedFd> {
     const PAGE: usize = 4000;
     let line = |layers: &[String]| {
-        let mut data = format!("lowerdir={},upperdir={upper},workdir={work}", layers.join(":"));
+        let mut data = format!("lowerdir={}", layers.join(":"));
+        if !upper.is_empty() {
+            data.push_str(&format!(",upperdir={upper},workdir={work}"));
+        }
         for option in options {
             data.push(',');
             data.push_str(option);

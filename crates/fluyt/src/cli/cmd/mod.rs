@@ -2,6 +2,7 @@
 
 mod archives;
 mod attach;
+mod build;
 mod content;
 mod disk;
 mod exec;
@@ -32,6 +33,31 @@ use fluyt_engine::Engine;
 use fluyt_model::Result;
 
 use super::tree::{Node, group, plain, process};
+
+/// Pulls an image that a build needs.
+///
+/// # Errors
+/// What the registry says.
+pub fn pull_for_build(engine: &Engine, name: &str, platform: Option<&str>, quiet: bool) -> Result<()> {
+    registry::pull_one(engine, name, platform, registry::Where::Stderr { quiet })
+}
+
+/// Pushes an image that was built.
+///
+/// # Errors
+/// What the registry says.
+pub fn push_for_build(
+    engine: &Engine,
+    reference: &fluyt_model::reference::Reference,
+    quiet: bool,
+) -> Result<()> {
+    registry::push_built(engine, reference, quiet)
+}
+
+/// Tells of an image that was built.
+pub fn emit_for_build(engine: &Engine, id: &str, name: &str) {
+    archives::emit(engine, "tag", id, name);
+}
 
 /// What the program is.
 pub const ABOUT: &str = "Containers, images and networks in one program, without a daemon";
@@ -99,6 +125,7 @@ pub const ROOT: &[Node] = &[
     plain(&content::EXPORT, content::export),
     plain(&content::COMMIT, content::commit),
     plain(&stats::STATS, stats::stats),
+    plain(&build::BUILD, build::build),
     plain(&images::IMAGES, images::images),
     plain(&images::HISTORY, images::history),
     plain(&images::TAG, images::tag),
@@ -114,6 +141,8 @@ pub const ROOT: &[Node] = &[
     plain(&system::EVENTS, system::events),
     plain(&system::INFO, system::info),
     plain(&system::VERSION, system::version),
+    group("builder", "Manage builds", BUILDER),
+    group("buildx", "Manage builds", BUILDER).hidden(),
     group("container", "Manage containers", CONTAINER),
     group("image", "Manage images", IMAGE),
     group("network", "Manage networks", NETWORK),
@@ -154,7 +183,14 @@ const CONTAINER: &[Node] = &[
     plain(&lifecycle::WAIT, lifecycle::wait),
 ];
 
+const BUILDER: &[Node] = &[
+    plain(&build::BUILD, build::build).or(&["b"]),
+    plain(&build::DU, build::du),
+    plain(&build::PRUNE, build::prune),
+];
+
 const IMAGE: &[Node] = &[
+    plain(&build::BUILD, build::build),
     plain(&images::HISTORY, images::history),
     plain(&save::IMPORT, save::import),
     plain(&inspect::IMAGE, inspect::image),

@@ -263,6 +263,14 @@ fn local_tags(engine: &Engine, repository: &Reference) -> Result<Vec<Reference>>
     Ok(found)
 }
 
+/// Pushes one image that is here, as a part of another command.
+///
+/// # Errors
+/// What the registry says.
+pub fn push_built(engine: &Engine, reference: &Reference, quiet: bool) -> Result<()> {
+    push_one(engine, &registry()?, reference, None, quiet)
+}
+
 fn push_one(
     engine: &Engine,
     registry: &Registry,

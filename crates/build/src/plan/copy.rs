@@ -1,0 +1,280 @@
+//! `COPY` and `ADD`.
+
+use fluyt_image::Platform;
+
+use super::stage::{Counter, Planner, State, absolute, history, upper_keyword};
+use crate::dockerfile::fault::{Fault, Result};
+use crate::dockerfile::instruction::Copy;
+use crate::dockerfile::lint::Rule;
+use crate::dockerfile::{Lexer, Lines, Step, quoted};
+use crate::graph::{Action, CopyAction, FileOp, GitOp, HttpOp, Op, Tree, Vertex, WriteAction};
+use crate::ignore::{clean, has_wildcards};
+
+impl Planner<'_> {
+    pub(super) fn copy_step(
+        &mut self,
+        state: &mut State,
+        step: &Step,
+        copy: &Copy,
+        mark: &str,
+        counter: &mut Counter,
+        index: usize,
+    ) -> Result<Vertex> {
+        let lines = step.lines;
+        let copy = self.expanded(state, copy, lines)?;
+        check(&copy)?;
+        let source = self.source(&copy.from, &state.platform, index)?;
+        let shown = self.shown(&copy_text(&copy, step), &state.env);
+        let name = self.step_name(state, counter, &format!("{mark}{}", upper_keyword(&shown)));
+        let target = target_path(state, &copy.target);
+        let mut actions = Vec::new();
+        for path in &copy.sources {
+            if self.remote(&copy, path, &target, lines, &name, &mut actions)? {
+                continue;
+            }
+            if matches!(source, Tree::Context(_)) {
+                self.warn_ignored(&copy, path, lines);
+            }
+            let (root, parents) = match (copy.parents, path.split_once("/./")) {
+                (false, _) => (path.clone(), None),
+                (true, Some((root, rest))) => (root.to_owned(), Some(rest.to_owned())),
+                (true, None) => ("/".to_owned(), Some(path.clone())),
+            };
+            actions.push(Action::Copy(CopyAction {
+                source: source.clone(),
+                path: absolute("", &root),
+                wildcards: true,
+                target: target.clone(),
+                owner: copy.chown.clone(),
+                mode: copy.chmod.clone(),
+                exclude: copy.exclude.clone(),
+                parents: parents.map(|p| clean(&format!("/{p}")).trim_start_matches('/').to_owned()),
+                unpack: copy.unpack.unwrap_or(copy.add),
+            }));
+        }
+        for heredoc in &copy.inline {
+            actions.push(Action::Write(WriteAction {
+                name: heredoc.name.clone(),
+                content: heredoc.content.clone(),
+                target: target.clone(),
+                owner: copy.chown.clone(),
+                mode: copy.chmod.clone(),
+            }));
+        }
+        history(state, history_text(&copy), false, self.epoch);
+        let op = Op::File(FileOp { base: state.tree.clone(), actions, link: copy.link, epoch: self.epoch });
+        Ok(Vertex { op, name, lines: Some(lines), no_cache: false })
+    }
+
+    /// All words with their variables replaced.
+    fn expanded(&mut self, state: &State, copy: &Copy, lines: Lines) -> Result<Copy> {
+        let mut copy = copy.clone();
+        for text in [&mut copy.chown, &mut copy.chmod, &mut copy.checksum, &mut copy.target]
+            .into_iter()
+            .chain(&mut copy.sources)
+            .chain(&mut copy.exclude)
+        {
+            *text = self.expand(state, lines, text)?;
+        }
+        let lexer = Lexer { no_quotes: true, ..Lexer::new('\\') };
+        for heredoc in copy.inline.iter_mut().filter(|heredoc| heredoc.expand) {
+            heredoc.content = self.expand_with(lexer, state, lines, &heredoc.content)?;
+        }
+        Ok(copy)
+    }
+
+    /// The tree that `--from` names, the context without it.
+    pub(super) fn source(&mut self, from: &str, platform: &Platform, index: usize) -> Result<Tree> {
+        if from.is_empty() {
+            return Ok(Tree::Context("context".to_owned()));
+        }
+        if let Some(context) = self.options.contexts.get(from) {
+            match context {
+                super::NamedContext::Directory => return Ok(Tree::Context(from.to_owned())),
+                super::NamedContext::Image(image) => {
+                    let image = image.clone();
+                    return self.image_tree(&image, platform);
+                }
+                super::NamedContext::Stage(stage) => {
+                    let stage = stage.clone();
+                    let other = self.stage_named(&stage).ok_or_else(|| {
+                        Fault::new(format!("target stage {} could not be found", quoted(&stage)))
+                    })?;
+                    return Ok(self.stage(other)?.tree);
+                }
+            }
+        }
+        match self.stage_named(from) {
+            Some(other) if other >= index => Err(Fault::new(format!(
+                "cannot copy from stage {}, it needs to be defined before current stage {}",
+                quoted(from),
+                quoted(&self.stage_label(index))
+            ))),
+            Some(other) => Ok(self.stage(other)?.tree),
+            None if from == "scratch" => Ok(Tree::Scratch),
+            None => {
+                let platform = self.options.platform.clone();
+                self.image_tree(from, &platform)
+            }
+        }
+    }
+
+    fn image_tree(&mut self, name: &str, platform: &Platform) -> Result<Tree> {
+        let id = self.image(name, platform)?;
+        let vertex = &mut self.graph.vertices[id];
+        if vertex.name.is_empty()
+            && let Op::Image(image) = &vertex.op
+        {
+            vertex.name = format!("FROM {}@{}", image.reference, image.manifest);
+        }
+        Ok(Tree::Vertex(id))
+    }
+
+    /// Adds a source that is an address; whether it is one.
+    fn remote(
+        &mut self,
+        copy: &Copy,
+        path: &str,
+        target: &str,
+        lines: Lines,
+        name: &str,
+        actions: &mut Vec<Action>,
+    ) -> Result<bool> {
+        let (op, file, unpack) = if let Some(git) = git_source(path) {
+            if !copy.add {
+                return Err(Fault::new("source can't be a git ref for COPY"));
+            }
+            let op = GitOp {
+                keep_git_dir: copy.keep_git_dir.unwrap_or(false),
+                checksum: copy.checksum.clone(),
+                ..git
+            };
+            (Op::Git(op), "/".to_owned(), false)
+        } else if path.starts_with("http://") || path.starts_with("https://") {
+            if !copy.add {
+                return Err(Fault::new("source can't be a URL for COPY"));
+            }
+            let bare = path.split(['?', '#']).next().unwrap_or(path);
+            let file = bare.splitn(4, '/').nth(3).and_then(|p| p.rsplit('/').next()).unwrap_or("");
+            let file = if file.is_empty() { "__unnamed__" } else { file }.to_owned();
+            let op = HttpOp { url: path.to_owned(), name: file.clone(), checksum: copy.checksum.clone() };
+            (Op::Http(op), format!("/{file}"), copy.unpack.unwrap_or(false))
+        } else {
+            return Ok(false);
+        };
+        let vertex = Vertex { op, name: name.to_owned(), lines: Some(lines), no_cache: false };
+        let id = self.graph.push(vertex);
+        actions.push(Action::Copy(CopyAction {
+            source: Tree::Vertex(id),
+            path: file,
+            wildcards: false,
+            target: target.to_owned(),
+            owner: copy.chown.clone(),
+            mode: copy.chmod.clone(),
+            exclude: copy.exclude.clone(),
+            parents: None,
+            unpack,
+        }));
+        Ok(true)
+    }
+
+    fn warn_ignored(&mut self, copy: &Copy, path: &str, lines: Lines) {
+        let clean = clean(path);
+        let bare = clean.trim_start_matches('/');
+        if bare.is_empty() || bare == "." || has_wildcards(bare) || !self.inputs.ignore.leaves_out(bare) {
+            return;
+        }
+        let keyword = if copy.add { "Add" } else { "Copy" };
+        let message =
+            format!("Attempting to {keyword} file {} that is excluded by .dockerignore", quoted(path));
+        self.lint.tell(Rule::CopyIgnoredFile, lines, message);
+    }
+}
+
+/// What can be said of the flags alone.
+fn check(copy: &Copy) -> Result<()> {
+    if !copy.chmod.is_empty() {
+        let octal = copy.chmod.bytes().all(|b| b.is_ascii_digit());
+        let bad = || {
+            Fault::new(format!(
+                "invalid chmod parameter: '{}'. it should be octal string and between 0 and 07777",
+                copy.chmod
+            ))
+        };
+        if octal {
+            u32::from_str_radix(&copy.chmod, 8).ok().filter(|mode| *mode <= 0o7777).ok_or_else(bad)?;
+        } else {
+            crate::mode::Symbolic::parse(&copy.chmod).ok_or_else(bad)?;
+        }
+    }
+    if !copy.checksum.is_empty() {
+        let [source] = &copy.sources[..] else {
+            return Err(Fault::new("checksum can't be specified for multiple sources"));
+        };
+        let http = source.starts_with("http://") || source.starts_with("https://");
+        let git = git_source(source).is_some();
+        if !http && !git {
+            return Err(Fault::new("checksum requires HTTP(S) or Git sources"));
+        }
+        if http && !git {
+            fluyt_image::Digest::parse(&copy.checksum)?;
+        }
+    }
+    crate::ignore::Ignore::new(copy.exclude.iter().map(String::as_str))?;
+    Ok(())
+}
+
+/// The target as an absolute path that keeps what its end says: a slash or a dot for a directory.
+fn target_path(state: &State, target: &str) -> String {
+    let path = absolute(&state.config.config.working_dir, target);
+    let directory = target.ends_with('/') || target == "." || target.ends_with("/.") || target.is_empty();
+    if directory && !path.ends_with('/') { format!("{path}/") } else { path }
+}
+
+fn copy_text(copy: &Copy, step: &Step) -> String {
+    // The source text has the here-documents' marks in it, and every flag.
+    let _ = copy;
+    step.source.clone()
+}
+
+fn history_text(copy: &Copy) -> String {
+    let mut text = if copy.add { "ADD" } else { "COPY" }.to_owned();
+    if copy.parents {
+        text.push_str(" --parents");
+    }
+    for (flag, value) in [("chown", &copy.chown), ("chmod", &copy.chmod)] {
+        if !value.is_empty() {
+            text.push_str(&format!(" --{flag}={value}"));
+        }
+    }
+    for source in &copy.sources {
+        text.push_str(&format!(" {source}"));
+    }
+    for heredoc in &copy.inline {
+        text.push_str(&format!(" <<{}", heredoc.name));
+    }
+    format!("{text} {} # buildkit", copy.target)
+}
+
+/// The repository that a source names, if it is one: `git@…`, `git://…`, `ssh://…`, `https://….git`, with
+/// `#reference:directory`.
+#[must_use]
+pub fn git_source(text: &str) -> Option<GitOp> {
+    let (address, fragment) = text.split_once('#').unwrap_or((text, ""));
+    let http = address.starts_with("http://") || address.starts_with("https://");
+    let is_git = address.starts_with("git@")
+        || address.starts_with("git://")
+        || address.starts_with("ssh://")
+        || http && address.ends_with(".git");
+    if !is_git {
+        return None;
+    }
+    let (reference, subdir) = fragment.split_once(':').unwrap_or((fragment, ""));
+    Some(GitOp {
+        remote: address.to_owned(),
+        reference: reference.to_owned(),
+        subdir: subdir.to_owned(),
+        keep_git_dir: false,
+        checksum: String::new(),
+    })
+}

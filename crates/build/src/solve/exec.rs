@@ -1,0 +1,371 @@
+//! Commands: what a step mounts is prepared, the command is run, what mounting left in the layer is taken away.
+
+use std::fs::File;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use fluyt_image::{Digest, LayerRef, NewLayer, Store};
+use fluyt_model::error::IoContext;
+use fluyt_model::{Error, Kind, Result};
+use rustix::fs::FlockOperation;
+
+use super::tree::{self, Root};
+use super::{Solver, files};
+use crate::dockerfile::mount::Sharing;
+use crate::executor::{Event, ExecStep, StepMount, StepSource};
+use crate::graph::{Action, CopyAction, Exec, FileOp, GitOp, Id, MountSource, SecretMount, Tree};
+
+/// Files that the runtime mounts into every container.
+const RUNTIME_FILES: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname"];
+/// Directories that the runtime mounts into every container.
+const RUNTIME_DIRS: [&str; 3] = ["/proc", "/sys", "/dev"];
+
+/// What a step holds while it runs: cache directories in use.
+#[derive(Default)]
+struct Held {
+    locks: Vec<File>,
+    layers: Vec<NewLayer>,
+}
+
+impl Solver<'_> {
+    pub(super) fn exec(&self, store: &Store, id: Id, exec: &Exec, layer: NewLayer) -> Result<Vec<LayerRef>> {
+        let base_tree = exec.base.clone().unwrap_or(Tree::Scratch);
+        let mut base = self.base_layers(store, &base_tree)?;
+        let mut layers = self.dirs(&base);
+        let mut held = Held::default();
+        if layers.is_empty() {
+            let empty = store.new_layer()?;
+            layers.push(empty.mountpoint());
+            held.layers.push(empty);
+        }
+        let before = tree::open_layers(&layers, &layer.mountpoint())?;
+        let mut env = exec.env.clone();
+        env.extend(exec.proxy_env.iter().cloned());
+        let mut mounts = Vec::new();
+        for (number, mount) in exec.mounts.iter().enumerate() {
+            let source = match &mount.source {
+                MountSource::Tmpfs(size) => Some(StepSource::Tmpfs(*size)),
+                MountSource::Bind { tree, path } => {
+                    Some(self.bind(store, tree, path, mount.read_only, &mut held)?)
+                }
+                MountSource::Cache { id, sharing, tree, path, owner } => {
+                    Some(self.cache_dir(store, id, *sharing, (tree, path), *owner, &mut held)?)
+                }
+                MountSource::Secret(secret) => self.secret(secret, &mut env)?,
+                MountSource::Ssh(agent) => self.agent(agent, &mount.target, &mut env)?,
+                MountSource::Script { name, content } => {
+                    let dir = layer.dir().join(format!("script-{number}"));
+                    std::fs::create_dir(&dir).about(|| dir.display().to_string())?;
+                    write(&dir.join(name), content.as_bytes(), 0o755)?;
+                    Some(StepSource::Host(dir))
+                }
+            };
+            if let Some(source) = source {
+                mounts.push(StepMount { target: mount.target.clone(), read_only: mount.read_only, source });
+            }
+        }
+        let stubs = self.stubs(&before, &mounts);
+        drop(before);
+        let hostname = if exec.hostname.is_empty() { "buildkitsandbox" } else { &exec.hostname };
+        let step = ExecStep {
+            layers,
+            upper: layer.fs(),
+            work: layer.work(),
+            mountpoint: layer.mountpoint(),
+            dir: layer.dir().to_owned(),
+            args: exec.args.clone(),
+            env,
+            cwd: exec.cwd.clone(),
+            user: exec.user.clone(),
+            hostname: hostname.to_owned(),
+            network: exec.network.clone(),
+            insecure: exec.insecure,
+            mounts,
+            hosts: exec.hosts.clone(),
+            shm_size: exec.shm_size,
+            ulimits: exec.ulimits.clone(),
+            devices: exec.devices.clone(),
+        };
+        let watch = self.world.watch;
+        let output = |stream, bytes: &[u8]| watch.event(Event::Output(id, stream, bytes));
+        let code = self.world.executor.run(&step, &output, self.world.cancel);
+        drop(held);
+        if self.world.cancel.is_cancelled() {
+            return Err(Error::new(Kind::Unavailable, "the build was cancelled"));
+        }
+        let command = exec.args.join(" ");
+        match code {
+            Ok(0) => {}
+            Ok(code) => return Err(failed(&command, code)),
+            Err(e) => return Err(e.context(format!("process {command:?} could not be started"))),
+        }
+        remove_stubs(&layer.fs(), &stubs);
+        base.push(store.publish_layer(self.lease, layer, exec.epoch)?);
+        Ok(base)
+    }
+
+    fn bind(
+        &self,
+        store: &Store,
+        tree: &Tree,
+        path: &str,
+        read_only: bool,
+        held: &mut Held,
+    ) -> Result<StepSource> {
+        // A context has rules about what exists in it: what may be seen is copied, once for all steps that look.
+        let layers = match tree {
+            Tree::Context(_) => self.context_layers(store, tree, path)?,
+            tree => self.layers(tree),
+        };
+        let mut layers = self.dirs(&layers);
+        let own = store.new_layer()?;
+        // Links are followed here, inside the tree: the path is used on the host's side.
+        let path = tree::open_layers(&layers, &own.mountpoint())?.real_path(path)?;
+        // An overlay that is only read needs two layers.
+        while layers.len() < 2 {
+            let empty = own.dir().join(format!("empty-{}", layers.len()));
+            std::fs::create_dir(&empty).about(|| empty.display().to_string())?;
+            layers.push(empty);
+        }
+        let source = StepSource::Layers {
+            layers,
+            upper: (!read_only).then(|| (own.fs(), own.work())),
+            mountpoint: own.mountpoint(),
+            path,
+        };
+        held.layers.push(own);
+        Ok(source)
+    }
+
+    /// What of a context is at a path, as a layer.
+    fn context_layers(&self, store: &Store, tree: &Tree, path: &str) -> Result<Vec<LayerRef>> {
+        let bare = path.trim_matches('/');
+        let above = bare.rsplit_once('/').map_or("", |(above, _)| above);
+        let single = match tree {
+            Tree::Context(name) => {
+                let root = tree::open_dir(&super::context(self.world, name)?.path)?;
+                root.at(path, true)
+                    .and_then(|fd| rustix::fs::fstat(&fd))
+                    .is_ok_and(|s| tree::kind(&s) != rustix::fs::FileType::Directory)
+            }
+            _ => false,
+        };
+        let target = if single { format!("/{above}/") } else { format!("/{bare}/") };
+        let action = CopyAction { source: tree.clone(), target, ..super::whole(path) };
+        let op =
+            FileOp { base: Tree::Scratch, actions: vec![Action::Copy(action)], link: false, epoch: None };
+        self.file(store, &op, store.new_layer()?)
+    }
+
+    /// The directory of a cache mount, locked as its sharing demands.
+    fn cache_dir(
+        &self,
+        store: &Store,
+        id: &str,
+        sharing: Sharing,
+        from: (&Tree, &str),
+        owner: (u32, u32, u32),
+        held: &mut Held,
+    ) -> Result<StepSource> {
+        let base = self.root.join("build").join("mounts");
+        std::fs::create_dir_all(&base).about(|| base.display().to_string())?;
+        let name = Digest::of(format!("{id}\n{from:?}").as_bytes());
+        for number in 0..1000 {
+            let dir = base.join(format!("{}-{number}", name.short()));
+            let about = || dir.display().to_string();
+            let made = match std::fs::create_dir(&dir) {
+                Ok(()) => true,
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => false,
+                Err(e) => return Err(Error::io(about(), e)),
+            };
+            let lock = File::open(&dir).about(about)?;
+            let taken = match sharing {
+                Sharing::Shared => rustix::fs::flock(&lock, FlockOperation::LockShared).is_ok(),
+                Sharing::Locked => self.wait_for(&lock)?,
+                Sharing::Private => {
+                    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+                }
+            };
+            if !taken {
+                continue;
+            }
+            let data = dir.join("data");
+            if made || !data.is_dir() {
+                self.fill_cache(store, &dir, &data, from, owner)?;
+            }
+            held.locks.push(lock);
+            return Ok(StepSource::Host(data));
+        }
+        Err(Error::new(Kind::Exhausted, format!("cache mount {id}: too many are in use at once")))
+    }
+
+    fn wait_for(&self, lock: &File) -> Result<bool> {
+        loop {
+            match rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(true),
+                Err(rustix::io::Errno::WOULDBLOCK) if self.world.cancel.is_cancelled() => {
+                    return Err(Error::new(Kind::Unavailable, "the build was cancelled"));
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                }
+                Err(e) => return Err(Error::io("locking a cache mount", e.into())),
+            }
+        }
+    }
+
+    fn fill_cache(
+        &self,
+        store: &Store,
+        dir: &Path,
+        data: &Path,
+        (tree, path): (&Tree, &str),
+        (mode, uid, gid): (u32, u32, u32),
+    ) -> Result<()> {
+        let fresh = dir.join("new");
+        let about = || fresh.display().to_string();
+        match std::fs::create_dir(&fresh) {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(Error::io(about(), e)),
+            _ => {}
+        }
+        if !matches!(tree, Tree::Scratch) {
+            let action = CopyAction { source: tree.clone(), ..super::whole(path) };
+            self.copy(store, &tree::open_dir(&fresh)?, &action, None)?;
+        }
+        std::os::unix::fs::chown(&fresh, Some(uid), Some(gid)).about(about)?;
+        std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(mode)).about(about)?;
+        match std::fs::rename(&fresh, data) {
+            // Somebody who shares it was faster.
+            Err(_) if data.is_dir() => Ok(()),
+            other => other.about(about),
+        }
+    }
+
+    fn secret(&self, secret: &SecretMount, env: &mut Vec<String>) -> Result<Option<StepSource>> {
+        let Some(value) = self.world.secrets.get(&secret.id) else {
+            return match secret.required {
+                true => Err(Error::not_found(format!("secret {}: not found", secret.id))
+                    .with_hint(format!("give it with --secret id={},src=FILE", secret.id))),
+                false => Ok(None),
+            };
+        };
+        if let Some(name) = &secret.env {
+            env.push(format!("{name}={}", String::from_utf8_lossy(value)));
+        }
+        if !secret.file {
+            return Ok(None);
+        }
+        Ok(Some(StepSource::Secret(value.clone(), secret.owner)))
+    }
+
+    fn agent(&self, agent: &SecretMount, target: &str, env: &mut Vec<String>) -> Result<Option<StepSource>> {
+        let Some(socket) = self.world.agents.get(&agent.id) else {
+            return match agent.required {
+                true => Err(Error::not_found(format!("unset ssh forward key {}", agent.id))
+                    .with_hint("give the agent with --ssh default")),
+                false => Ok(None),
+            };
+        };
+        env.push(format!("SSH_AUTH_SOCK={target}"));
+        Ok(Some(StepSource::Host(socket.clone())))
+    }
+
+    /// What mounting will leave in the layer: for each mount point that is not there, the topmost path that is missing.
+    fn stubs(&self, before: &Root, mounts: &[StepMount]) -> Vec<(String, String)> {
+        let own = RUNTIME_FILES.iter().chain(&RUNTIME_DIRS).copied();
+        let mut found = Vec::new();
+        for target in own.chain(mounts.iter().map(|mount| mount.target.as_str())) {
+            let mut at = String::new();
+            for part in target.split('/').filter(|part| !part.is_empty()) {
+                at = format!("{at}/{part}");
+                if before.at(&at, true).is_err() {
+                    found.push((target.to_owned(), at));
+                    break;
+                }
+            }
+        }
+        found
+    }
+
+    pub(super) fn git(&self, store: &Store, op: &GitOp, layer: NewLayer) -> Result<LayerRef> {
+        let checkout = layer.dir().join("checkout");
+        let git = |args: &[&str], dir: &Path| -> Result<String> {
+            let output = std::process::Command::new("git")
+                .args(args)
+                .current_dir(dir)
+                .env("GIT_TERMINAL_PROMPT", "0")
+                .output()
+                .map_err(|e| Error::io("git", e).with_hint("install git: repositories are fetched by it"))?;
+            if output.status.success() {
+                return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+            }
+            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            Err(Error::new(Kind::Unavailable, format!("failed to fetch remote {}: {said}", op.remote)))
+        };
+        std::fs::create_dir(&checkout).about(|| checkout.display().to_string())?;
+        git(&["init", "-q"], &checkout)?;
+        let reference = if op.reference.is_empty() { "HEAD" } else { &op.reference };
+        git(&["fetch", "-q", "--depth=1", "--", &op.remote, reference], &checkout)?;
+        git(&["checkout", "-q", "FETCH_HEAD"], &checkout)?;
+        let commit = git(&["rev-parse", "HEAD"], &checkout)?;
+        if !op.checksum.is_empty() && !commit.starts_with(&op.checksum) {
+            return Err(Error::corrupt(format!("expected checksum to match {}, got {commit}", op.checksum)));
+        }
+        git(&["submodule", "update", "-q", "--init", "--recursive", "--depth=1"], &checkout)?;
+        if !op.keep_git_dir {
+            let own = checkout.join(".git");
+            std::fs::remove_dir_all(&own).about(|| own.display().to_string())?;
+        }
+        let from = tree::open_dir(&checkout)?;
+        let source = super::Source { root: &from, ignore: None, anonymous: true };
+        let action = super::whole(&format!("/{}", op.subdir));
+        let root = tree::open_dir(&layer.fs())?;
+        files::copy(&source, &super::select::select(&source, &action)?, &root, &action, None)?;
+        store.publish_layer(self.lease, layer, None)
+    }
+}
+
+fn failed(command: &str, code: i32) -> Error {
+    let error = Error::new(
+        Kind::Invalid,
+        format!("process \"{command}\" did not complete successfully: exit code: {code}"),
+    );
+    match code {
+        126 => {
+            error.with_hint("126: the command exists but cannot be executed; look at its mode and its format")
+        }
+        127 => error
+            .with_hint("127: the shell did not find the command; is its package installed, is it in PATH?"),
+        137 => error.with_hint("137: it was killed; out of memory?"),
+        _ => error,
+    }
+}
+
+fn write(path: &Path, content: &[u8], mode: u32) -> Result<()> {
+    let about = || path.display().to_string();
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(path).about(about)?;
+    std::io::Write::write_all(&mut file, content).about(about)?;
+    file.set_permissions(std::fs::Permissions::from_mode(mode)).about(about)
+}
+
+/// Removes empty mount points that did not exist before, as far up as they did not.
+fn remove_stubs(upper: &Path, stubs: &[(String, String)]) {
+    for (target, top) in stubs {
+        let mut at = target.trim_start_matches('/').to_owned();
+        let top = top.trim_start_matches('/');
+        loop {
+            let path: PathBuf = upper.join(&at);
+            let removed = match path.symlink_metadata() {
+                Ok(meta) if meta.is_dir() => std::fs::remove_dir(&path).is_ok(),
+                Ok(meta) if meta.is_file() && meta.len() == 0 => std::fs::remove_file(&path).is_ok(),
+                Ok(_) => false,
+                Err(_) => true,
+            };
+            let Some((above, _)) = at.rsplit_once('/') else { break };
+            if !removed || at == top {
+                break;
+            }
+            at = above.to_owned();
+        }
+    }
+}

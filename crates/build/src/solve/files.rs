@@ -1,0 +1,376 @@
+//! Changes of files: copies, files from the Dockerfile, directories. Everything goes through the root of the tree
+//! that is being made, so that no link leads out of it.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+
+use fluyt_model::error::IoContext;
+use fluyt_model::{Error, Kind, Result};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use super::select::{Entry, Selected, Selection, Source, open_file};
+use super::tree::{Root, fd_path, kind};
+use crate::graph::{CopyAction, WriteAction};
+use crate::ignore::clean;
+use crate::mode;
+
+/// User and group of new files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner(pub u32, pub u32);
+
+/// The ids of `user[:group]`, looked up in the accounts of `root`.
+///
+/// # Errors
+/// A name that does not exist there.
+pub fn owner(root: &Root, text: &str) -> Result<Option<Owner>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let (user, group) = text.split_once(':').map_or((text, None), |(u, g)| (u, Some(g)));
+    let in_file = |file: &str, name: &str| -> Option<Vec<String>> {
+        let text = root.text(file)?;
+        let line = text.lines().find(|line| line.split(':').next() == Some(name))?;
+        Some(line.split(':').map(str::to_owned).collect())
+    };
+    let field = |fields: &[String], at: usize| fields.get(at).and_then(|f| f.parse::<u32>().ok());
+    let unknown = |what: &str, name: &str| {
+        Error::new(Kind::Invalid, format!("unable to find {what} {name}: no matching entries in {what} file"))
+            .with_hint("numbers need no account in the image")
+    };
+    let account = in_file("etc/passwd", user);
+    let uid = match user.parse::<u32>() {
+        Ok(uid) => uid,
+        Err(_) => account.as_deref().and_then(|a| field(a, 2)).ok_or_else(|| unknown("passwd", user))?,
+    };
+    let gid = match group {
+        Some(group) => match group.parse::<u32>() {
+            Ok(gid) => gid,
+            Err(_) => {
+                let found = in_file("etc/group", group);
+                found.as_deref().and_then(|g| field(g, 2)).ok_or_else(|| unknown("group", group))?
+            }
+        },
+        // A number alone is user and group.
+        None if user.parse::<u32>().is_ok() => uid,
+        None => account.as_deref().and_then(|a| field(a, 3)).unwrap_or(uid),
+    };
+    Ok(Some(Owner(uid, gid)))
+}
+
+/// Makes a directory and what is missing above it.
+pub fn make_dirs(root: &Root, path: &str, owner: Owner, epoch: Option<i64>) -> Result<()> {
+    let mut at = String::new();
+    for part in path.split('/').filter(|part| !part.is_empty()) {
+        let above = if at.is_empty() { "/".to_owned() } else { at.clone() };
+        at = format!("{at}/{part}");
+        match root.at(&at, true) {
+            Ok(fd) => {
+                let stat = rustix::fs::fstat(&fd).about(|| at.clone())?;
+                if kind(&stat) != FileType::Directory {
+                    return Err(Error::invalid(format!("cannot create directory {at}: it is a file")));
+                }
+            }
+            Err(Errno::NOENT) => {
+                let dir = root.dir(&above)?;
+                rustix::fs::mkdirat(&dir, part, Mode::from_raw_mode(0o755)).about(|| at.clone())?;
+                let made = root.at(&at, false).about(|| at.clone())?;
+                set(&made, owner, Some(0o755), epoch.map(|e| (e, 0)), &at)?;
+            }
+            Err(e) => return Err(Error::io(at, e.into())),
+        }
+    }
+    Ok(())
+}
+
+/// Owner, mode and time of an open file or directory, not of a link.
+fn set(fd: &OwnedFd, owner: Owner, mode: Option<u32>, time: Option<(i64, i64)>, path: &str) -> Result<()> {
+    let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
+    rustix::fs::chownat(fd, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH).about(|| path.to_owned())?;
+    let own = fd_path(fd);
+    if let Some(mode) = mode {
+        rustix::fs::chmod(&*own, Mode::from_raw_mode(mode & 0o7777)).about(|| path.to_owned())?;
+    }
+    if let Some((seconds, nanos)) = time {
+        rustix::fs::utimensat(CWD, &*own, &times(seconds, nanos), AtFlags::empty())
+            .about(|| path.to_owned())?;
+    }
+    Ok(())
+}
+
+fn times(seconds: i64, nanos: i64) -> Timestamps {
+    let time = Timespec { tv_sec: seconds, tv_nsec: nanos };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+/// Writes a file that stands in the Dockerfile.
+pub fn write(root: &Root, action: &WriteAction, epoch: Option<i64>) -> Result<()> {
+    let who = owner(root, &action.owner)?.unwrap_or(Owner(0, 0));
+    let path = place(root, &action.target, &action.name, who, epoch)?;
+    let (dir, name) = parent(root, &path)?;
+    remove(root, &dir, &path, &name, false)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(&dir, &name, flags, Mode::from_raw_mode(0o600)).about(|| path.clone())?;
+    let mut file = File::from(fd);
+    file.write_all(action.content.as_bytes()).about(|| path.clone())?;
+    let mode = if action.mode.is_empty() {
+        0o644
+    } else {
+        mode::changed(&action.mode, 0o644, false).unwrap_or(0o644)
+    };
+    set(&OwnedFd::from(file), who, Some(mode), epoch.map(|e| (e, 0)), &path)
+}
+
+/// The path of a file `name` copied to `target`, whose directories are made.
+fn place(root: &Root, target: &str, name: &str, who: Owner, epoch: Option<i64>) -> Result<String> {
+    let is_dir = |path: &str| {
+        root.at(path, true)
+            .and_then(|fd| rustix::fs::fstat(&fd))
+            .is_ok_and(|s| kind(&s) == FileType::Directory)
+    };
+    let path = if target.ends_with('/') || is_dir(target) {
+        format!("{}/{name}", target.trim_end_matches('/'))
+    } else {
+        target.to_owned()
+    };
+    let path = clean(&path);
+    let above = path.rsplit_once('/').map_or("", |(above, _)| above);
+    make_dirs(root, above, who, epoch)?;
+    Ok(path)
+}
+
+/// The open parent directory of a path, links followed, and its last part.
+fn parent(root: &Root, path: &str) -> Result<(OwnedFd, String)> {
+    let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+    Ok((root.dir(if above.is_empty() { "/" } else { above })?, name.to_owned()))
+}
+
+/// Makes room for a new file; a directory stays if a directory comes.
+fn remove(root: &Root, dir: &OwnedFd, path: &str, name: &str, directory: bool) -> Result<bool> {
+    let stat = match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
+        Err(Errno::NOENT) => return Ok(false),
+        Err(e) => return Err(Error::io(path.to_owned(), e.into())),
+    };
+    match kind(&stat) {
+        FileType::Directory if directory => return Ok(true),
+        FileType::Directory => {
+            return Err(Error::invalid(format!("cannot copy to non-directory: {path} is a directory")));
+        }
+        FileType::Symlink if directory => {
+            let target = root.at(path, true).and_then(|fd| rustix::fs::fstat(&fd));
+            if target.is_ok_and(|s| kind(&s) == FileType::Directory) {
+                return Ok(true);
+            }
+        }
+        _ => {}
+    }
+    if directory {
+        return Err(Error::invalid(format!("cannot copy to non-directory: {path}")));
+    }
+    rustix::fs::unlinkat(dir, name, AtFlags::empty()).about(|| path.to_owned())?;
+    Ok(false)
+}
+
+/// How files are copied.
+struct Copying<'a> {
+    source: &'a Source<'a>,
+    root: &'a Root,
+    owner: Option<Owner>,
+    mode: &'a str,
+    epoch: Option<i64>,
+    links: HashMap<(u64, u64), String>,
+}
+
+/// Copies a selection into the tree.
+pub fn copy(
+    source: &Source<'_>,
+    selection: &Selection,
+    root: &Root,
+    action: &CopyAction,
+    epoch: Option<i64>,
+) -> Result<()> {
+    let who = owner(root, &action.owner)?;
+    let mut copying = Copying { source, root, owner: who, mode: &action.mode, epoch, links: HashMap::new() };
+    let several = selection.roots.len() > 1;
+    for selected in &selection.roots {
+        if action.unpack && selected.single && copying.unpack(selected, &action.target)? {
+            continue;
+        }
+        let target =
+            if several { format!("{}/", action.target.trim_end_matches('/')) } else { action.target.clone() };
+        copying.selected(selected, &target)?;
+    }
+    Ok(())
+}
+
+impl Copying<'_> {
+    fn new_owner(&self) -> Owner {
+        self.owner.unwrap_or(Owner(0, 0))
+    }
+
+    fn selected(&mut self, selected: &Selected, target: &str) -> Result<()> {
+        if selected.single {
+            let Some(entry) = selected.entries.first() else { return Ok(()) };
+            let path = place(self.root, target, &entry.to, self.new_owner(), self.epoch)?;
+            return self.entry(entry, &path, true);
+        }
+        let base = clean(target);
+        let base = base.trim_end_matches('/');
+        make_dirs(self.root, base, self.new_owner(), self.epoch)?;
+        let mut directories = Vec::new();
+        for entry in selected.entries.iter().filter(|entry| !entry.to.is_empty()) {
+            let path = format!("{base}/{}", entry.to);
+            self.entry(entry, &path, false)?;
+            if kind(&entry.stat) == FileType::Directory {
+                directories.push((path, &entry.stat));
+            }
+        }
+        // What was made in them has changed their times.
+        for (path, stat) in directories.into_iter().rev() {
+            let fd = self.root.at(&path, true).about(|| path.clone())?;
+            let (seconds, nanos) = mtime(stat);
+            rustix::fs::utimensat(CWD, &*fd_path(&fd), &times(seconds, nanos), AtFlags::empty())
+                .about(|| path.clone())?;
+        }
+        Ok(())
+    }
+
+    fn ids(&self, stat: &Stat) -> Owner {
+        self.owner.unwrap_or(if self.source.anonymous {
+            Owner(0, 0)
+        } else {
+            Owner(stat.st_uid, stat.st_gid)
+        })
+    }
+
+    fn mode(&self, stat: &Stat) -> u32 {
+        let mode = stat.st_mode & 0o7777;
+        if self.mode.is_empty() {
+            return mode;
+        }
+        mode::changed(self.mode, mode, kind(stat) == FileType::Directory).unwrap_or(mode)
+    }
+
+    fn entry(&mut self, entry: &Entry, path: &str, single: bool) -> Result<()> {
+        let about = |e: Error| e.context(format!("copying {} to {path}", entry.path));
+        let (dir, name) = parent(self.root, path)?;
+        let stat = &entry.stat;
+        let is_dir = kind(stat) == FileType::Directory;
+        let exists = remove(self.root, &dir, path, &name, is_dir).map_err(about)?;
+        let (owner, mode) = (self.ids(stat), self.mode(stat));
+        if is_dir {
+            if !exists {
+                rustix::fs::mkdirat(&dir, &*name, Mode::RWXU).about(|| path.to_owned())?;
+            }
+            let fd = self.root.at(path, true).about(|| path.to_owned())?;
+            return set(&fd, owner, Some(mode), None, path).map_err(about);
+        }
+        if stat.st_nlink > 1 {
+            #[allow(clippy::useless_conversion)]
+            let inode = (stat.st_dev.into(), stat.st_ino.into());
+            if let Some(first) = self.links.get(&inode) {
+                let (other, other_name) = parent(self.root, first)?;
+                return rustix::fs::linkat(&other, &*other_name, &dir, &*name, AtFlags::empty())
+                    .about(|| path.to_owned());
+            }
+            self.links.insert(inode, path.to_owned());
+        }
+        match kind(stat) {
+            FileType::RegularFile => self.file(entry, &dir, &name, single).map_err(about)?,
+            FileType::Symlink => {
+                let fd = self.source.root.at(&entry.path, false).about(|| entry.path.clone())?;
+                let target = rustix::fs::readlinkat(&fd, "", Vec::new()).about(|| entry.path.clone())?;
+                rustix::fs::symlinkat(&target, &dir, &*name).about(|| path.to_owned())?;
+            }
+            other => {
+                rustix::fs::mknodat(&dir, &*name, other, Mode::from_raw_mode(mode), stat.st_rdev)
+                    .about(|| path.to_owned())?;
+            }
+        }
+        let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
+        rustix::fs::chownat(&dir, &*name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+            .about(|| path.to_owned())?;
+        if kind(stat) != FileType::Symlink {
+            rustix::fs::chmodat(&dir, &*name, Mode::from_raw_mode(mode), AtFlags::empty())
+                .about(|| path.to_owned())?;
+        }
+        let (seconds, nanos) = mtime(stat);
+        rustix::fs::utimensat(&dir, &*name, &times(seconds, nanos), AtFlags::SYMLINK_NOFOLLOW)
+            .about(|| path.to_owned())
+    }
+
+    fn file(&self, entry: &Entry, dir: &OwnedFd, name: &str, single: bool) -> Result<()> {
+        let from = open_file(self.source.root, &entry.path, single)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let to = rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR).about(|| "creating it")?;
+        copy_content(&from, &to)?;
+        for (key, value) in xattrs(&fd_path(&from)) {
+            let own = fd_path(&to);
+            match rustix::fs::setxattr(&*own, &*key, &value, XattrFlags::empty()) {
+                Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => {}
+                Err(e) => return Err(Error::io("setting an attribute", e.into())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Unpacks the file if it is an archive; whether it was one.
+    fn unpack(&self, selected: &Selected, target: &str) -> Result<bool> {
+        let Some(entry) = selected.entries.first() else { return Ok(false) };
+        if kind(&entry.stat) != FileType::RegularFile {
+            return Ok(false);
+        }
+        let mut file = File::from(open_file(self.source.root, &entry.path, true)?);
+        if !super::archive::is_archive(&mut file)? {
+            return Ok(false);
+        }
+        let base = clean(target);
+        make_dirs(self.root, base.trim_end_matches('/'), self.new_owner(), self.epoch)?;
+        let dir = self.root.dir(&base)?;
+        super::archive::unpack(file, &dir).map_err(|e| e.context(format!("unpacking {}", entry.path)))?;
+        Ok(true)
+    }
+}
+
+#[allow(clippy::useless_conversion)]
+fn mtime(stat: &Stat) -> (i64, i64) {
+    (stat.st_mtime.into(), i64::try_from(stat.st_mtime_nsec).unwrap_or(0))
+}
+
+fn copy_content(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
+    loop {
+        match rustix::fs::copy_file_range(from.as_fd(), None, to.as_fd(), None, 1 << 30) {
+            Ok(0) => return Ok(()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => break,
+            Err(e) => return Err(Error::io("copying it", e.into())),
+        }
+    }
+    let reader = from.try_clone().about(|| "copying it")?;
+    let writer = to.try_clone().about(|| "copying it")?;
+    std::io::copy(&mut File::from(reader), &mut File::from(writer)).about(|| "copying it")?;
+    Ok(())
+}
+
+/// The attributes of a file that belong into an image.
+pub fn xattrs(path: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut list = vec![0_u8; 8192];
+    let Ok(length) = rustix::fs::listxattr(path, &mut list) else { return Vec::new() };
+    let mut found = Vec::new();
+    for name in list[..length].split(|b| *b == 0).filter(|name| !name.is_empty()) {
+        let ours = name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.");
+        if ours || name.starts_with(b"security.selinux") {
+            continue;
+        }
+        let mut value = vec![0_u8; 65536];
+        if let Ok(n) = rustix::fs::getxattr(path, name, &mut value) {
+            value.truncate(n);
+            found.push((name.to_vec(), value));
+        }
+    }
+    found.sort();
+    found
+}

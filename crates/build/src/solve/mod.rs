@@ -1,0 +1,507 @@
+//! Carries out a graph: asks the cache, runs what is missing, independent vertices at once.
+//!
+//! Every vertex has two keys. Its *definition* key covers what it does and the definition keys of all that it needs,
+//! with the content of contexts and the digests of images: it is known before anything is done, so a build whose
+//! result is cached looks up one record and touches no stage. Its *content* key covers what it does and what its inputs
+//! turned out to be: a stage that was made anew but gave the same files does not spoil what comes after it.
+//!
+//! 1. Definition keys are computed in order. A vertex for which the cache is not asked has none, nor has what needs it.
+//! 2. From the result downwards, vertices whose definition key is in the cache end the search.
+//! 3. The rest is run by as many threads as there are processors; each vertex first asks for its content key.
+//!
+//! Nothing is shared between vertices but the results, which are immutable layers.
+
+mod archive;
+mod exec;
+mod export;
+pub mod files;
+pub mod select;
+pub mod tree;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use fluyt_image::{Digest, LayerRef, Lease, NewLayer, Store};
+use fluyt_model::error::IoContext;
+use fluyt_model::{Error, Kind, Result};
+
+use crate::dockerfile::{Fault, Lines};
+use crate::executor::{Cancel, Event, Executor, Fetch, Watch};
+use crate::graph::{Action, CopyAction, FileOp, Graph, HttpOp, Id, MountSource, Op, Tree};
+use crate::ignore::Ignore;
+use crate::plan::Plan;
+
+pub use export::{Built, export};
+use select::Source;
+
+/// The version of the rules by which keys are made: another one finds nothing of this one.
+const KEYS: &str = "fluyt build 1";
+
+/// A directory of the caller.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What of it does not exist for the build.
+    pub ignore: Ignore,
+}
+
+/// What a build needs of the world.
+pub struct World<'a> {
+    /// Runs commands.
+    pub executor: &'a dyn Executor,
+    /// Fetches files.
+    pub fetch: &'a dyn Fetch,
+    /// Watches.
+    pub watch: &'a dyn Watch,
+    /// Ends the build early.
+    pub cancel: &'a Cancel,
+    /// Contexts by name; the main one is `context`.
+    pub contexts: &'a BTreeMap<String, Context>,
+    /// Secrets by id.
+    pub secrets: &'a BTreeMap<String, Vec<u8>>,
+    /// Sockets of SSH agents by id.
+    pub agents: &'a BTreeMap<String, PathBuf>,
+}
+
+/// Where things stand while vertices are run.
+struct Progress {
+    results: Vec<Option<Vec<LayerRef>>>,
+    /// Vertices to run that nobody has begun.
+    waiting: Vec<Id>,
+    running: usize,
+    failure: Option<(Id, Error)>,
+}
+
+pub(crate) struct Solver<'a> {
+    pub root: &'a Path,
+    pub lease: &'a Lease,
+    pub plan: &'a Plan,
+    pub world: &'a World<'a>,
+    definitions: Vec<Option<Digest>>,
+    state: Mutex<Progress>,
+    turn: Condvar,
+}
+
+/// Makes the tree of a plan: its layers, lowest first.
+///
+/// # Errors
+/// The first vertex that failed, with its lines. What others made until then stays in the cache.
+pub fn solve(
+    store: &Store,
+    lease: &Lease,
+    plan: &Plan,
+    world: &World<'_>,
+) -> std::result::Result<Vec<LayerRef>, Fault> {
+    let needed = plan.graph.needed(&plan.result);
+    let (definitions, failed) = definition_keys(plan, world, &needed);
+    if let Some((id, e)) = failed {
+        return Err(fault(plan, id, e));
+    }
+    let count = plan.graph.vertices.len();
+    let mut results: Vec<Option<Vec<LayerRef>>> = vec![None; count];
+    let mut hits: Vec<Digest> = Vec::new();
+    let mut to_run = vec![false; count];
+    let mut open: Vec<Id> = if let Tree::Vertex(id) = plan.result { vec![id] } else { Vec::new() };
+    while let Some(id) = open.pop() {
+        if to_run[id] || results[id].is_some() {
+            continue;
+        }
+        if let Some(image) = plan.images.get(&id) {
+            for layer in &image.layers {
+                lease.protect(&layer.key)?;
+            }
+            results[id] = Some(image.layers.clone());
+            continue;
+        }
+        if let Some(key) = &definitions[id]
+            && let Some(layers) = store.cache_find(lease, key)?
+        {
+            results[id] = Some(layers);
+            hits.push(key.clone());
+            continue;
+        }
+        to_run[id] = true;
+        open.extend(plan.graph.vertices[id].op.needs());
+    }
+    for id in (0..count).filter(|id| needed[*id] && !to_run[*id]) {
+        world.watch.event(Event::Started(id));
+        world.watch.event(Event::Done(id, !plan.images.contains_key(&id)));
+    }
+    store.cache_touch(&hits)?;
+    let waiting: Vec<Id> = (0..count).filter(|id| to_run[*id]).collect();
+    let solver = Solver {
+        root: store.root(),
+        lease,
+        plan,
+        world,
+        definitions,
+        state: Mutex::new(Progress { results, waiting, running: 0, failure: None }),
+        turn: Condvar::new(),
+    };
+    solver.run_all();
+    let state = solver.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some((id, e)) = state.failure {
+        return Err(fault(plan, id, e));
+    }
+    if world.cancel.is_cancelled() {
+        return Err(Error::new(Kind::Unavailable, "the build was cancelled").into());
+    }
+    match plan.result {
+        Tree::Vertex(id) => Ok(state.results[id].clone().unwrap_or_default()),
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn fault(plan: &Plan, id: Id, error: Error) -> Fault {
+    let lines: Option<Lines> = plan.graph.vertices[id].lines;
+    Fault { error, lines }
+}
+
+type Keys = (Vec<Option<Digest>>, Option<(Id, Error)>);
+
+/// The definition key of each vertex that is needed, as far as it has one.
+fn definition_keys(plan: &Plan, world: &World<'_>, needed: &[bool]) -> Keys {
+    let mut keys: Vec<Option<Digest>> = Vec::with_capacity(needed.len());
+    for (id, vertex) in plan.graph.vertices.iter().enumerate() {
+        if !needed[id] {
+            keys.push(None);
+            continue;
+        }
+        let inputs: Option<Vec<String>> =
+            vertex.op.needs().iter().map(|n| keys[*n].as_ref().map(|k| k.to_string())).collect();
+        let contexts = match context_digests(&vertex.op, world) {
+            Ok(contexts) => contexts,
+            Err(e) => return (keys, Some((id, e))),
+        };
+        let known = !vertex.no_cache && cacheable(&vertex.op);
+        keys.push(inputs.filter(|_| known).map(|inputs| {
+            let text = format!("{KEYS} definition\n{}\n{inputs:?}\n{contexts:?}", vertex.op.canonical());
+            Digest::of(text.as_bytes())
+        }));
+    }
+    (keys, None)
+}
+
+/// Whether the operation does the same whenever it is done.
+fn cacheable(op: &Op) -> bool {
+    match op {
+        Op::Http(http) => !http.checksum.is_empty(),
+        Op::Git(git) => git.reference.len() == 40,
+        _ => true,
+    }
+}
+
+/// The digests of what an operation takes from contexts, in order.
+fn context_digests(op: &Op, world: &World<'_>) -> Result<Vec<Digest>> {
+    let mut digests = Vec::new();
+    let mut add = |tree: &Tree, action: &CopyAction| -> Result<()> {
+        let Tree::Context(name) = tree else { return Ok(()) };
+        let context = context(world, name)?;
+        let root = tree::open_dir(&context.path)?;
+        let source = Source { root: &root, ignore: Some(&context.ignore), anonymous: true };
+        digests.push(select::digest(&source, &select::select(&source, action)?)?);
+        Ok(())
+    };
+    match op {
+        Op::File(file) => {
+            add(&file.base, &whole("/"))?;
+            for action in &file.actions {
+                if let Action::Copy(copy) = action {
+                    add(&copy.source, copy)?;
+                }
+            }
+        }
+        Op::Exec(exec) => {
+            if let Some(tree) = &exec.base {
+                add(tree, &whole("/"))?;
+            }
+            for mount in &exec.mounts {
+                if let MountSource::Bind { tree, path } = &mount.source {
+                    add(tree, &whole(path))?;
+                }
+            }
+        }
+        _ => {}
+    }
+    Ok(digests)
+}
+
+/// A copy of all that is at a path.
+#[must_use]
+pub fn whole(path: &str) -> CopyAction {
+    CopyAction {
+        source: Tree::Scratch,
+        path: path.to_owned(),
+        wildcards: false,
+        target: "/".to_owned(),
+        owner: String::new(),
+        mode: String::new(),
+        exclude: Vec::new(),
+        parents: None,
+        unpack: false,
+    }
+}
+
+fn context<'a>(world: &World<'a>, name: &str) -> Result<&'a Context> {
+    world.contexts.get(name).ok_or_else(|| {
+        Error::invalid("there is no build context: the Dockerfile came alone")
+            .with_hint("give a directory as the context, or take files from a stage or an image")
+    })
+}
+
+/// What a layer stack is called in keys.
+fn chain(layers: &[LayerRef]) -> String {
+    layers.iter().map(|layer| layer.diff_id.as_str()).collect::<Vec<_>>().join(",")
+}
+
+impl Solver<'_> {
+    fn graph(&self) -> &Graph {
+        &self.plan.graph
+    }
+
+    fn run_all(&self) {
+        let most = std::thread::available_parallelism().map_or(2, usize::from).max(2);
+        let waiting = self.lock().waiting.len();
+        let workers = most.min(waiting);
+        if workers <= 1 {
+            return self.work();
+        }
+        std::thread::scope(|scope| {
+            for _ in 1..workers {
+                scope.spawn(|| self.work());
+            }
+            self.work();
+        });
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Progress> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes one vertex after another until none is left.
+    fn work(&self) {
+        let mut store = None;
+        loop {
+            let Some(id) = self.next() else { return };
+            self.world.watch.event(Event::Started(id));
+            let done = match &store {
+                Some(store) => self.vertex(store, id),
+                None => Store::open(self.root).and_then(|opened| {
+                    let done = self.vertex(&opened, id);
+                    store = Some(opened);
+                    done
+                }),
+            };
+            let mut state = self.lock();
+            state.running -= 1;
+            match done {
+                Ok((layers, cached)) => {
+                    self.world.watch.event(Event::Done(id, cached));
+                    state.results[id] = Some(layers);
+                }
+                Err(e) => {
+                    self.world.watch.event(Event::Failed(id, &e.chain()));
+                    if state.failure.is_none() {
+                        state.failure = Some((id, e));
+                    }
+                }
+            }
+            drop(state);
+            self.turn.notify_all();
+        }
+    }
+
+    /// The next vertex whose inputs are there; waits for one. `None` when nothing is left or the build has failed.
+    fn next(&self) -> Option<Id> {
+        let mut state = self.lock();
+        loop {
+            if state.failure.is_some() || self.world.cancel.is_cancelled() || state.waiting.is_empty() {
+                return None;
+            }
+            let ready = state.waiting.iter().position(|id| {
+                self.graph().vertices[*id].op.needs().iter().all(|n| state.results[*n].is_some())
+            });
+            if let Some(at) = ready {
+                state.running += 1;
+                return Some(state.waiting.remove(at));
+            }
+            if state.running == 0 {
+                return None;
+            }
+            state = self.turn.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The layers of a tree, lowest first.
+    fn layers(&self, tree: &Tree) -> Vec<LayerRef> {
+        match tree {
+            Tree::Vertex(id) => self.lock().results[*id].clone().unwrap_or_default(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The directories of layers, topmost first.
+    fn dirs(&self, layers: &[LayerRef]) -> Vec<PathBuf> {
+        layers.iter().rev().map(|layer| layer.path(self.root)).collect()
+    }
+
+    /// Makes a vertex, or finds it in the cache.
+    fn vertex(&self, store: &Store, id: Id) -> Result<(Vec<LayerRef>, bool)> {
+        let vertex = &self.graph().vertices[id];
+        let spare = store.new_layer()?;
+        let key = self.content_key(&vertex.op, &spare)?;
+        let mut keys = vec![key.clone()];
+        keys.extend(self.definitions[id].clone());
+        let asked = !vertex.no_cache && cacheable(&vertex.op);
+        if asked && let Some(layers) = store.cache_find(self.lease, &key)? {
+            let note = vertex.name.clone();
+            store.cache_touch(&[key])?;
+            if let Some(definition) = &self.definitions[id] {
+                store.cache_put(&[(definition.clone(), layers.clone(), note)])?;
+            }
+            return Ok((layers, true));
+        }
+        let layers = match &vertex.op {
+            Op::Image(_) => return Err(Error::internal("an image that was not found before")),
+            Op::File(file) => self.file(store, file, spare)?,
+            Op::Exec(exec) => self.exec(store, id, exec, spare)?,
+            Op::Http(http) => vec![self.http(store, http, spare)?],
+            Op::Git(git) => vec![self.git(store, git, spare)?],
+        };
+        let records: Vec<_> =
+            keys.into_iter().map(|key| (key, layers.clone(), vertex.name.clone())).collect();
+        store.cache_put(&records)?;
+        Ok((layers, false))
+    }
+
+    fn content_key(&self, op: &Op, spare: &NewLayer) -> Result<Digest> {
+        let mut text = format!("{KEYS} content\n{}\n", op.canonical());
+        if let Some(base) = op.base() {
+            text.push_str(&chain(&self.layers(base)));
+        }
+        for digest in context_digests(op, self.world)? {
+            text.push_str(&format!("\n{digest}"));
+        }
+        let mut add = |tree: &Tree, action: &CopyAction| -> Result<()> {
+            if !matches!(tree, Tree::Vertex(_)) {
+                return Ok(());
+            }
+            let root = tree::open_layers(&self.dirs(&self.layers(tree)), &spare.mountpoint())?;
+            let source = Source { root: &root, ignore: None, anonymous: false };
+            let digest = select::digest(&source, &select::select(&source, action)?)?;
+            text.push_str(&format!("\n{digest}"));
+            Ok(())
+        };
+        match op {
+            Op::File(file) => {
+                for action in &file.actions {
+                    if let Action::Copy(copy) = action {
+                        add(&copy.source, copy)?;
+                    }
+                }
+            }
+            Op::Exec(exec) => {
+                for mount in &exec.mounts {
+                    if let MountSource::Bind { tree, path } = &mount.source {
+                        add(tree, &whole(path))?;
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(Digest::of(text.as_bytes()))
+    }
+
+    /// The layers of a tree; a context becomes a layer.
+    fn base_layers(&self, store: &Store, tree: &Tree) -> Result<Vec<LayerRef>> {
+        match tree {
+            Tree::Context(_) => {
+                let action = CopyAction { source: tree.clone(), ..whole("/") };
+                let op = FileOp {
+                    base: Tree::Scratch,
+                    actions: vec![Action::Copy(action)],
+                    link: false,
+                    epoch: None,
+                };
+                self.file(store, &op, store.new_layer()?)
+            }
+            tree => Ok(self.layers(tree)),
+        }
+    }
+
+    fn file(&self, store: &Store, op: &FileOp, layer: NewLayer) -> Result<Vec<LayerRef>> {
+        let mut base = self.base_layers(store, &op.base)?;
+        let below = if op.link { Vec::new() } else { self.dirs(&base) };
+        let (fs, work) = (layer.fs(), layer.work());
+        let root = match below.len() {
+            0 => tree::open_dir(&fs)?,
+            _ => tree::overlay(&below, Some((&fs, &work)), &layer.mountpoint())?,
+        };
+        for action in &op.actions {
+            if self.world.cancel.is_cancelled() {
+                return Err(Error::new(Kind::Unavailable, "the build was cancelled"));
+            }
+            match action {
+                Action::Mkdir { path, owner } => {
+                    let who = files::owner(&root, owner)?.unwrap_or(files::Owner(0, 0));
+                    files::make_dirs(&root, path, who, op.epoch)?;
+                }
+                Action::Write(write) => files::write(&root, write, op.epoch)?,
+                Action::Copy(copy) => self.copy(store, &root, copy, op.epoch)?,
+            }
+        }
+        drop(root);
+        base.push(store.publish_layer(self.lease, layer, op.epoch)?);
+        Ok(base)
+    }
+
+    fn copy(&self, store: &Store, root: &tree::Root, copy: &CopyAction, epoch: Option<i64>) -> Result<()> {
+        if let Tree::Context(name) = &copy.source {
+            let context = context(self.world, name)?;
+            let from = tree::open_dir(&context.path)?;
+            let source = Source { root: &from, ignore: Some(&context.ignore), anonymous: true };
+            return files::copy(&source, &select::select(&source, copy)?, root, copy, epoch);
+        }
+        let spare = store.new_layer()?;
+        let from = tree::open_layers(&self.dirs(&self.layers(&copy.source)), &spare.mountpoint())?;
+        let source = Source { root: &from, ignore: None, anonymous: false };
+        files::copy(&source, &select::select(&source, copy)?, root, copy, epoch)
+    }
+
+    fn http(&self, store: &Store, op: &HttpOp, layer: NewLayer) -> Result<LayerRef> {
+        let file = layer.fs().join(&op.name);
+        let time = self.world.fetch.http(&op.url, &file)?;
+        let about = || file.display().to_string();
+        if !op.checksum.is_empty() {
+            let found = digest_file(&file)?;
+            if found.as_str() != op.checksum {
+                return Err(Error::corrupt(format!("digest mismatch {found}: {}", op.checksum))
+                    .with_hint(format!("{} has other content than --checksum states", op.url)));
+            }
+        }
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&file, mode).about(about)?;
+        let opened = std::fs::File::options().write(true).open(&file).about(about)?;
+        let when =
+            std::time::UNIX_EPOCH + std::time::Duration::from_secs(time.unwrap_or(0).max(0).cast_unsigned());
+        opened.set_modified(when).about(about)?;
+        drop(opened);
+        store.publish_layer(self.lease, layer, None)
+    }
+}
+
+fn digest_file(path: &Path) -> Result<Digest> {
+    use std::io::Read;
+    let mut file = std::fs::File::open(path).about(|| path.display().to_string())?;
+    let mut hasher = fluyt_image::digest::Hasher::new(fluyt_image::digest::Algorithm::Sha256);
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let n = file.read(&mut buffer).about(|| path.display().to_string())?;
+        if n == 0 {
+            return Ok(hasher.finish());
+        }
+        hasher.update(&buffer[..n]);
+    }
+}

@@ -1,0 +1,161 @@
+//! File trees as descriptors: layers as an overlay that is mounted nowhere, a context as its directory. Paths are
+//! resolved inside them, as a process with that root would.
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use fluyt_model::error::IoContext;
+use fluyt_model::{Error, Result};
+use fluyt_runtime::Rootfs;
+use rustix::fs::{CWD, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat};
+
+/// The links that a path may lead through.
+const MAX_DEPTH: usize = 4096;
+
+/// The root of a tree.
+#[derive(Debug)]
+pub struct Root(pub OwnedFd);
+
+/// Opens a directory of the host.
+pub fn open_dir(path: &Path) -> Result<Root> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, path, flags, Mode::empty()).about(|| path.display().to_string()).map(Root)
+}
+
+/// Opens the tree of layers, topmost first, for reading. `spare` is an empty directory.
+pub fn open_layers(layers: &[PathBuf], spare: &Path) -> Result<Root> {
+    match layers {
+        [] => open_dir(spare),
+        [one] => open_dir(one),
+        many => overlay(many, None, spare),
+    }
+}
+
+/// Mounts an overlay of layers, topmost first, nowhere.
+pub fn overlay(layers: &[PathBuf], upper: Option<(&Path, &Path)>, mountpoint: &Path) -> Result<Root> {
+    let (upper, work) = upper.unwrap_or((Path::new(""), Path::new("")));
+    let rootfs = Rootfs::Overlay {
+        lower: layers.to_vec(),
+        upper: upper.to_owned(),
+        work: work.to_owned(),
+        options: vec!["redirect_dir=off".to_owned(), "metacopy=off".to_owned()],
+        target: mountpoint.to_owned(),
+    };
+    let mount = fluyt_runtime::overlay(&rootfs)?;
+    // What the mount gives is a path only.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(&mount, ".", flags, Mode::empty()).about(|| "an overlay").map(Root)
+}
+
+impl Root {
+    /// Opens what is at `path`; links are followed if `follow`.
+    pub fn at(&self, path: &str, follow: bool) -> rustix::io::Result<OwnedFd> {
+        let nofollow = if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
+        self.open(path, OFlags::PATH | nofollow)
+    }
+
+    /// Opens with flags.
+    pub fn open(&self, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let bare = path.trim_matches('/');
+        let bare = if bare.is_empty() { "." } else { bare };
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        rustix::fs::openat2(&self.0, bare, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+    }
+
+    /// A directory, for reading its names.
+    pub fn dir(&self, path: &str) -> Result<OwnedFd> {
+        self.open(path, OFlags::RDONLY | OFlags::DIRECTORY).about(|| path.to_owned())
+    }
+
+    /// The sorted names in a directory.
+    pub fn names(&self, path: &str) -> Result<Vec<String>> {
+        names(&self.dir(path)?, path)
+    }
+
+    /// The path that `path` leads to when links are followed inside the tree: absolute, without links.
+    pub fn real_path(&self, path: &str) -> Result<String> {
+        let split = |path: &str| -> Vec<String> {
+            path.split('/').filter(|part| !matches!(*part, "" | ".")).rev().map(str::to_owned).collect()
+        };
+        let mut todo = split(path);
+        let mut at: Vec<String> = Vec::new();
+        let mut links = 0;
+        while let Some(part) = todo.pop() {
+            if part == ".." {
+                at.pop();
+                continue;
+            }
+            at.push(part);
+            let here = format!("/{}", at.join("/"));
+            let missing = |e: rustix::io::Errno| {
+                Error::io(format!("failed to calculate checksum: {path:?}: not found"), e.into())
+            };
+            let fd = self.at(&here, false).map_err(missing)?;
+            let stat = rustix::fs::fstat(&fd).about(|| here.clone())?;
+            if kind(&stat) != FileType::Symlink {
+                continue;
+            }
+            links += 1;
+            if links > 40 {
+                return Err(Error::invalid(format!("{path}: too many symbolic links")));
+            }
+            let target = rustix::fs::readlinkat(&fd, "", Vec::new()).about(|| here.clone())?;
+            let target = target.to_string_lossy().into_owned();
+            at.pop();
+            if target.starts_with('/') {
+                at.clear();
+            }
+            todo.extend(split(&target));
+        }
+        Ok(format!("/{}", at.join("/")))
+    }
+
+    /// The text of a file, if it is there.
+    pub fn text(&self, path: &str) -> Option<String> {
+        let fd = self.open(path, OFlags::RDONLY | OFlags::NONBLOCK).ok()?;
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut std::fs::File::from(fd), &mut text).ok()?;
+        Some(text)
+    }
+}
+
+/// The sorted names in an open directory.
+pub fn names(dir: &OwnedFd, path: &str) -> Result<Vec<String>> {
+    let mut found = BTreeSet::new();
+    let mut buffer = Vec::with_capacity(32 * 1024);
+    let mut entries = RawDir::new(dir, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
+        let entry = entry.about(|| path.to_owned())?;
+        let name = entry.file_name().to_bytes();
+        if matches!(name, b"." | b"..") {
+            continue;
+        }
+        let name = std::str::from_utf8(name).map_err(|_| {
+            Error::unsupported(format!(
+                "{path}: a file name is not UTF-8: {:?}",
+                String::from_utf8_lossy(name)
+            ))
+        })?;
+        found.insert(name.to_owned());
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// The kind of a status.
+pub fn kind(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+/// The path of an open file for calls that take paths only.
+pub fn fd_path(fd: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// Refuses trees deeper than any program makes them.
+pub fn check_depth(path: &str) -> Result<()> {
+    if path.bytes().filter(|b| *b == b'/').count() > MAX_DEPTH {
+        return Err(Error::invalid(format!("{path}: too many directories below one another")));
+    }
+    Ok(())
+}

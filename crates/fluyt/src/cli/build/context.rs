@@ -1,0 +1,177 @@
+//! Where the Dockerfile and the context come from: a directory, standard input, an archive, a repository.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use fluyt_build::ignore::Ignore;
+use fluyt_build::plan::git_source;
+use fluyt_engine::Engine;
+use fluyt_image::NewLayer;
+use fluyt_model::error::IoContext;
+use fluyt_model::{Error, Kind, Result};
+
+use super::wanted::Wanted;
+
+/// The longest Dockerfile.
+const MAX_DOCKERFILE: u64 = 16 << 20;
+
+/// What was found.
+pub struct Gathered {
+    /// The text of the Dockerfile.
+    pub text: String,
+    /// What it is called in messages.
+    pub name: String,
+    /// The context, if there is one.
+    pub context: Option<PathBuf>,
+    /// What of it is left out.
+    pub ignore: Ignore,
+    /// The directory into which a context was unpacked; it goes with this.
+    _unpacked: Option<NewLayer>,
+}
+
+/// Finds Dockerfile and context.
+pub fn gather(engine: &Engine, wanted: &Wanted) -> Result<Gathered> {
+    if wanted.path == "-" {
+        if wanted.file.as_deref() == Some("-") {
+            return Err(Error::invalid(
+                "invalid argument: can't use stdin for both build context and dockerfile",
+            ));
+        }
+        return from_stdin(engine, wanted);
+    }
+    if let Some(git) = git_source(&wanted.path) {
+        let unpacked = engine.images().new_layer()?;
+        let dir = unpacked.fs();
+        clone(&git.remote, &git.reference, &dir)?;
+        let context = if git.subdir.is_empty() { dir } else { dir.join(git.subdir.trim_start_matches('/')) };
+        return from_directory(context, wanted, Some(unpacked));
+    }
+    if wanted.path.starts_with("http://") || wanted.path.starts_with("https://") {
+        return Err(Error::unsupported(format!("{}: a context from a web server", wanted.path))
+            .with_hint("fetch the archive and give it on standard input: fluyt build - < FILE"));
+    }
+    let path = Path::new(&wanted.path);
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => from_directory(path.to_owned(), wanted, None),
+        Ok(_) => Err(Error::invalid(format!(
+            "unable to prepare context: path \"{}\" is not a directory",
+            wanted.path
+        ))),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::new(
+            Kind::NotFound,
+            format!("unable to prepare context: path \"{}\" not found", wanted.path),
+        )),
+        Err(e) => Err(Error::io(wanted.path.clone(), e)),
+    }
+}
+
+fn from_directory(context: PathBuf, wanted: &Wanted, unpacked: Option<NewLayer>) -> Result<Gathered> {
+    let context = context.canonicalize().about(|| context.display().to_string())?;
+    let (text, name, own) = match wanted.file.as_deref() {
+        Some("-") => {
+            (read_text(&mut std::io::stdin().lock(), "standard input")?, "Dockerfile".to_owned(), None)
+        }
+        given => {
+            let path = match given {
+                // In a context that was fetched, the name means a file in there.
+                Some(file) if unpacked.is_some() => context.join(file),
+                Some(file) => PathBuf::from(file),
+                None => default_file(&context),
+            };
+            let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+            let mut file = std::fs::File::open(&path).map_err(|e| missing(&path, e))?;
+            let mut own = path.clone().into_os_string();
+            own.push(".dockerignore");
+            (read_text(&mut file, &path.display().to_string())?, name, Some(PathBuf::from(own)))
+        }
+    };
+    let candidates = own.into_iter().chain([context.join(".dockerignore")]);
+    let mut ignore = Ignore::default();
+    for path in candidates {
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                ignore = Ignore::parse(&text).map_err(|f| f.error.context(format!("{}", path.display())))?;
+                break;
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::io(path.display().to_string(), e)),
+        }
+    }
+    Ok(Gathered { text, name, context: Some(context), ignore, _unpacked: unpacked })
+}
+
+fn default_file(context: &Path) -> PathBuf {
+    let usual = context.join("Dockerfile");
+    let lower = context.join("dockerfile");
+    if !usual.exists() && lower.exists() { lower } else { usual }
+}
+
+fn missing(path: &Path, e: std::io::Error) -> Error {
+    if e.kind() != std::io::ErrorKind::NotFound {
+        return Error::io(path.display().to_string(), e);
+    }
+    let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    Error::new(
+        Kind::NotFound,
+        format!("failed to solve: failed to read dockerfile: open {name}: no such file or directory"),
+    )
+    .with_hint(format!("there is no {}; name another file with -f", path.display()))
+}
+
+fn from_stdin(engine: &Engine, wanted: &Wanted) -> Result<Gathered> {
+    let mut input = std::io::stdin().lock();
+    let mut head = Vec::new();
+    input.by_ref().take(512).read_to_end(&mut head).about(|| "standard input")?;
+    let is_tar = head.len() >= 262 && &head[257..262] == b"ustar";
+    let packed = head.starts_with(&[0x1f, 0x8b]) || head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
+    if !is_tar && !packed {
+        let mut all = head.as_slice().chain(input);
+        let text = read_text(&mut all, "standard input")?;
+        if text.trim().is_empty() {
+            return Err(Error::invalid("failed to solve: the Dockerfile cannot be empty"));
+        }
+        let ignore = Ignore::default();
+        return Ok(Gathered { text, name: "Dockerfile".to_owned(), context: None, ignore, _unpacked: None });
+    }
+    let unpacked = engine.images().new_layer()?;
+    let archive = unpacked.dir().join("context.tar");
+    let about = || archive.display().to_string();
+    let mut file = std::fs::File::create(&archive).about(about)?;
+    std::io::copy(&mut head.as_slice().chain(input), &mut file).about(about)?;
+    let file = std::fs::File::open(&archive).about(about)?;
+    fluyt_image::layer::unpack::extract_archive(file, &unpacked.fs(), fluyt_image::Limits::default())
+        .map_err(|e| e.context("unpacking the context"))?;
+    from_directory(unpacked.fs(), wanted, Some(unpacked))
+}
+
+fn read_text(input: &mut dyn Read, name: &str) -> Result<String> {
+    let mut bytes = Vec::new();
+    input.take(MAX_DOCKERFILE + 1).read_to_end(&mut bytes).about(|| name.to_owned())?;
+    if bytes.len() as u64 > MAX_DOCKERFILE {
+        return Err(Error::invalid(format!("{name}: too long for a Dockerfile")));
+    }
+    String::from_utf8(bytes).map_err(|_| Error::invalid(format!("{name}: not UTF-8")))
+}
+
+fn clone(remote: &str, reference: &str, dir: &Path) -> Result<()> {
+    let reference = if reference.is_empty() { "HEAD" } else { reference };
+    let git = |args: &[&str]| -> Result<()> {
+        let output = std::process::Command::new("git")
+            .args(args)
+            .current_dir(dir)
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .output()
+            .map_err(|e| Error::io("git", e).with_hint("install git: repositories are fetched by it"))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(Error::new(Kind::Unavailable, format!("unable to prepare context: {remote}: {said}")))
+    };
+    git(&["init", "-q"])?;
+    git(&["fetch", "-q", "--depth=1", "--", remote, reference])?;
+    git(&["checkout", "-q", "FETCH_HEAD"])?;
+    git(&["submodule", "update", "-q", "--init", "--recursive", "--depth=1"])?;
+    let own = dir.join(".git");
+    std::fs::remove_dir_all(&own).about(|| own.display().to_string())
+}

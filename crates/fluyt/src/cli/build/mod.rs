@@ -1,0 +1,266 @@
+//! `fluyt build`: from flags to a finished build. The composition of builder, engine, registry and terminal.
+
+mod context;
+mod output;
+mod progress;
+mod runner;
+mod wanted;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use fluyt_build::Cancel;
+use fluyt_build::dockerfile::fault::excerpt;
+use fluyt_build::dockerfile::lint::{Lint, Warning};
+use fluyt_build::dockerfile::{Dockerfile, Fault, parse};
+use fluyt_build::plan::{BaseImage, Inputs, Plan, outline, plan, targets};
+use fluyt_build::solve::{Context, World, solve};
+use fluyt_engine::Engine;
+use fluyt_image::{ImageConfig, Platform};
+use fluyt_model::{Error, Result};
+
+use super::cmd::Cli;
+use super::fail::{Failure, Outcome};
+use super::flags::Parsed;
+use context::Gathered;
+use progress::{Form, Progress};
+use runner::{Fetcher, Runner};
+use wanted::{Call, Wanted};
+
+/// Runs `fluyt build`.
+pub fn build(cli: &Cli, flags: &Parsed) -> Outcome {
+    let wanted = Wanted::read(flags)?;
+    let engine = cli.engine()?;
+    let gathered = context::gather(engine, &wanted)?;
+    match run(cli, engine, &wanted, &gathered) {
+        Ok(()) => Ok(0),
+        Err(Stopped::Fault(fault, output)) => Err(told(&gathered, fault, output)),
+        Err(Stopped::Code(code)) => Err(Failure::Code(code)),
+    }
+}
+
+/// Why a build ends early.
+enum Stopped {
+    /// It failed; the last output of the step that did.
+    Fault(Fault, Option<String>),
+    /// Everything is said.
+    Code(i32),
+}
+
+impl From<Fault> for Stopped {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault, None)
+    }
+}
+
+impl From<Error> for Stopped {
+    fn from(error: Error) -> Self {
+        Self::Fault(error.into(), None)
+    }
+}
+
+/// Prints the last output and the place of a failure; the failure itself is printed by the edge.
+fn told(gathered: &Gathered, fault: Fault, output: Option<String>) -> Failure {
+    if let Some(output) = output {
+        eprint!("{output}");
+    }
+    if let Some(lines) = fault.lines {
+        eprint!("{}", excerpt(&gathered.name, &gathered.text, lines));
+    }
+    let hint = fault.error.hint().map(str::to_owned);
+    let error =
+        Error::new(fault.error.kind(), format!("failed to build: failed to solve: {}", fault.error.chain()));
+    Failure::Error(match hint {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    })
+}
+
+fn run(cli: &Cli, engine: &Engine, wanted: &Wanted, gathered: &Gathered) -> std::result::Result<(), Stopped> {
+    let mut lint = Lint::default();
+    if let Some(check) = wanted.options.build_args.get("BUILDKIT_DOCKERFILE_CHECK") {
+        lint.configure(check)?;
+    }
+    let file = parse(&gathered.text, &mut lint)?;
+    match wanted.call {
+        Call::Targets => return show(&targets(&file)),
+        Call::Outline => return show(&outline(&file, &wanted.options)?),
+        Call::Check => return check(engine, wanted, gathered, &file, lint),
+        Call::Build | Call::Graph => {}
+    }
+    let began = Instant::now();
+    let mut find = |name: &str, platform: &Platform| base_image(engine, wanted, name, platform);
+    let inputs = Inputs { base: &mut find, ignore: &gathered.ignore };
+    let planned = plan(&file, &wanted.options, inputs, &mut lint)?;
+    if wanted.call == Call::Graph {
+        return show(&planned.graph.to_json(&planned.result));
+    }
+    let digests = planned.graph.digests();
+    let names = planned.graph.vertices.iter().zip(&digests).map(|(v, d)| (v.name.clone(), d.to_string()));
+    let progress = Progress::new(wanted.form, names.collect());
+    progress.internal(
+        &format!("[internal] load build definition from {}", gathered.name),
+        &[format!("transferring dockerfile: {}B done", gathered.text.len())],
+        began.elapsed().as_secs_f64(),
+    );
+    let done = carry_out(cli, engine, wanted, gathered, &planned, &progress);
+    if let Err(Stopped::Fault(fault, _)) = done {
+        let output = progress.failure();
+        return Err(Stopped::Fault(fault, output));
+    }
+    warn(wanted, &lint.warnings());
+    done
+}
+
+fn carry_out(
+    cli: &Cli,
+    engine: &Engine,
+    wanted: &Wanted,
+    gathered: &Gathered,
+    planned: &Plan,
+    progress: &Progress,
+) -> std::result::Result<(), Stopped> {
+    let store = engine.images();
+    let lease = store.lease()?;
+    let cancel = Arc::new(Cancel::default());
+    let _signals = cancelled_by_signals(&cancel)?;
+    let mut contexts: BTreeMap<String, Context> = wanted.contexts.clone();
+    if let Some(path) = &gathered.context {
+        contexts
+            .insert("context".to_owned(), Context { path: path.clone(), ignore: gathered.ignore.clone() });
+    }
+    let runner = Runner { root: cli.root().to_owned(), cgroup_parent: wanted.cgroup_parent.clone() };
+    let world = World {
+        executor: &runner,
+        fetch: &Fetcher,
+        watch: progress,
+        cancel: &cancel,
+        contexts: &contexts,
+        secrets: &wanted.secrets,
+        agents: &wanted.agents,
+    };
+    let layers = solve(store, &lease, planned, &world)?;
+    output::export(engine, &lease, wanted, planned, &layers, progress)?;
+    Ok(())
+}
+
+/// The signals that end a build are read by a thread of their own.
+fn cancelled_by_signals(cancel: &Arc<Cancel>) -> Result<()> {
+    const ENDING: [i32; 3] = [1, 2, 15];
+    let signals = fluyt_sys::signals::Signals::block(&ENDING)?;
+    let cancel = Arc::clone(cancel);
+    // It lives as long as the process: there is nothing that it could leave behind.
+    std::thread::spawn(move || {
+        let mut fds = [rustix::event::PollFd::new(&signals, rustix::event::PollFlags::IN)];
+        loop {
+            let _ = rustix::event::poll(&mut fds, None);
+            if signals.next().is_ok_and(|signal| signal.is_some()) {
+                if cancel.is_cancelled() {
+                    // Asked twice: at once. The steps end by themselves when this process is gone.
+                    std::process::exit(130);
+                }
+                cancel.cancel();
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Finds a base image here, or fetches it.
+fn base_image(engine: &Engine, wanted: &Wanted, name: &str, platform: &Platform) -> Result<BaseImage> {
+    let store = engine.images();
+    let here = if wanted.pull { None } else { store.resolve(name).ok() };
+    let fits = |config: &ImageConfig| config.os.is_empty() || platform.rank(&config.platform()).is_some();
+    let image = match here.filter(|image| fits(&image.config)) {
+        Some(image) => image,
+        None => {
+            let quiet = wanted.form == Form::Quiet;
+            let asked = platform.to_string();
+            super::cmd::pull_for_build(engine, name, Some(&asked), quiet)?;
+            store.resolve(name)?
+        }
+    };
+    let reference = fluyt_model::reference::Reference::parse_untagged(name)?.or_latest();
+    Ok(BaseImage {
+        reference: reference.to_string(),
+        manifest: image.manifest,
+        config: image.config,
+        layers: image.layers,
+    })
+}
+
+fn show(value: &serde_json::Value) -> std::result::Result<(), Stopped> {
+    let text =
+        serde_json::to_string_pretty(value).map_err(|e| Error::internal("writing JSON").with_source(e))?;
+    super::print_line(&text)?;
+    Ok(())
+}
+
+/// `--check`: nothing is built, nothing is fetched.
+fn check(
+    engine: &Engine,
+    wanted: &Wanted,
+    gathered: &Gathered,
+    file: &Dockerfile,
+    mut lint: Lint,
+) -> std::result::Result<(), Stopped> {
+    let mut find = |name: &str, platform: &Platform| {
+        let found = engine.images().resolve(name).ok();
+        let reference = fluyt_model::reference::Reference::parse_untagged(name)?.or_latest().to_string();
+        let empty = || BaseImage {
+            reference: reference.clone(),
+            manifest: fluyt_image::Digest::of(reference.as_bytes()),
+            config: ImageConfig {
+                os: platform.os.clone(),
+                architecture: platform.architecture.clone(),
+                ..ImageConfig::default()
+            },
+            layers: Vec::new(),
+        };
+        Ok(found.map_or_else(empty, |image| BaseImage {
+            reference: reference.clone(),
+            manifest: image.manifest,
+            config: image.config,
+            layers: image.layers,
+        }))
+    };
+    let inputs = Inputs { base: &mut find, ignore: &gathered.ignore };
+    let planned = plan(file, &wanted.options, inputs, &mut lint);
+    let warnings = lint.warnings();
+    if let Err(fault) = planned
+        && warnings.is_empty()
+    {
+        return Err(fault.into());
+    }
+    if warnings.is_empty() {
+        super::print_line("Check complete, no warnings found.")?;
+        return Ok(());
+    }
+    let mut text = match warnings.len() {
+        1 => "Check complete, 1 warning has been found!\n".to_owned(),
+        n => format!("Check complete, {n} warnings have been found!\n"),
+    };
+    for warning in &warnings {
+        text.push_str(&format!(
+            "\nWARNING: {} - {}\n{}\n{}",
+            warning.rule.name(),
+            warning.rule.url(),
+            warning.message,
+            excerpt(&gathered.name, &gathered.text, warning.lines)
+        ));
+    }
+    super::print_text(&text)?;
+    Err(Stopped::Code(1))
+}
+
+fn warn(wanted: &Wanted, warnings: &[Warning]) {
+    if warnings.is_empty() || wanted.form != Form::Plain {
+        return;
+    }
+    let many = if warnings.len() == 1 { "warning" } else { "warnings" };
+    eprintln!("\n {} {many} found (use --check to expand):", warnings.len());
+    for warning in warnings {
+        eprintln!(" - {}: {} (line {})", warning.rule.name(), warning.message, warning.lines.first);
+    }
+}

@@ -1,0 +1,219 @@
+//! What a build shows while it runs: BuildKit's plain form, its JSON, or nothing.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use fluyt_build::graph::Id;
+use fluyt_build::{Event, Output, Watch};
+
+/// How much of a step's output is kept for the case that it fails.
+const KEPT: usize = 64 * 1024;
+/// How many of its last lines are shown then.
+const LAST_LINES: usize = 40;
+
+/// The form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Numbered lines.
+    Plain,
+    /// One JSON object a line.
+    RawJson,
+    /// Nothing.
+    Quiet,
+}
+
+/// Shows a build.
+pub struct Progress {
+    form: Form,
+    names: Vec<(String, String)>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    next: usize,
+    steps: BTreeMap<Id, Step>,
+    /// The step that the last line was about.
+    last: usize,
+    /// The first step that failed.
+    failed: Option<Id>,
+}
+
+struct Step {
+    number: usize,
+    began: Instant,
+    partial: [Vec<u8>; 2],
+    kept: Vec<u8>,
+}
+
+impl Progress {
+    /// For vertices with these names and digests; the first number is free.
+    pub fn new(form: Form, names: Vec<(String, String)>) -> Self {
+        Self { form, names, state: Mutex::new(State { next: 1, ..State::default() }) }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells of something that is not an operation of the graph.
+    pub fn internal(&self, name: &str, lines: &[String], seconds: f64) {
+        let mut state = self.lock();
+        let number = state.next;
+        state.next += 1;
+        match self.form {
+            Form::Plain => {
+                let mut text = format!("#{number} {name}\n");
+                for line in lines {
+                    text.push_str(&format!("#{number} {line}\n"));
+                }
+                text.push_str(&format!("#{number} DONE {seconds:.1}s\n\n"));
+                state.last = 0;
+                say(&text);
+            }
+            Form::RawJson => say_json(&serde_json::json!({"vertexes": [{"name": name, "completed": true}]})),
+            Form::Quiet => {}
+        }
+    }
+
+    /// The last output of a step, for the report of its failure; with its name.
+    pub fn failure(&self) -> Option<String> {
+        let state = self.lock();
+        let id = state.failed?;
+        let step = state.steps.get(&id)?;
+        let text = String::from_utf8_lossy(&step.kept).into_owned();
+        let all: Vec<&str> = text.lines().collect();
+        let from = all.len().saturating_sub(LAST_LINES);
+        let mut out = format!("------\n > {}:\n", self.names.get(id).map_or("", |(name, _)| name));
+        for line in &all[from..] {
+            out.push_str(&format!("{line}\n"));
+        }
+        out.push_str("------\n");
+        Some(out)
+    }
+
+    fn output(&self, state: &mut State, id: Id, stream: Output, bytes: &[u8]) {
+        let (form, digest) = (self.form, self.names.get(id).map_or("", |(_, digest)| digest));
+        let header = self.header(state, id);
+        let Some(step) = state.steps.get_mut(&id) else { return };
+        step.kept.extend_from_slice(bytes);
+        if step.kept.len() > 2 * KEPT {
+            let cut = step.kept.len() - KEPT;
+            step.kept.drain(..cut);
+        }
+        if form == Form::RawJson {
+            let number = if stream == Output::Stdout { 1 } else { 2 };
+            let text = String::from_utf8_lossy(bytes);
+            return say_json(
+                &serde_json::json!({"logs": [{"vertex": digest, "stream": number, "data": text}]}),
+            );
+        }
+        if form == Form::Quiet {
+            return;
+        }
+        let partial = &mut step.partial[usize::from(stream == Output::Stderr)];
+        partial.extend_from_slice(bytes);
+        let mut text = header;
+        let since = step.began.elapsed().as_secs_f64();
+        while let Some(end) = partial.iter().position(|b| *b == b'\n') {
+            let line: Vec<u8> = partial.drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line);
+            text.push_str(&format!("#{} {since:.3} {}\n", step.number, line.trim_end_matches(['\n', '\r'])));
+        }
+        say(&text);
+    }
+
+    /// The line that says which step follows, when another one was shown before.
+    fn header(&self, state: &mut State, id: Id) -> String {
+        let Some(step) = state.steps.get(&id) else { return String::new() };
+        if self.form != Form::Plain || state.last == step.number {
+            return String::new();
+        }
+        let gap = if state.last == 0 { "" } else { "\n" };
+        let number = step.number;
+        state.last = number;
+        format!("{gap}#{number} {}\n", self.names.get(id).map_or("", |(name, _)| name))
+    }
+
+    fn done(&self, state: &mut State, id: Id, how: &str, error: Option<&str>) {
+        let header = self.header(state, id);
+        let Some(step) = state.steps.get_mut(&id) else { return };
+        let seconds = step.began.elapsed().as_secs_f64();
+        match self.form {
+            Form::Plain => {
+                let mut text = header;
+                for partial in &mut step.partial {
+                    if !partial.is_empty() {
+                        let line = String::from_utf8_lossy(partial).into_owned();
+                        text.push_str(&format!("#{} {seconds:.3} {line}\n", step.number));
+                        partial.clear();
+                    }
+                }
+                let end = match (error, how) {
+                    (Some(e), _) => format!("ERROR: {e}"),
+                    (None, "CACHED") => "CACHED".to_owned(),
+                    _ => format!("DONE {seconds:.1}s"),
+                };
+                text.push_str(&format!("#{} {end}\n\n", step.number));
+                state.last = 0;
+                say(&text);
+            }
+            Form::RawJson => {
+                let (name, digest) = self.names.get(id).cloned().unwrap_or_default();
+                let vertex = serde_json::json!({"digest": digest, "name": name, "completed": true,
+                    "cached": how == "CACHED", "error": error});
+                say_json(&serde_json::json!({"vertexes": [vertex]}));
+            }
+            Form::Quiet => {}
+        }
+    }
+}
+
+impl Watch for Progress {
+    fn event(&self, event: Event<'_>) {
+        let mut state = self.lock();
+        match event {
+            Event::Started(id) => {
+                let number = state.next;
+                state.next += 1;
+                let step = Step {
+                    number,
+                    began: Instant::now(),
+                    partial: [Vec::new(), Vec::new()],
+                    kept: Vec::new(),
+                };
+                state.steps.insert(id, step);
+                if self.form == Form::RawJson {
+                    let (name, digest) = self.names.get(id).cloned().unwrap_or_default();
+                    say_json(
+                        &serde_json::json!({"vertexes": [{"digest": digest, "name": name, "started": true}]}),
+                    );
+                } else {
+                    let header = self.header(&mut state, id);
+                    say(&header);
+                }
+            }
+            Event::Done(id, cached) => {
+                self.done(&mut state, id, if cached { "CACHED" } else { "DONE" }, None)
+            }
+            Event::Failed(id, error) => {
+                state.failed.get_or_insert(id);
+                self.done(&mut state, id, "ERROR", Some(error));
+            }
+            Event::Output(id, stream, bytes) => self.output(&mut state, id, stream, bytes),
+        }
+    }
+}
+
+fn say(text: &str) {
+    if !text.is_empty() {
+        // Nobody can be told that standard error is closed.
+        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    }
+}
+
+fn say_json(value: &serde_json::Value) {
+    say(&format!("{value}\n"));
+}

@@ -1,0 +1,367 @@
+//! What was typed, made ready to build.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use fluyt_build::dockerfile::mount::fields;
+use fluyt_build::plan::{NamedContext, Options};
+use fluyt_build::solve::Context;
+use fluyt_image::Platform;
+use fluyt_model::error::IoContext;
+use fluyt_model::reference::Reference;
+use fluyt_model::{Error, Result};
+
+use super::progress::Form;
+use crate::cli::create::devices;
+use crate::cli::flags::Parsed;
+
+/// What is done with the Dockerfile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// It is built.
+    Build,
+    /// It is checked.
+    Check,
+    /// Its arguments are listed.
+    Outline,
+    /// Its targets are listed.
+    Targets,
+    /// Its graph is printed.
+    Graph,
+}
+
+/// What a build results in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// An image of the store, pushed or not.
+    Image {
+        /// Send it to its registry.
+        push: bool,
+    },
+    /// Files in a directory.
+    Local(PathBuf),
+    /// An archive of the files; `-`: standard output.
+    Tar(String),
+    /// An archive as `docker save` makes it, or an OCI layout.
+    Archive {
+        /// `-`: standard output.
+        dest: String,
+        /// Only the OCI layout.
+        oci: bool,
+    },
+    /// Nothing but the cache.
+    Cache,
+}
+
+/// The flags of `fluyt build`, understood.
+pub struct Wanted {
+    /// The context as given.
+    pub path: String,
+    /// `-f`.
+    pub file: Option<String>,
+    /// For the plan.
+    pub options: Options,
+    /// Directories of `--build-context`.
+    pub contexts: BTreeMap<String, Context>,
+    /// `-t`, and names in outputs.
+    pub tags: Vec<Reference>,
+    /// `--output`.
+    pub outputs: Vec<Target>,
+    /// `--secret`.
+    pub secrets: BTreeMap<String, Vec<u8>>,
+    /// `--ssh`.
+    pub agents: BTreeMap<String, PathBuf>,
+    /// `--pull`.
+    pub pull: bool,
+    /// `--progress` and `--quiet`.
+    pub form: Form,
+    /// Only the id of the image is printed.
+    pub quiet: bool,
+    /// `--call`, `--check`.
+    pub call: Call,
+    /// `--iidfile`.
+    pub iidfile: Option<PathBuf>,
+    /// `--metadata-file`.
+    pub metadata: Option<PathBuf>,
+    /// `--cgroup-parent`.
+    pub cgroup_parent: String,
+}
+
+impl Wanted {
+    /// Reads the flags.
+    ///
+    /// # Errors
+    /// A value that is malformed, a file that cannot be read, a thing that does not exist yet.
+    pub fn read(flags: &Parsed) -> Result<Self> {
+        for (flag, what) in [("cache-from", "caches from elsewhere"), ("cache-to", "caches for elsewhere")] {
+            if flags.given(flag).is_some() || flags.all(flag).next().is_some() {
+                return Err(Error::unsupported(format!("--{flag}: {what}"))
+                    .with_hint("leave it out: the cache of this data root is used"));
+            }
+        }
+        for flag in ["provenance", "sbom"] {
+            let value = flags.text(flag);
+            if !matches!(value, "" | "false" | "0" | "mode=disabled") {
+                return Err(Error::unsupported(format!("--{flag}: attestations"))
+                    .with_hint(format!("leave it out, or give --{flag}=false")));
+            }
+        }
+        let (tags, outputs) = results(flags)?;
+        let (contexts, named) = contexts(flags)?;
+        let quiet = flags.on("quiet");
+        Ok(Self {
+            path: flags.args[0].clone(),
+            file: flags.given("file").map(str::to_owned),
+            options: options(flags, named)?,
+            contexts,
+            tags,
+            outputs,
+            secrets: secrets(flags)?,
+            agents: agents(flags)?,
+            pull: flags.on("pull"),
+            form: form(flags.text("progress"), quiet)?,
+            quiet,
+            call: call(flags)?,
+            iidfile: flags.given("iidfile").map(PathBuf::from),
+            metadata: flags.given("metadata-file").map(PathBuf::from),
+            cgroup_parent: flags.text("cgroup-parent").to_owned(),
+        })
+    }
+}
+
+fn form(text: &str, quiet: bool) -> Result<Form> {
+    let from_env = std::env::var("BUILDKIT_PROGRESS").unwrap_or_default();
+    let text = if matches!(text, "" | "auto") { from_env.as_str() } else { text };
+    match text {
+        _ if quiet => Ok(Form::Quiet),
+        "" | "auto" | "plain" | "tty" => Ok(Form::Plain),
+        "rawjson" => Ok(Form::RawJson),
+        "quiet" | "none" => Ok(Form::Quiet),
+        other => Err(Error::invalid(format!("invalid progress mode {other}"))
+            .with_hint("auto, plain, tty, quiet and rawjson are known")),
+    }
+}
+
+fn call(flags: &Parsed) -> Result<Call> {
+    if flags.on("check") {
+        return Ok(Call::Check);
+    }
+    if flags.on("print-graph") {
+        return Ok(Call::Graph);
+    }
+    let text = flags.text("call");
+    match text.split_once(',').map_or(text, |(method, _)| method).trim_start_matches("method=") {
+        "" | "build" => Ok(Call::Build),
+        "check" | "lint" => Ok(Call::Check),
+        "outline" => Ok(Call::Outline),
+        "targets" => Ok(Call::Targets),
+        other => Err(Error::invalid(format!("method {other:?} is not supported by the frontend"))),
+    }
+}
+
+fn options(flags: &Parsed, contexts: BTreeMap<String, NamedContext>) -> Result<Options> {
+    let mut options = Options { contexts, ..Options::default() };
+    for text in flags.all("build-arg") {
+        match text.split_once('=') {
+            Some((name, value)) => drop(options.build_args.insert(name.to_owned(), value.to_owned())),
+            None => {
+                if let Ok(value) = std::env::var(text) {
+                    options.build_args.insert(text.to_owned(), value);
+                }
+            }
+        }
+    }
+    if let Ok(epoch) = std::env::var("SOURCE_DATE_EPOCH") {
+        options.build_args.entry("SOURCE_DATE_EPOCH".to_owned()).or_insert(epoch);
+    }
+    for text in flags.all("label") {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        options.labels.push((name.to_owned(), value.to_owned()));
+    }
+    let platforms: Vec<&str> = flags.all("platform").flat_map(|p| p.split(',')).collect();
+    match &platforms[..] {
+        [] => {
+            if let Ok(platform) = std::env::var("DOCKER_DEFAULT_PLATFORM")
+                && !platform.is_empty()
+            {
+                options.platform = Platform::parse(&platform)?;
+            }
+        }
+        ["local"] => {}
+        [one] => options.platform = Platform::parse(one)?,
+        _ => {
+            return Err(Error::unsupported("--platform: several platforms in one build")
+                .with_hint("build one after another"));
+        }
+    }
+    options.target = flags.text("target").to_owned();
+    options.no_cache = flags.on("no-cache");
+    options.no_cache_stages =
+        flags.all("no-cache-filter").flat_map(|t| t.split(',')).map(str::to_owned).collect();
+    options.network = match flags.text("network") {
+        "" | "default" | "bridge" => String::new(),
+        mode @ ("host" | "none") => mode.to_owned(),
+        other => {
+            return Err(Error::unsupported(format!("network mode {other:?} not supported by a build"))
+                .with_hint("default, host and none are"));
+        }
+    };
+    for text in flags.all("add-host") {
+        let (name, address) = text
+            .split_once(['=', ':'])
+            .ok_or_else(|| Error::invalid(format!("bad format for add-host: {text:?}")))?;
+        options.hosts.push((name.to_owned(), address.trim_matches(['[', ']']).to_owned()));
+    }
+    options.shm_size = u64::try_from(flags.bytes("shm-size")).unwrap_or(0);
+    for text in flags.all("ulimit") {
+        let limit = devices::ulimit(text).map_err(Error::invalid)?;
+        let number = |n: i64| u64::try_from(n).unwrap_or(u64::MAX);
+        options.ulimits.push((limit.name, number(limit.soft), number(limit.hard)));
+    }
+    Ok(options)
+}
+
+/// `key=value` fields; the first may be a value alone.
+fn pairs(text: &str) -> Result<Vec<(String, String)>> {
+    Ok(fields(text)
+        .map_err(|f| f.error)?
+        .into_iter()
+        .map(|field| match field.split_once('=') {
+            Some((key, value)) => (key.trim().to_lowercase(), value.to_owned()),
+            None => (String::new(), field),
+        })
+        .collect())
+}
+
+fn results(flags: &Parsed) -> Result<(Vec<Reference>, Vec<Target>)> {
+    let tag = |text: &str| {
+        Reference::parse_untagged(text)
+            .map(Reference::or_latest)
+            .map_err(|e| e.context(format!("invalid tag {text:?}")))
+    };
+    let mut tags: Vec<Reference> = flags.all("tag").map(tag).collect::<Result<_>>()?;
+    let mut outputs = Vec::new();
+    for text in flags.all("output") {
+        let pairs = pairs(text)?;
+        if let [(key, path)] = &pairs[..]
+            && key.is_empty()
+        {
+            outputs.push(if path == "-" { Target::Tar("-".to_owned()) } else { Target::Local(path.into()) });
+            continue;
+        }
+        let get = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        let dest = || get("dest").ok_or_else(|| Error::invalid(format!("--output {text}: dest is required")));
+        let truth = |name: &str| get(name).is_some_and(|value| matches!(value.as_str(), "true" | "1"));
+        let kind = get("type").ok_or_else(|| Error::invalid(format!("--output {text}: type is required")))?;
+        for name in get("name").iter().flat_map(|names| names.split(',')) {
+            tags.push(tag(name)?);
+        }
+        outputs.push(match kind.as_str() {
+            "image" => Target::Image { push: truth("push") },
+            "registry" => Target::Image { push: true },
+            "local" => Target::Local(dest()?.into()),
+            "tar" => Target::Tar(get("dest").unwrap_or_else(|| "-".to_owned())),
+            "docker" if get("dest").is_none() => Target::Image { push: false },
+            "docker" => Target::Archive { dest: dest()?, oci: false },
+            "oci" => Target::Archive { dest: get("dest").unwrap_or_else(|| "-".to_owned()), oci: true },
+            "cacheonly" => Target::Cache,
+            other => return Err(Error::invalid(format!("exporter {other:?} could not be found"))),
+        });
+    }
+    if flags.on("push") {
+        outputs.push(Target::Image { push: true });
+    }
+    if flags.on("load") || outputs.is_empty() {
+        outputs.push(Target::Image { push: false });
+    }
+    Ok((tags, outputs))
+}
+
+type Contexts = (BTreeMap<String, Context>, BTreeMap<String, NamedContext>);
+
+fn contexts(flags: &Parsed) -> Result<Contexts> {
+    let (mut directories, mut named) = (BTreeMap::new(), BTreeMap::new());
+    for text in flags.all("build-context") {
+        let (name, value) = text
+            .split_once('=')
+            .ok_or_else(|| Error::invalid(format!("invalid context value: {text}, expected key=value")))?;
+        let context = if let Some(image) = value.strip_prefix("docker-image://") {
+            NamedContext::Image(image.to_owned())
+        } else if let Some(stage) = value.strip_prefix("target:") {
+            NamedContext::Stage(stage.to_owned())
+        } else if value.contains("://") {
+            return Err(Error::unsupported(format!("--build-context {text}"))
+                .with_hint("directories, docker-image:// and target: are known"));
+        } else {
+            let path = std::fs::canonicalize(value).about(|| format!("--build-context {text}"))?;
+            if !path.is_dir() {
+                return Err(Error::invalid(format!("--build-context {text}: not a directory")));
+            }
+            let ignore = match std::fs::read_to_string(path.join(".dockerignore")) {
+                Ok(text) => fluyt_build::ignore::Ignore::parse(&text).map_err(|f| f.error)?,
+                Err(_) => fluyt_build::ignore::Ignore::default(),
+            };
+            directories.insert(name.to_owned(), Context { path, ignore });
+            NamedContext::Directory
+        };
+        named.insert(name.to_owned(), context);
+    }
+    Ok((directories, named))
+}
+
+fn secrets(flags: &Parsed) -> Result<BTreeMap<String, Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    for text in flags.all("secret") {
+        let pairs = pairs(text)?;
+        let get = |names: &[&str]| {
+            pairs.iter().find(|(key, _)| names.contains(&key.as_str())).map(|(_, value)| value.clone())
+        };
+        if let Some((key, _)) =
+            pairs.iter().find(|(key, _)| !matches!(key.as_str(), "id" | "type" | "src" | "source" | "env"))
+        {
+            return Err(Error::invalid(format!("unexpected key '{key}' in '{text}'")));
+        }
+        let id = get(&["id"]).ok_or_else(|| Error::invalid(format!("secret missing ID: {text}")))?;
+        let (file, variable) = (get(&["src", "source"]), get(&["env"]));
+        let kind = get(&["type"]).unwrap_or_default();
+        let named_env =
+            file.is_none() && (variable.is_some() || kind == "env" || std::env::var_os(&id).is_some());
+        let value = if kind != "file" && named_env || kind == "env" {
+            let name = variable.or(file).unwrap_or_else(|| id.clone());
+            std::env::var(&name)
+                .map_err(|_| Error::not_found(format!("secret {id}: the variable {name} is not set")))?
+                .into_bytes()
+        } else {
+            let path = file.unwrap_or_else(|| id.clone());
+            std::fs::read(&path).about(|| format!("secret {id}: {path}"))?
+        };
+        if value.len() > 500 * 1024 {
+            return Err(Error::invalid(format!("invalid secret size {}, max 500KiB", value.len())));
+        }
+        found.insert(id, value);
+    }
+    Ok(found)
+}
+
+fn agents(flags: &Parsed) -> Result<BTreeMap<String, PathBuf>> {
+    use std::os::unix::fs::FileTypeExt;
+    let mut found = BTreeMap::new();
+    for text in flags.all("ssh") {
+        let (id, path) = text.split_once('=').unwrap_or((text, ""));
+        let path = match path {
+            "" => std::env::var("SSH_AUTH_SOCK").map_err(|_| {
+                Error::invalid(format!(
+                    "invalid empty ssh agent socket for {id}: make sure SSH_AUTH_SOCK is set"
+                ))
+            })?,
+            path => path.to_owned(),
+        };
+        let meta = std::fs::metadata(&path).about(|| path.clone())?;
+        if !meta.file_type().is_socket() {
+            return Err(Error::unsupported(format!("--ssh {text}: keys"))
+                .with_hint("give the socket of an agent that has the key"));
+        }
+        found.insert(id.to_owned(), PathBuf::from(path));
+    }
+    Ok(found)
+}
