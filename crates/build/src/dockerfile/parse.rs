@@ -296,7 +296,11 @@ fn run(line: &Line) -> Result<Run> {
     for text in &mounts {
         mount::from_of(text)?;
     }
-    Ok(Run { command: command(line, &line.rest)?, mounts, network, security, devices: devices? })
+    let command = command(line, &line.rest)?;
+    if command.words.is_empty() {
+        return Err(needs_one("RUN"));
+    }
+    Ok(Run { command, mounts, network, security, devices: devices? })
 }
 
 fn copy(line: &Line, add: bool) -> Result<Copy> {

@@ -9,8 +9,6 @@ mod expose;
 mod outline;
 mod run;
 mod stage;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod archives;
+mod build;
 mod crash;
 mod errors;
 mod exec;

@@ -1,0 +1,200 @@
+//! `fluyt build`: real images from Dockerfiles, and what comes of them.
+
+use fluyt_testkit::Host;
+
+use crate::{host, ours_only};
+
+/// A context of these files under a name of its own; its path.
+fn context(host: &Host, name: &str, files: &[(&str, &str)]) -> String {
+    for (path, text) in files {
+        host.scratch().write(&format!("{name}/{path}"), text);
+    }
+    host.scratch().join(name).display().to_string()
+}
+
+/// Builds it under a tag; what was said.
+fn build(host: &Host, dir: &str, flags: &str) -> String {
+    let mut words = vec!["build", "--progress", "plain"];
+    words.extend(flags.split_whitespace());
+    words.push(dir);
+    let outcome = host.run_words(&words);
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    outcome.stderr
+}
+
+#[test]
+fn an_image_is_built_run_and_cached() {
+    let host = host!();
+    ours_only!(host);
+    let dir = context(
+        &host,
+        "simple",
+        &[
+            (
+                "Dockerfile",
+                "FROM box\nENV NAME=world\nWORKDIR /srv\nCOPY greet .\nRUN sh greet > out\nUSER user\nCMD cat out && id -un && pwd\n",
+            ),
+            ("greet", "echo hello $NAME\n"),
+        ],
+    );
+    let said = build(&host, &dir, "-t simple");
+    assert!(said.contains("[4/4] RUN sh greet") && !said.contains("CACHED"), "{said}");
+    assert_eq!(host.ok("run --rm simple"), "hello world\nuser\n/srv");
+    let id = host.ok("images -q --no-trunc simple");
+    let said = build(&host, &dir, "-t simple");
+    assert_eq!(said.matches("CACHED").count(), 3, "{said}");
+    assert_eq!(host.ok("images -q --no-trunc simple"), id);
+    // A new time of an unchanged file changes nothing, new content does.
+    host.scratch().write("simple/greet", "echo hello $NAME\n");
+    assert_eq!(build(&host, &dir, "-t simple").matches("CACHED").count(), 3);
+    host.scratch().write("simple/greet", "echo bye $NAME\n");
+    let said = build(&host, &dir, "-t simple");
+    assert_eq!(said.matches("CACHED").count(), 1, "{said}");
+    assert!(host.ok("run --rm simple").starts_with("bye world"));
+    assert!(host.ok("history simple").contains("WORKDIR /srv"));
+    assert!(host.ok("builder du").contains("Total:"));
+    host.ok("builder prune -af");
+    assert_eq!(build(&host, &dir, "-t simple").matches("CACHED").count(), 0);
+}
+
+#[test]
+fn stages_nobody_needs_are_not_built() {
+    let host = host!();
+    ours_only!(host);
+    let text = "FROM box AS made\nRUN mkdir /out && echo 1 > /out/a && ln -s a /out/b && chown 1000 /out/a\n\
+                FROM box AS never\nRUN false\nFROM scratch AS files\nCOPY --from=made /out /\n\
+                FROM box\nCOPY --from=files / /got/\nCMD stat -c %u /got/a && readlink /got/b && cat /got/b\n";
+    let dir = context(&host, "stages", &[("Dockerfile", text)]);
+    build(&host, &dir, "-t stages");
+    assert_eq!(host.ok("run --rm stages"), "1000\na\n1");
+    let out = host.scratch().join("exported");
+    build(&host, &dir, &format!("--target files -o {}", out.display()));
+    assert_eq!(std::fs::read_to_string(out.join("b")).expect("the exported file"), "1\n");
+    host.fails_words(1, "target stage \"nope\" could not be found", &["build", "--target", "nope", &dir]);
+    host.fails_words(1, "exit code: 1", &["build", "--target", "never", &dir]);
+}
+
+#[test]
+fn a_failure_shows_line_output_and_code() {
+    let host = host!();
+    ours_only!(host);
+    let dir =
+        context(&host, "fails", &[("Dockerfile", "FROM box\nRUN true\nRUN echo the reason >&2; exit 3\n")]);
+    let outcome = host.fails_words(1, "did not complete successfully: exit code: 3", &["build", &dir]);
+    for needle in ["the reason", "Dockerfile:3", "   3 | >>> RUN echo the reason", "> [3/3] RUN"] {
+        assert!(outcome.stderr.contains(needle), "{needle}: {outcome:?}");
+    }
+    let dir = context(&host, "typo", &[("Dockerfile", "FROM box\nRUNN x\n")]);
+    let outcome = host.fails_words(1, "unknown instruction: RUNN (did you mean RUN?)", &["build", &dir]);
+    assert!(outcome.stderr.contains("   2 | >>> RUNN x"), "{outcome:?}");
+    let dir = context(&host, "missing", &[("Dockerfile", "FROM box\nCOPY nothing /\n")]);
+    host.fails_words(1, "\"/nothing\": not found", &["build", &dir]);
+}
+
+#[test]
+fn mounts_of_steps() {
+    let host = host!();
+    ours_only!(host);
+    let text = "FROM box AS src\nRUN echo from stage > /file\nFROM box\n\
+                RUN --mount=type=cache,target=/cache echo x >> /cache/count && wc -l < /cache/count > /count\n\
+                RUN --mount=type=secret,id=token --mount=type=secret,id=token,env=TOKEN sh -c 'cat /run/secrets/token > /seen; echo $TOKEN >> /seen'\n\
+                RUN --mount=from=src,target=/mnt cat /mnt/file > /bound\n\
+                RUN --mount=target=/ctx cat /ctx/data > /data && ! touch /ctx/x\n\
+                RUN --mount=type=tmpfs,target=/t touch /t/x\n\
+                RUN test ! -e /t/x && test ! -e /ctx && test ! -e /run/secrets && test ! -e /cache/count\n\
+                RUN --network=none ! ip link show eth0\n\
+                CMD cat /count /seen /bound /data\n";
+    let dir = context(
+        &host,
+        "mounts",
+        &[("Dockerfile", text), ("data", "of the context\n"), ("token", "s3cret\n")],
+    );
+    let flags = format!("-t mounts --secret id=token,src={dir}/token");
+    build(&host, &dir, &flags);
+    assert_eq!(host.ok("run --rm mounts"), "1\ns3cret\ns3cret\nfrom stage\nof the context");
+    build(&host, &dir, &format!("{flags} --no-cache"));
+    assert!(host.ok("run --rm mounts").starts_with('2'), "the cache mount stays");
+}
+
+#[test]
+fn contexts_obey_dockerignore() {
+    let host = host!();
+    ours_only!(host);
+    let dir = context(
+        &host,
+        "ignore",
+        &[
+            ("Dockerfile", "FROM box\nCOPY . /ctx/\nCMD cd /ctx && find . -type f | sort\n"),
+            (".dockerignore", "*.log\n!keep.log\nbuild\n**/tmp\n.dockerignore\nDockerfile\n"),
+            ("a.log", ""),
+            ("keep.log", ""),
+            ("build/x", ""),
+            ("src/tmp/y", ""),
+            ("src/z", ""),
+        ],
+    );
+    build(&host, &dir, "-t ignore");
+    assert_eq!(host.ok("run --rm ignore"), "./keep.log\n./src/z");
+}
+
+#[test]
+fn dockerfiles_come_from_elsewhere() {
+    let host = host!();
+    ours_only!(host);
+    let outcome = host
+        .run_with_input(&["build", "-q", "-t", "stdin", "-"], b"FROM box\nRUN echo in > /f\nCMD cat /f\n");
+    let id = outcome.success();
+    assert!(id.starts_with("sha256:"), "{id}");
+    assert_eq!(host.ok("run --rm stdin"), "in");
+    let dir = context(
+        &host,
+        "other",
+        &[("other.df", "FROM box\nARG WHO=nobody\nRUN echo $WHO > /f\nCMD cat /f\n")],
+    );
+    let iid = host.scratch().join("iid");
+    build(
+        &host,
+        &dir,
+        &format!("-f {dir}/other.df -t other --build-arg WHO=me --label a=b --iidfile {}", iid.display()),
+    );
+    assert_eq!(host.ok("run --rm other"), "me");
+    assert_eq!(std::fs::read_to_string(iid).expect("the id"), host.ok("images -q --no-trunc other"));
+    assert_eq!(host.field("other", "{{.Config.Labels.a}}"), "b");
+    let heredoc = b"FROM box\nCOPY <<EOF /made/file\nfrom the Dockerfile\nEOF\nRUN <<EOF\ncat /made/file\nEOF\nCMD cat /made/file\n";
+    drop(host.run_with_input(&["build", "-t", "heredoc", "-"], heredoc).success());
+    assert_eq!(host.ok("run --rm heredoc"), "from the Dockerfile");
+}
+
+#[test]
+fn builds_can_be_reproduced() {
+    let host = host!();
+    ours_only!(host);
+    let dir = context(
+        &host,
+        "again",
+        &[("Dockerfile", "FROM box\nWORKDIR /a\nCOPY f .\nRUN date > /dev/null; touch /new\n"), ("f", "x")],
+    );
+    let flags = "-q --no-cache --build-arg SOURCE_DATE_EPOCH=1700000000";
+    let one = host.ok(&format!("build {flags} {dir}"));
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    host.scratch().write("again/f", "x");
+    assert_eq!(host.ok(&format!("build {flags} {dir}")), one);
+}
+
+#[test]
+fn checks_and_graphs_build_nothing() {
+    let host = host!();
+    ours_only!(host);
+    let dir = context(&host, "check", &[("Dockerfile", "FROM box AS Named\nRUN false\n")]);
+    let outcome = host.run_words(&["build", "--check", &dir]);
+    assert_eq!(outcome.code, 1, "{outcome:?}");
+    assert!(
+        outcome.stdout.contains("1 warning has been found") && outcome.stdout.contains("StageNameCasing"),
+        "{outcome:?}"
+    );
+    let graph = host.ok_words(&["build", "--print-graph", &dir]);
+    let graph: serde_json::Value = serde_json::from_str(&graph).expect("a graph in JSON");
+    assert_eq!(graph["vertices"].as_array().map(Vec::len), Some(2));
+    let targets = host.ok_words(&["build", "--call=targets", &dir]);
+    assert!(targets.contains("\"named\""), "{targets}");
+}
