@@ -156,9 +156,14 @@ impl Store {
     }
 
     /// The lower directories of an image for an overlay, topmost first, as short links under `l/`.
+    ///
+    /// A layer that an image has twice (empty ones are) is named once, at its topmost place, which decides what it
+    /// shows and hides: an overlay refuses a directory that comes twice.
     #[must_use]
     pub fn snapshot_lowers(&self, image: &Image) -> Vec<PathBuf> {
-        image.layers.iter().rev().map(|layer| layer.path(&self.root)).collect()
+        let mut seen = std::collections::HashSet::new();
+        let topmost = image.layers.iter().rev().filter(|layer| seen.insert(layer.link.as_str()));
+        topmost.map(|layer| layer.path(&self.root)).collect()
     }
 
     /// What a configuration blob of an image says, verbatim, unknown fields and all.

@@ -344,7 +344,7 @@ impl Solver<'_> {
 
     /// The directories of layers, topmost first.
     fn dirs(&self, layers: &[LayerRef]) -> Vec<PathBuf> {
-        layers.iter().rev().map(|layer| layer.path(self.root)).collect()
+        tree::distinct(layers.iter().rev().map(|layer| layer.path(self.root)))
     }
 
     /// Makes a vertex, or finds it in the cache.

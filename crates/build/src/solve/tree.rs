@@ -23,9 +23,17 @@ pub fn open_dir(path: &Path) -> Result<Root> {
     rustix::fs::openat(CWD, path, flags, Mode::empty()).about(|| path.display().to_string()).map(Root)
 }
 
+/// Directories of layers, topmost first, each once: an overlay refuses one that comes twice, and what a layer hides or
+/// shows is decided by its topmost place.
+#[must_use]
+pub fn distinct(dirs: impl IntoIterator<Item = PathBuf>) -> Vec<PathBuf> {
+    let mut seen = BTreeSet::new();
+    dirs.into_iter().filter(|dir| seen.insert(dir.clone())).collect()
+}
+
 /// Opens the tree of layers, topmost first, for reading. `spare` is an empty directory.
 pub fn open_layers(layers: &[PathBuf], spare: &Path) -> Result<Root> {
-    match layers {
+    match &distinct(layers.iter().cloned())[..] {
         [] => open_dir(spare),
         [one] => open_dir(one),
         many => overlay(many, None, spare),
