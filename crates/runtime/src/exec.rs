@@ -166,6 +166,14 @@ fn spawn(
     let target_pid = request.target_pid;
     let mut seal = Some(std::mem::take(&mut request.seal));
     let born_inside = birth_place.is_some() || !tasks.is_empty();
+    // Where nothing has to be done to the child from outside, its orders wait for it: on a busy machine it would
+    // otherwise lose its turn once more.
+    let process = &request.process;
+    let at_once = born_inside && process.oom_score_adj.is_none() && process.rlimits.is_empty();
+    if at_once {
+        let (parent_end, _) = &ends;
+        give_orders(&request, parent_end)?;
+    }
     let mut stage = Stage { request, late, in_userns: flags & clone::NEWUSER != 0, tasks };
     let mut ends = Some(ends);
     let mut child = || {
@@ -187,7 +195,8 @@ fn spawn(
     };
     let child = child.about(|| "joining the container's namespaces")?;
     let (sync, _) = ends.take().ok_or_else(|| Error::internal("the pair went to the child"))?;
-    let done = accompany(&stage, &child, cgroup, born_inside, &sync);
+    let prepared = if at_once { Ok(()) } else { set_up(&stage.request, &child, cgroup, born_inside, &sync) };
+    let done = prepared.and_then(|()| accompany(&stage, &child, &sync));
     match done {
         Ok(console) => {
             seal.take().unwrap_or_default().release();
@@ -211,27 +220,35 @@ fn admits_nobody(e: &std::io::Error) -> bool {
     [Errno::BUSY, Errno::OPNOTSUPP].iter().any(|errno| code == Some(errno.raw_os_error()))
 }
 
-/// The parent's part of the conversation.
-fn accompany(
-    stage: &Stage,
+/// All that the child is told.
+fn give_orders(request: &ExecRequest, sync: &ParentEnd) -> Result<()> {
+    if let Some(seccomp) = &request.seccomp {
+        sync.filter(&Filter::compile(seccomp)?);
+    }
+    sync.order(Order::Go);
+    Ok(())
+}
+
+/// What has to be done to the child from outside, then its orders.
+fn set_up(
+    request: &ExecRequest,
     child: &clone::Child,
     cgroup: &Cgroup,
     born_inside: bool,
     sync: &ParentEnd,
-) -> Result<Option<OwnedFd>> {
-    let process = &stage.request.process;
+) -> Result<()> {
     if !born_inside {
         cgroup.attach(child.pid)?;
     }
-    sync.order(Order::Attached);
-    if let Some(seccomp) = &stage.request.seccomp {
-        sync.filter(&Filter::compile(seccomp)?);
-    }
-    if let Some(score) = process.oom_score_adj {
+    if let Some(score) = request.process.oom_score_adj {
         crate::launch::set_oom_score(child.pid, score)?;
     }
-    crate::rlimit::raise(child.pid, &process.rlimits)?;
-    sync.order(Order::Go);
+    crate::rlimit::raise(child.pid, &request.process.rlimits)?;
+    give_orders(request, sync)
+}
+
+/// The parent's part of the conversation.
+fn accompany(stage: &Stage, child: &clone::Child, sync: &ParentEnd) -> Result<Option<OwnedFd>> {
     let (mut console, mut execing) = (None, false);
     loop {
         match sync.next()? {
