@@ -22,6 +22,7 @@ mod challenge;
 mod compress;
 mod config_file;
 mod download;
+mod fetch;
 mod helper;
 mod http;
 mod login;
@@ -39,6 +40,7 @@ mod tls;
 mod upload;
 
 pub use config_file::Credentials;
+pub use fetch::fetch_file;
 pub use login::LoggedIn;
 pub use pull::{Arriving, PullOptions, Pulled};
 pub use push::{PushOptions, Pushed};

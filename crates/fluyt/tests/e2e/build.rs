@@ -198,3 +198,70 @@ fn checks_and_graphs_build_nothing() {
     let targets = host.ok_words(&["build", "--call=targets", &dir]);
     assert!(targets.contains("\"named\""), "{targets}");
 }
+
+#[test]
+fn copies_have_flags() {
+    let host = host!();
+    ours_only!(host);
+    let text = "FROM box\nWORKDIR /w\nCOPY --chown=user:33 --chmod=u=rw,go= a.txt owned\nCOPY --parents src/*/x.c /p/\n\
+                COPY --exclude=*.o --exclude=deep src/ /s/\nCOPY --link a.txt /linked/a.txt\nCOPY *.txt b.md all/\n\
+                ADD archive.tar /unpacked/\nADD plain.gz /kept/\nCOPY link /followed\n\
+                CMD stat -c '%u:%g %a' owned && cd / && find p s linked w/all unpacked kept followed ! -type d | sort\n";
+    let dir = context(
+        &host,
+        "flags",
+        &[
+            ("Dockerfile", text),
+            ("a.txt", "a"),
+            ("b.md", "b"),
+            ("c.txt", "c"),
+            ("src/one/x.c", "1"),
+            ("src/two/x.c", "2"),
+            ("src/two/y.c", "y"),
+            ("src/z.o", "o"),
+            ("src/deep/q", "q"),
+            ("inner/file", "in"),
+        ],
+    );
+    let inside = std::path::Path::new(&dir);
+    std::os::unix::fs::symlink("a.txt", inside.join("link")).expect("a link");
+    let run = |program: &str, words: &[&str]| {
+        let status = std::process::Command::new(program).args(words).current_dir(inside).status();
+        assert!(status.expect("the program runs").success());
+    };
+    run("tar", &["-cf", "archive.tar", "-C", "inner", "file"]);
+    run("gzip", &["-k", "b.md"]);
+    run("mv", &["b.md.gz", "plain.gz"]);
+    build(&host, &dir, "-t flags");
+    let expected = "1000:33 600\nfollowed\nkept/plain.gz\nlinked/a.txt\np/src/one/x.c\np/src/two/x.c\n\
+                    s/one/x.c\ns/two/x.c\ns/two/y.c\nunpacked/file\nw/all/a.txt\nw/all/b.md\nw/all/c.txt";
+    assert_eq!(host.ok("run --rm flags"), expected);
+}
+
+#[test]
+fn files_come_from_web_servers() {
+    let host = host!();
+    ours_only!(host);
+    host.ok("run -d --name web box httpd -f -p 80 -h /etc");
+    let address = host.field("web", "{{.NetworkSettings.Networks.bridge.IPAddress}}");
+    let url = format!("http://{address}/not-a-program");
+    host.sh(
+        "",
+        &format!(
+            "for i in 1 2 3 4 5 6 7 8 9; do wget -q -O /dev/null {url} && exit 0; sleep 0.2; done; exit 1"
+        ),
+    );
+    let dir = context(
+        &host,
+        "web",
+        &[("Dockerfile", &format!("FROM box\nADD {url} /got/\nCMD cat /got/not-a-program\n"))],
+    );
+    build(&host, &dir, "-t fetched");
+    assert_eq!(host.ok("run --rm fetched"), "words");
+    let wrong = format!("FROM box\nADD --checksum=sha256:{} {url} /got/\n", "0".repeat(64));
+    let dir = context(&host, "wrong", &[("Dockerfile", &wrong)]);
+    host.fails_words(1, "digest mismatch", &["build", &dir]);
+    let dir = context(&host, "gone", &[("Dockerfile", &format!("FROM box\nADD {url}-not /got/\n"))]);
+    host.fails_words(1, "invalid response status 404", &["build", &dir]);
+    host.ok("rm -f web");
+}

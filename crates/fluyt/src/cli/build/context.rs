@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use fluyt_build::Fetch;
 use fluyt_build::ignore::Ignore;
 use fluyt_build::plan::git_source;
 use fluyt_engine::Engine;
@@ -37,7 +38,7 @@ pub fn gather(engine: &Engine, wanted: &Wanted) -> Result<Gathered> {
                 "invalid argument: can't use stdin for both build context and dockerfile",
             ));
         }
-        return from_stdin(engine, wanted);
+        return from_stream(engine, wanted, &mut std::io::stdin().lock());
     }
     if let Some(git) = git_source(&wanted.path) {
         let unpacked = engine.images().new_layer()?;
@@ -47,8 +48,11 @@ pub fn gather(engine: &Engine, wanted: &Wanted) -> Result<Gathered> {
         return from_directory(context, wanted, Some(unpacked));
     }
     if wanted.path.starts_with("http://") || wanted.path.starts_with("https://") {
-        return Err(Error::unsupported(format!("{}: a context from a web server", wanted.path))
-            .with_hint("fetch the archive and give it on standard input: fluyt build - < FILE"));
+        let fetched = engine.images().new_layer()?;
+        let file = fetched.dir().join("fetched");
+        super::runner::Fetcher.http(&wanted.path, &file)?;
+        let mut file = std::fs::File::open(&file).about(|| wanted.path.clone())?;
+        return from_stream(engine, wanted, &mut file);
     }
     let path = Path::new(&wanted.path);
     match std::fs::metadata(path) {
@@ -118,10 +122,10 @@ fn missing(path: &Path, e: std::io::Error) -> Error {
     .with_hint(format!("there is no {}; name another file with -f", path.display()))
 }
 
-fn from_stdin(engine: &Engine, wanted: &Wanted) -> Result<Gathered> {
-    let mut input = std::io::stdin().lock();
+/// A Dockerfile alone, or an archive with a context.
+fn from_stream(engine: &Engine, wanted: &Wanted, input: &mut dyn Read) -> Result<Gathered> {
     let mut head = Vec::new();
-    input.by_ref().take(512).read_to_end(&mut head).about(|| "standard input")?;
+    (&mut *input).take(512).read_to_end(&mut head).about(|| "the context")?;
     let is_tar = head.len() >= 262 && &head[257..262] == b"ustar";
     let packed = head.starts_with(&[0x1f, 0x8b]) || head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
     if !is_tar && !packed {

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use fluyt_build::{Cancel, ExecStep, Executor, Fetch, Output, StepSource};
 use fluyt_engine::{Engine, MountView, StepRequest};
+use fluyt_model::Result;
 use fluyt_model::error::IoContext;
 use fluyt_model::sandbox::{
     ContainerSpec, HostEntry, MountSource, MountSpec, Namespace, Namespaces, NetworkAttachment, ProcessSpec,
     SandboxSpec, Seccomp, Security,
 };
-use fluyt_model::{Error, Kind, Result};
 use fluyt_monitor::step::{Secret, TreeMount};
+use fluyt_registry::{Settings, fetch_file};
 use rustix::event::{PollFd, PollFlags, poll};
 
 /// How long it may take until a cancelled build is noticed.
@@ -182,8 +183,11 @@ fn libc_infinity() -> u64 {
 pub struct Fetcher;
 
 impl Fetch for Fetcher {
-    fn http(&self, url: &str, _file: &Path) -> Result<Option<i64>> {
-        Err(Error::new(Kind::Unsupported, format!("ADD {url}: files from web servers"))
-            .with_hint("fetch it with RUN and wget or curl"))
+    fn http(&self, url: &str, file: &Path) -> Result<Option<i64>> {
+        let mut settings = Settings::default();
+        for path in ["/etc/docker/daemon.json", "/etc/fluyt/registries.json"] {
+            settings.read_file(Path::new(path))?;
+        }
+        fetch_file(&settings, url, file)
     }
 }
