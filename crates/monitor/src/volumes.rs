@@ -61,14 +61,17 @@ fn hold_one(volume: &VolumeMount) -> Result<Held> {
 fn refused(volume: &VolumeMount, e: Error) -> Error {
     let kind = &volume.kind;
     let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    let server = volume.options.iter().find(|o| o.starts_with("addr=") || o.starts_with("ip="));
     let hint = if known.lines().any(|l| l.split_whitespace().next_back() == Some(kind)) {
-        format!("`fluyt volume inspect {}` shows its type, device and options", volume.name)
+        let question = server.map_or("", |_| "is the server up, and does it offer what is mounted? ");
+        format!("{question}`fluyt volume inspect {}` shows its type, device and options", volume.name)
     } else {
         format!(
             "this kernel has no file system {kind:?}: load its module (`modprobe {kind}`) or mount the directory otherwise and bind it"
         )
     };
-    e.context(format!("volume {}: mounting {kind} {}", volume.name, volume.source)).with_hint(hint)
+    let from = server.map_or_else(String::new, |s| format!(" ({s})"));
+    e.context(format!("volume {}: mounting {kind} {}{from}", volume.name, volume.source)).with_hint(hint)
 }
 
 /// Unmounts what nobody uses any more, before a volume is removed. A plain directory is left as it is.
