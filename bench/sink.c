@@ -71,7 +71,8 @@ int main(int argc, char **argv) {
     peer.sin_family = AF_INET;
     peer.sin_port = htons(atoi(argv[2]));
     inet_pton(AF_INET, argv[1], &peer.sin_addr);
-    snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: %s:%s\r\n\r\n", argv[3], argv[1], argv[2]);
+    snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: %s:%s\r\n%s\r\n", argv[3], argv[1], argv[2],
+             "Accept: application/vnd.oci.image.manifest.v1+json, */*\r\n");
     struct conn *all = calloc(count, sizeof *all);
     for (int i = 0; i < count; i++) start(&all[i], ep);
     double begin = now();

@@ -57,7 +57,7 @@ enum Content {
     /// Not looked at yet.
     Closed,
     /// In this file, under this lease.
-    Open(Ingest, Lease),
+    Open(Box<(Ingest, Lease)>),
     /// It is finished.
     Gone,
 }
@@ -319,7 +319,7 @@ impl Session<'_> {
         let found = self.find();
         let mut upload = self.lock(&found, repository)?;
         match &mut upload.content {
-            Content::Open(ingest, _) => work(ingest),
+            Content::Open(open) => work(&mut open.0),
             Content::Closed | Content::Gone => Err(unknown(self.id)),
         }
     }
@@ -332,14 +332,14 @@ impl Session<'_> {
     ) -> Answered<(Ingest, Lease)> {
         let found = self.find();
         let mut upload = self.lock(&found, repository)?;
-        if let Content::Open(ingest, _) = &mut upload.content {
-            work(ingest)?;
+        if let Content::Open(open) = &mut upload.content {
+            work(&mut open.0)?;
         }
-        let Content::Open(ingest, lease) = std::mem::replace(&mut upload.content, Content::Gone) else {
+        let Content::Open(open) = std::mem::replace(&mut upload.content, Content::Gone) else {
             return Err(unknown(self.id));
         };
         self.uploads.forget(self.id);
-        Ok((ingest, lease))
+        Ok(*open)
     }
 
     /// The place of the upload among those of this process, made if there is none.
@@ -397,7 +397,7 @@ impl Session<'_> {
         };
         ingest.keep();
         upload.repository = whose;
-        upload.content = Content::Open(ingest, lease);
+        upload.content = Content::Open(Box::new((ingest, lease)));
         Ok(())
     }
 }

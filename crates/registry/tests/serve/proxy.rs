@@ -8,9 +8,9 @@ use crate::support::{Served, noise};
 
 fn cache_of(upstream: &Served, ttl: u64) -> Served {
     let url = format!("http://{}", upstream.address);
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("works");
     let path = dir.path().join("registry.json");
-    std::fs::write(&path, serde_json::json!({"proxy": {"url": url, "ttl": ttl}}).to_string()).unwrap();
+    std::fs::write(&path, serde_json::json!({"proxy": {"url": url, "ttl": ttl}}).to_string()).expect("works");
     Served::on(dir, |options| options.config = Some(path))
 }
 

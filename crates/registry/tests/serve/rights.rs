@@ -14,13 +14,13 @@ fn basic(user: &str, password: &str) -> String {
 
 fn users(dir: &std::path::Path) -> PathBuf {
     let path = dir.join("users");
-    let line = |user: &str, password: &str| format!("{user}:{}\n", bcrypt::hash(password, 4).unwrap());
-    std::fs::write(&path, line("ann", "a") + &line("bob", "b")).unwrap();
+    let line = |user: &str, password: &str| format!("{user}:{}\n", bcrypt::hash(password, 4).expect("works"));
+    std::fs::write(&path, line("ann", "a") + &line("bob", "b")).expect("works");
     path
 }
 
 fn ruled(token: bool) -> Served {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("works");
     let htpasswd = users(dir.path());
     let mut config = json!({"rights": [
         {"users": ["anonymous"], "repositories": ["public/*"], "actions": ["pull"]},
@@ -31,7 +31,7 @@ fn ruled(token: bool) -> Served {
         config["token"] = json!({"lifetime": 120});
     }
     let path = dir.path().join("registry.json");
-    std::fs::write(&path, config.to_string()).unwrap();
+    std::fs::write(&path, config.to_string()).expect("works");
     Served::on(dir, |options| {
         options.htpasswd = Some(htpasswd);
         options.config = Some(path);
