@@ -363,7 +363,7 @@ impl<'a> Planner<'a> {
                 let found =
                     context.into_iter().flatten().find_map(|n| self.options.contexts.get(n).map(|c| (n, c)));
                 if let Some((name, context)) = found {
-                    return self.named_context(&name.to_owned(), context.clone(), platform);
+                    return self.named_context(name, context.clone(), platform);
                 }
                 counter.index = 1;
                 counter.total = 1;

@@ -60,8 +60,21 @@ pub fn owner(root: &Root, text: &str) -> Result<Option<Owner>> {
     Ok(Some(Owner(uid, gid)))
 }
 
-/// Makes a directory and what is missing above it.
+/// Makes a directory and what is missing above it; links are followed, also where they lead to nothing yet.
+///
+/// # Errors
+/// A file is in the way.
 pub fn make_dirs(root: &Root, path: &str, owner: Owner, epoch: Option<i64>) -> Result<()> {
+    make_dirs_through(root, path, owner, epoch, 0)
+}
+
+/// The links that lead to nothing that one path may go through.
+const MAX_LINKS: u32 = 40;
+
+fn make_dirs_through(root: &Root, path: &str, owner: Owner, epoch: Option<i64>, links: u32) -> Result<()> {
+    if links > MAX_LINKS {
+        return Err(Error::invalid(format!("cannot create directory {path}: too many symbolic links")));
+    }
     let mut at = String::new();
     for part in path.split('/').filter(|part| !part.is_empty()) {
         let above = if at.is_empty() { "/".to_owned() } else { at.clone() };
@@ -75,6 +88,12 @@ pub fn make_dirs(root: &Root, path: &str, owner: Owner, epoch: Option<i64>) -> R
             }
             Err(Errno::NOENT) => {
                 let dir = root.dir(&above)?;
+                if let Ok(target) = rustix::fs::readlinkat(&dir, part, Vec::new()) {
+                    let target = target.to_string_lossy().into_owned();
+                    let target = if target.starts_with('/') { target } else { format!("{above}/{target}") };
+                    make_dirs_through(root, &clean(&target), owner, epoch, links + 1)?;
+                    continue;
+                }
                 rustix::fs::mkdirat(&dir, part, Mode::from_raw_mode(0o755)).about(|| at.clone())?;
                 let made = root.at(&at, false).about(|| at.clone())?;
                 set(&made, owner, Some(0o755), epoch.map(|e| (e, 0)), &at)?;

@@ -205,8 +205,8 @@ fn copies_have_flags() {
     ours_only!(host);
     let text = "FROM box\nWORKDIR /w\nCOPY --chown=user:33 --chmod=u=rw,go= a.txt owned\nCOPY --parents src/*/x.c /p/\n\
                 COPY --exclude=*.o --exclude=deep src/ /s/\nCOPY --link a.txt /linked/a.txt\nCOPY *.txt b.md all/\n\
-                ADD archive.tar /unpacked/\nADD plain.gz /kept/\nCOPY link /followed\n\
-                CMD stat -c '%u:%g %a' owned && cd / && find p s linked w/all unpacked kept followed ! -type d | sort\n";
+                ADD archive.tar /unpacked/\nADD plain.gz /kept/\nCOPY link /followed\nRUN ln -s /elsewhere /trap\nCOPY a.txt /trap/\n\
+                CMD stat -c '%u:%g %a' owned && cd / && find p s linked w/all unpacked kept followed elsewhere ! -type d | sort\n";
     let dir = context(
         &host,
         "flags",
@@ -233,7 +233,7 @@ fn copies_have_flags() {
     run("gzip", &["-k", "b.md"]);
     run("mv", &["b.md.gz", "plain.gz"]);
     build(&host, &dir, "-t flags");
-    let expected = "1000:33 600\nfollowed\nkept/plain.gz\nlinked/a.txt\np/src/one/x.c\np/src/two/x.c\n\
+    let expected = "1000:33 600\nelsewhere/a.txt\nfollowed\nkept/plain.gz\nlinked/a.txt\np/src/one/x.c\np/src/two/x.c\n\
                     s/one/x.c\ns/two/x.c\ns/two/y.c\nunpacked/file\nw/all/a.txt\nw/all/b.md\nw/all/c.txt";
     assert_eq!(host.ok("run --rm flags"), expected);
 }
