@@ -37,8 +37,11 @@ pub struct ExecRequest {
     pub io: Io,
     /// Descriptors 3 to 2 + this number stay open.
     pub preserve_fds: u32,
-    /// A cgroup below the container's for this process.
-    pub sub_cgroup: Option<String>,
+    /// Cgroups below the container's for this process: the controllers that it is about (as the kernel lists them, or
+    /// one of them; empty: all) and the path. A path that is given is taken as it is: nothing else is tried.
+    pub sub_cgroups: Vec<(String, String)>,
+    /// The container's NUMA memory policy.
+    pub memory_policy: Option<crate::spec::MemoryPolicy>,
     /// The container's state, for a seccomp listener.
     pub state: State,
     /// Stay in the caller's session keyring.
@@ -46,6 +49,9 @@ pub struct ExecRequest {
     /// The caller's seal, given up as soon as that delays nobody.
     pub seal: Held,
 }
+
+/// What an error about the cgroups of the new process is about, in the words that callers of runc know.
+const ADDING: &str = "error adding pid of the new process to cgroups";
 
 impl ExecRequest {
     /// A request with the defaults: streams inherited, no filter.
@@ -60,7 +66,8 @@ impl ExecRequest {
             personality: None,
             io: Io::Inherit,
             preserve_fds: 0,
-            sub_cgroup: None,
+            sub_cgroups: Vec::new(),
+            memory_policy: None,
             state: State::default(),
             no_new_keyring: false,
             seal: Held::default(),
@@ -127,7 +134,7 @@ pub fn exec(request: ExecRequest) -> Result<Running> {
     let flags = differing(pid)?;
     let cgroup = sub_group(&request)?;
     let (parent_end, child_end) = sync::pair()?;
-    let birth_place = cgroup.birth_place()?;
+    let birth_place = cgroup.birth_place().map_err(|e| e.context(ADDING))?;
     // cgroup v2 mounted with nsdelegate, as systemd does it, moves nobody across the border of a cgroup namespace that
     // the mover is in: the process is born in its group first.
     let joiner = Joiner { pidfd: &pidfd, late: flags & (clone::NEWTIME | clone::NEWCGROUP) };
@@ -136,14 +143,39 @@ pub fn exec(request: ExecRequest) -> Result<Running> {
 
 fn sub_group(request: &ExecRequest) -> Result<Cgroup> {
     let mut paths = request.cgroup.clone();
-    if let Some(sub) = &request.sub_cgroup {
-        let sub = init::root::clean(std::path::Path::new(sub));
-        paths.v2 = paths.v2.map(|p| p.join(&sub));
+    for (controllers, sub) in &request.sub_cgroups {
+        if let Some(dir) = &mut paths.v2 {
+            if !controllers.is_empty() {
+                return Err(Error::invalid(format!("unknown controller {controllers} in a sub cgroup path")));
+            }
+            *dir = below(dir, sub)?;
+            continue;
+        }
+        let same = |listed: &str| {
+            controllers.is_empty() || listed == controllers || listed.split(',').any(|c| c == controllers)
+        };
+        let mut found = false;
+        let wanted: Vec<&str> = controllers.split(',').collect();
         for dir in &mut paths.v1 {
-            dir.path.push(&sub);
+            if same(&dir.controllers) || wanted.contains(&dir.controllers.as_str()) {
+                dir.path = below(&dir.path, sub)?;
+                found = true;
+            }
+        }
+        if !found {
+            return Err(Error::invalid(format!("unknown controller {controllers} in a sub cgroup path")));
         }
     }
     Ok(Cgroup::open(&paths))
+}
+
+/// A group below `dir`; a path that leaves it is refused.
+fn below(dir: &std::path::Path, sub: &str) -> Result<std::path::PathBuf> {
+    let climbs = std::path::Path::new(sub).components().any(|c| c == std::path::Component::ParentDir);
+    if climbs {
+        return Err(Error::invalid(format!("bad sub cgroup path: {sub}")));
+    }
+    Ok(dir.join(init::root::clean(std::path::Path::new(sub))))
 }
 
 struct Joiner<'a> {
@@ -162,7 +194,8 @@ fn spawn(
 ) -> Result<Running> {
     let Joiner { pidfd, late } = *joiner;
     let mut before = || setns(pidfd, flags & !late);
-    let tasks = cgroup.open_tasks()?;
+    let tasks = cgroup.open_tasks().map_err(|e| e.context(ADDING))?;
+    let given = !request.sub_cgroups.is_empty();
     let target_pid = request.target_pid;
     let mut seal = Some(std::mem::take(&mut request.seal));
     let born_inside = birth_place.is_some() || !tasks.is_empty();
@@ -187,6 +220,9 @@ fn spawn(
         clone::spawn(clone::Options { flags: 0, cgroup, before: Some(&mut before) }, &mut child)
     };
     let child = match born(birth_place.as_ref()) {
+        Err(e) if birth_place.is_some() && admits_nobody(&e) && given => {
+            return Err(Error::io(ADDING, e));
+        }
         Err(e) if birth_place.is_some() && admits_nobody(&e) => {
             let beside = cgroup.birth_place_beside(target_pid)?;
             if beside.is_none() { Err(e) } else { born(beside.as_ref()) }
@@ -198,11 +234,11 @@ fn spawn(
     let prepared = if at_once { Ok(()) } else { set_up(&stage.request, &child, cgroup, born_inside, &sync) };
     let done = prepared.and_then(|()| accompany(&stage, &child, &sync));
     match done {
-        Ok(console) => {
+        Ok((console, warnings)) => {
             seal.take().unwrap_or_default().release();
             let start_time = procfs::start_time(child.pid).unwrap_or(0);
             let cgroup = Cgroup::open(&stage.request.cgroup);
-            Ok(Running { pid: child.pid, pidfd: child.pidfd, start_time, console, cgroup })
+            Ok(Running { pid: child.pid, pidfd: child.pidfd, start_time, console, cgroup, warnings })
         }
         Err(e) => {
             let _ = rustix::process::pidfd_send_signal(&child.pidfd, rustix::process::Signal::KILL);
@@ -247,9 +283,13 @@ fn set_up(
     give_orders(request, sync)
 }
 
-/// The parent's part of the conversation.
-fn accompany(stage: &Stage, child: &clone::Child, sync: &ParentEnd) -> Result<Option<OwnedFd>> {
-    let (mut console, mut execing) = (None, false);
+/// The parent's part of the conversation: the terminal comes back, and the warnings.
+fn accompany(
+    stage: &Stage,
+    child: &clone::Child,
+    sync: &ParentEnd,
+) -> Result<(Option<OwnedFd>, Vec<String>)> {
+    let (mut console, mut execing, mut warnings) = (None, false, Vec::new());
     loop {
         match sync.next()? {
             Report::Terminal(master) => console = Some(master),
@@ -259,7 +299,8 @@ fn accompany(stage: &Stage, child: &clone::Child, sync: &ParentEnd) -> Result<Op
                 }
             }
             Report::Execing => execing = true,
-            Report::Eof if execing => return Ok(console),
+            Report::Warning(text) => warnings.push(text),
+            Report::Eof if execing => return Ok((console, warnings)),
             Report::Failed(e) => return Err(e),
             Report::Eof => return Err(Error::internal("the process died before it could run its program")),
             other => return Err(Error::internal(format!("the exec stage said {other:?} out of turn"))),
@@ -324,6 +365,9 @@ impl Stage {
             init::finish::keyring(&self.request.state.id)?;
         }
         init::finish::scheduling(process)?;
+        if let Some(policy) = &self.request.memory_policy {
+            crate::numa::set(policy)?;
+        }
         if let Some(p) = &self.request.personality {
             init::finish::personality(p)?;
         }
@@ -331,6 +375,9 @@ impl Stage {
             init::finish::labels(&Proc::open()?, process)?;
         }
         sync.await_order(Order::Go)?;
+        if process.exec_cpu_affinity.is_none() {
+            crate::affinity::reset();
+        }
         self.affinity(|a| &a.last)?;
         let filter = if self.request.seccomp.is_some() { Some(sync.take_filter()?) } else { None };
         let target = init::assume_process(process, filter.as_ref(), self.request.preserve_fds, sync)?;

@@ -19,6 +19,18 @@ pub fn capabilities() -> &'static [&'static str] {
     &crate::init::identity::NAMES
 }
 
+/// NUMA memory policy modes that it sets.
+#[must_use]
+pub fn memory_policy_modes() -> Vec<&'static str> {
+    crate::numa::MODES.iter().map(|(name, _)| *name).collect()
+}
+
+/// NUMA memory policy flags that it sets.
+#[must_use]
+pub fn memory_policy_flags() -> Vec<&'static str> {
+    crate::numa::FLAGS.iter().map(|(name, _)| *name).collect()
+}
+
 /// Seccomp actions that it compiles.
 pub const SECCOMP_ACTIONS: [&str; 9] = [
     "SCMP_ACT_ALLOW",
@@ -50,6 +62,13 @@ pub const SECCOMP_FLAGS: [&str; 4] = [
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
 ];
+
+/// The flags with which a filter is loaded, as the kernel's numbers, without those that the runtime adds or leaves out by
+/// itself. `None` for unknown ones.
+#[must_use]
+pub fn seccomp_flags(seccomp: &crate::spec::Seccomp) -> Option<u64> {
+    crate::seccomp::configured_flags(seccomp).ok()
+}
 
 /// Architectures whose system calls it knows.
 pub const SECCOMP_ARCHS: [&str; 12] = [

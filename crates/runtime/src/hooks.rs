@@ -20,13 +20,18 @@ const TAIL: usize = 2048;
 /// # Errors
 /// Names the stage, the hook and what it wrote to stderr.
 pub fn run(stage: &str, hooks: &[Hook], state: &State) -> Result<()> {
+    run_in(stage, hooks, state, &state.bundle, &[])
+}
+
+/// The same in the directory `cwd`; a hook without an environment of its own gets `env`.
+pub(crate) fn run_in(stage: &str, hooks: &[Hook], state: &State, cwd: &Path, env: &[String]) -> Result<()> {
     if hooks.is_empty() {
         return Ok(());
     }
     let input = serde_json::to_vec(state).map_err(|e| Error::internal("state for a hook").with_source(e))?;
     for (i, hook) in hooks.iter().enumerate() {
-        run_one(hook, &input, &state.bundle)
-            .map_err(|e| e.context(format!("error running {stage} hook #{i} ({})", hook.path.display())))?;
+        run_one(hook, &input, cwd, env)
+            .map_err(|e| e.context(format!("error running {stage} hook #{i}: {}", hook.path.display())))?;
     }
     Ok(())
 }
@@ -40,13 +45,13 @@ pub fn run_all(stage: &str, hooks: &[Hook], state: &State) -> Vec<Error> {
     hooks.iter().filter_map(|hook| run(stage, std::slice::from_ref(hook), state).err()).collect()
 }
 
-fn run_one(hook: &Hook, input: &[u8], cwd: &Path) -> Result<()> {
+fn run_one(hook: &Hook, input: &[u8], cwd: &Path, env: &[String]) -> Result<()> {
     let mut command = Command::new(&hook.path);
     if let Some((first, rest)) = hook.args.split_first() {
         command.arg0(first).args(rest);
     }
     command.env_clear();
-    for entry in &hook.env {
+    for entry in if hook.env.is_empty() { env } else { &hook.env } {
         if let Some((name, value)) = entry.split_once('=') {
             command.env(name, value);
         }
@@ -68,7 +73,25 @@ fn run_one(hook: &Hook, input: &[u8], cwd: &Path) -> Result<()> {
         return Ok(());
     }
     let text = String::from_utf8_lossy(&output);
-    Err(Error::internal(format!("{status}, stdout: , stderr: {}", text.trim_end())))
+    Err(Error::internal(format!("{}, stdout: , stderr: {}", how(status), text.trim_end())))
+}
+
+/// How a hook ended, in the words that callers of other runtimes know.
+fn how(status: std::process::ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    let Some(signal) = status.signal() else { return status.to_string() };
+    let name = match signal {
+        2 => "interrupt",
+        6 => "aborted",
+        7 => "bus error",
+        9 => "killed",
+        11 => "segmentation fault",
+        13 => "broken pipe",
+        15 => "terminated",
+        31 => "bad system call",
+        other => return format!("signal: {other}"),
+    };
+    format!("signal: {name}")
 }
 
 /// Waits for the child's end, keeping the tail of its stderr; kills it at the deadline.

@@ -136,6 +136,8 @@ pub struct Running {
     pub console: Option<OwnedFd>,
     /// Its control groups.
     pub cgroup: Cgroup,
+    /// What could not be done and does not matter enough to fail.
+    pub warnings: Vec<String>,
 }
 
 /// The `CLONE_NEW*` bit of a namespace type; unknown types are none.
@@ -221,6 +223,7 @@ pub fn launch(mut l: Launch) -> Result<Starting> {
         cgroup: state.cgroup.paths().clone(),
         filtered: seccomp.is_some(),
         prepared: prepared.mounts,
+        time_offsets: plan.inner_offsets.clone(),
         prepared_root: prepared.root,
         no_pivot: l.no_pivot,
         no_new_keyring: l.no_new_keyring,
@@ -253,6 +256,8 @@ struct Plan {
     early_joins: bool,
     /// A new time namespace with these contents of `timens_offsets`.
     offsets: Option<String>,
+    /// The same, to be made by the child in its new user namespace.
+    inner_offsets: Option<String>,
 }
 
 impl Plan {
@@ -271,7 +276,9 @@ impl Plan {
         }
         // These change only children; and a new user namespace would take away the right to join the others.
         let early = |j: &Join| j.kind == clone::NEWPID || j.kind == clone::NEWUSER;
-        Self { flags, early_joins: new_userns || ns.joins.iter().any(early), offsets }
+        let early_joins = new_userns || ns.joins.iter().any(early);
+        let (offsets, inner_offsets) = if new_userns { (None, offsets) } else { (offsets, None) };
+        Self { flags, early_joins, offsets, inner_offsets }
     }
 }
 
@@ -301,7 +308,11 @@ fn start(
     let resources = state.spec.linux().resources.clone().unwrap_or_default();
     let born_inside = state.cgroup.paths().v2.is_some() && state.cgroup.paths().scope.is_none();
     if born_inside {
-        state.cgroup.create(Some(&resources)).inspect_err(|_| drop(state.cgroup.delete()))?;
+        state.cgroup.create(Some(&resources)).inspect_err(|e| {
+            if e.kind() != Kind::Conflict {
+                let _ = state.cgroup.delete();
+            }
+        })?;
     }
     let birth_place = if born_inside { state.cgroup.birth_place()? } else { None };
     let (early, late): (Vec<Join>, Vec<Join>) = if plan.early_joins {
@@ -342,7 +353,7 @@ fn start(
     };
     let attaches_itself = init.attach_self;
     let (sync, _) = ends.take().ok_or_else(|| Error::internal("the pair went to the child"))?;
-    let starting = Starting {
+    let mut starting = Starting {
         child: Some(child),
         sync,
         cgroup: state.cgroup,
@@ -358,9 +369,12 @@ fn start(
 
 impl Starting {
     /// What the parent does while the child mounts.
-    fn set_up(&self, resources: &Resources, born_inside: bool, attaches_itself: bool) -> Result<()> {
+    fn set_up(&mut self, resources: &Resources, born_inside: bool, attaches_itself: bool) -> Result<()> {
         let pid = self.pid();
         let linux = self.spec.linux();
+        if !linux.net_devices.is_empty() {
+            crate::netdev::move_all(&linux.net_devices, &self.netns()?)?;
+        }
         if !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty() {
             write_maps(pid, &linux.uid_mappings, &linux.gid_mappings)?;
             self.sync.order(Order::Mapped);
@@ -372,7 +386,12 @@ impl Starting {
                 self.cgroup.attach(pid)?;
             }
         } else if !born_inside {
-            self.cgroup.create(Some(resources))?;
+            self.cgroup.create(Some(resources)).inspect_err(|e| {
+                if e.kind() == Kind::Conflict {
+                    // Another container's groups: not ours to kill and to remove.
+                    self.cgroup = Cgroup::default();
+                }
+            })?;
             if !attaches_itself {
                 self.cgroup.attach(pid)?;
             }
@@ -443,15 +462,16 @@ impl Starting {
     /// stage or a hook reports; the container is gone then, its cgroups too.
     pub fn proceed(mut self) -> Result<Running> {
         let mut console = None;
-        let mut hooks_done = false;
-        if let Some(h) = self.spec.hooks.as_ref().filter(|h| init::wants_runtime_hooks(h)) {
-            let state = self.state("creating");
+        let mut warnings = Vec::new();
+        if init::wants_hooks_point(&self.spec) {
             match self.sync.next()? {
                 Report::HooksPoint => {
-                    hooks::run("prestart", &h.prestart, &state)?;
-                    hooks::run("createRuntime", &h.create_runtime, &state)?;
+                    if let Some(h) = &self.spec.hooks {
+                        let state = self.state("creating");
+                        hooks::run("prestart", &h.prestart, &state)?;
+                        hooks::run("createRuntime", &h.create_runtime, &state)?;
+                    }
                     self.sync.order(Order::HooksDone);
-                    hooks_done = true;
                 }
                 other => return Err(self.unexpected(other)),
             }
@@ -468,7 +488,7 @@ impl Starting {
                 Report::Execing => execing = true,
                 Report::Eof if execing => break,
                 Report::Parked => break,
-                Report::HooksPoint if !hooks_done => hooks_done = true,
+                Report::Warning(text) => warnings.push(text),
                 other => return Err(self.unexpected(other)),
             }
         }
@@ -482,6 +502,7 @@ impl Starting {
             start_time,
             console,
             cgroup: std::mem::take(&mut self.cgroup),
+            warnings,
         })
     }
 
@@ -569,6 +590,7 @@ pub fn await_start(socket: &OwnedFd, spec: &Spec, state: &State) -> Result<()> {
     loop {
         match end.next()? {
             Report::Execing => execing = true,
+            Report::Warning(_) => {}
             Report::Eof if execing => return Ok(()),
             Report::Failed(e) => return Err(e),
             Report::Eof => return Err(Error::internal("the container died before it could run its program")),

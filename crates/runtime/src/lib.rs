@@ -1,4 +1,4 @@
-//! An OCI runtime (runtime-spec 1.2) as a library.
+//! An OCI runtime (runtime-spec 1.3) as a library.
 //!
 //! # Contract
 //! [`launch`] clones the init stage of a container straight into its namespaces; while that child mounts the container's
@@ -29,6 +29,8 @@ pub mod features;
 pub mod hooks;
 mod init;
 mod launch;
+mod netdev;
+mod numa;
 mod prepare;
 mod procfs;
 mod rdt;
@@ -39,9 +41,10 @@ mod sync;
 mod systemd;
 mod validate;
 
+pub use affinity::mask as affinity_mask;
 pub use cgroup::{
     BlkioEntry, Cgroup, CgroupDriver, CgroupPaths, CgroupStats, CpuStats, HugetlbStats, MemoryStats,
-    OomWatch, PidsStats, V1Dir,
+    OomWatch, PidsStats, Pressure, PressureLine, V1Dir, is_unified,
 };
 pub use exec::{ExecRequest, exec};
 pub use init::mounts::mount_on;

@@ -1,6 +1,6 @@
 //! Mounts that must be opened before the child exists: sources that a user namespace could not reach, and mapped mounts.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use fluyt_model::error::{Error, IoContext, Result};
@@ -14,10 +14,18 @@ use crate::init::{Join, mounts::clone_tree, rootfs};
 use crate::launch::{Launch, write_maps};
 use crate::spec::{IdMapping, Mount};
 
-/// Detached mounts by index of `spec.mounts`, and the root.
+/// What the caller prepares for one mount.
+pub(crate) enum Source {
+    /// The detached mount itself.
+    Tree(OwnedFd),
+    /// The user namespace with its mapping: the source is there only when the mounts before it are.
+    Mapping(OwnedFd),
+}
+
+/// What is prepared, by index of `spec.mounts`, and the root.
 #[derive(Default)]
 pub(crate) struct Prepared {
-    pub(crate) mounts: Vec<Option<OwnedFd>>,
+    pub(crate) mounts: Vec<Option<Source>>,
     pub(crate) root: Option<OwnedFd>,
 }
 
@@ -40,7 +48,7 @@ pub(crate) fn mounts(l: &Launch, joins: &[Join], in_userns: bool) -> Result<Prep
     Ok(out)
 }
 
-fn one(l: &Launch, m: &Mount, joins: &[Join], in_userns: bool) -> Result<Option<OwnedFd>> {
+fn one(l: &Launch, m: &Mount, joins: &[Join], in_userns: bool) -> Result<Option<Source>> {
     let o = Options::parse(&m.options);
     let is_bind = o.bind.is_some() || m.kind == "bind";
     let mapped = !m.uid_mappings.is_empty() || o.idmap.is_some();
@@ -55,20 +63,43 @@ fn one(l: &Launch, m: &Mount, joins: &[Join], in_userns: bool) -> Result<Option<
         return Ok(None);
     }
     let source = l.bundle.join(&m.source);
+    let late = inside(&l.rootfs, &source).is_some();
+    if late && !mapped {
+        return Ok(None);
+    }
+    let mapping = if mapped { Some(mapping(l, m, joins)?) } else { None };
+    if let (true, Some(userns)) = (late, &mapping) {
+        return userns.try_clone().about(|| "user namespace").map(|fd| Some(Source::Mapping(fd)));
+    }
     let tree = clone_tree(CWD, &source, o.bind == Some(true))
         .map_err(|e| e.context(format!("mount {:?}", m.destination)))?;
-    if mapped {
-        let (uids, gids) = if m.uid_mappings.is_empty() {
-            (&l.spec.linux().uid_mappings, &l.spec.linux().gid_mappings)
-        } else {
-            (&m.uid_mappings, &m.gid_mappings)
-        };
-        let userns = if uids.is_empty() { joined_userns(joins, m)? } else { userns_with(uids, gids)? };
-        let change = Attr { set: attr::IDMAP, userns: Some(Fd(userns.as_fd())), ..Attr::default() };
-        attr::setattr(tree.as_fd(), &change, o.idmap == Some(true))
-            .about(|| format!("mapping the ids of mount {:?}", m.destination))?;
+    if let Some(userns) = mapping {
+        map(tree.as_fd(), userns.as_fd(), &o, m)?;
     }
-    Ok(Some(tree))
+    Ok(Some(Source::Tree(tree)))
+}
+
+/// Gives a detached mount the mapping of a user namespace.
+pub(crate) fn map(tree: BorrowedFd<'_>, userns: BorrowedFd<'_>, o: &Options, m: &Mount) -> Result<()> {
+    let change = Attr { set: attr::IDMAP, userns: Some(Fd(userns)), ..Attr::default() };
+    attr::setattr(tree, &change, o.idmap == Some(true))
+        .about(|| format!("mapping the ids of mount {:?}", m.destination))
+}
+
+/// A source below the root file system, which earlier mounts may have changed: its path there.
+pub(crate) fn inside<'a>(rootfs: &Rootfs, source: &'a Path) -> Option<&'a Path> {
+    let Rootfs::Dir(dir) = rootfs else { return None };
+    source.strip_prefix(dir).ok().filter(|rest| !rest.as_os_str().is_empty())
+}
+
+/// The user namespace whose mapping a mount gets.
+fn mapping(l: &Launch, m: &Mount, joins: &[Join]) -> Result<OwnedFd> {
+    let (uids, gids) = if m.uid_mappings.is_empty() {
+        (&l.spec.linux().uid_mappings, &l.spec.linux().gid_mappings)
+    } else {
+        (&m.uid_mappings, &m.gid_mappings)
+    };
+    if uids.is_empty() { joined_userns(joins, m) } else { userns_with(uids, gids) }
 }
 
 fn joined_userns(joins: &[Join], m: &Mount) -> Result<OwnedFd> {

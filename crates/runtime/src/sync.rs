@@ -5,11 +5,12 @@
 //!   Mapped    ---------------------->   may take on its ids        (new user namespace only)
 //!   ...                                 mounts, as far as it can
 //!   Attached  ---------------------->   is in its cgroups, may enter a cgroup namespace
-//!   <----------------------  HooksPoint (only with runtime hooks)
+//!   <----------------------  HooksPoint (only with runtime hooks, or limits too low to mount with)
 //!   HooksDone ---------------------->   createContainer hooks, pivot_root, console
 //!   <------------------------ Terminal  (with the master)
 //!   Filter    ---------------------->   (only with seccomp: compiled while the child mounts)
 //!   Go        ---------------------->   identity, capabilities, seccomp
+//!   <------------------------- Warning  (what could not be done and is no failure)
 //!   <-------------------------- Notify  (with the seccomp descriptor)
 //!   <-------------------------- Parked  (create only: waits on its start socket, this conversation ends)
 //!   <------------------------- Execing  then end of file: the program runs
@@ -48,6 +49,8 @@ pub(crate) enum Report {
     Notify(OwnedFd),
     Parked,
     Execing,
+    /// Something that could not be done and that the container can live without.
+    Warning(String),
     Failed(Error),
     /// The child's end is closed.
     Eof,
@@ -96,6 +99,7 @@ impl ParentEnd {
             [b'N', ..] => Report::Notify(descriptor()?),
             [b'P', ..] => Report::Parked,
             [b'X', ..] => Report::Execing,
+            [b'W', ref text @ ..] => Report::Warning(String::from_utf8_lossy(text).into_owned()),
             [b'E', kind, ref text @ ..] => {
                 Report::Failed(Error::new(kind_of(kind), String::from_utf8_lossy(text).into_owned()))
             }
@@ -161,6 +165,15 @@ impl ChildEnd {
 
     pub(crate) fn execing(&self) -> Result<()> {
         self.send(b"X", None)
+    }
+
+    pub(crate) fn warning(&self, text: &str) -> Result<()> {
+        self.send(&[b"W", text.as_bytes()].concat(), None)
+    }
+
+    /// The descriptor of the conversation.
+    pub(crate) fn raw(&self) -> std::os::fd::RawFd {
+        std::os::fd::AsRawFd::as_raw_fd(&self.fd)
     }
 
     pub(crate) fn failed(&self, e: &Error) {

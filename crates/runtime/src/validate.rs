@@ -51,6 +51,10 @@ pub(crate) fn spec(spec: &Spec, container: &str) -> Result<()> {
             "time namespace offsets specified, but time namespace isn't enabled in the config",
         ));
     }
+    if let Some(policy) = &linux.memory_policy {
+        crate::numa::parse(policy)?;
+    }
+    net_devices(spec, &has)?;
     sysctls(spec, &has)?;
     mounts(spec)?;
     if let Some(p) = &spec.process {
@@ -91,6 +95,21 @@ fn version(text: &str) -> Result<()> {
         (Some(_), Some(_)) => Err(Error::unsupported(format!("ociVersion {text:?} is not 1.x"))),
         _ => Err(Error::invalid(format!("ociVersion {text:?} is not a version"))),
     }
+}
+
+/// Devices can only be moved into a network namespace that is not the caller's.
+fn net_devices(spec: &Spec, has: &dyn Fn(&str) -> bool) -> Result<()> {
+    let devices = &spec.linux().net_devices;
+    if !devices.is_empty() && !has("network") {
+        return Err(Error::invalid("unable to move network devices without a private NET namespace"));
+    }
+    for (name, device) in devices {
+        let new = if device.name.is_empty() { name } else { &device.name };
+        if let Some(bad) = [name, new].into_iter().find(|n| !crate::netdev::is_name(n)) {
+            return Err(Error::invalid(format!("invalid network device name {bad:?}")));
+        }
+    }
+    Ok(())
 }
 
 fn mounts(spec: &Spec) -> Result<()> {

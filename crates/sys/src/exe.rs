@@ -35,6 +35,12 @@ pub fn is_sealed() -> bool {
     rustix::fs::fcntl_get_seals(&fd).is_ok_and(|s| s.contains(SealFlags::WRITE | SealFlags::SEAL))
 }
 
+/// Whether this process runs from a read-only overlay, the cheaper kind of seal.
+#[must_use]
+pub fn is_overlay() -> bool {
+    rustix::fs::statfs(SELF).is_ok_and(|fs| is_read_only_overlay(&fs))
+}
+
 /// A sealed executable.
 #[derive(Debug)]
 pub struct Sealed {

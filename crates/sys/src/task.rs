@@ -65,6 +65,46 @@ pub fn close_from(first: u32) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
 }
 
+/// Closes every descriptor from `first` on but those of `keep`, under the same condition.
+///
+/// # Errors
+/// `ENOSYS` before Linux 5.9.
+pub fn close_from_except(first: u32, keep: &[RawFd]) -> io::Result<()> {
+    let mut kept: Vec<u32> =
+        keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).filter(|fd| *fd >= first).collect();
+    kept.sort_unstable();
+    let mut from = first;
+    for fd in kept {
+        if fd > from {
+            // SAFETY: as in `close_from`, for the range up to the next descriptor that is kept.
+            check(unsafe { libc::syscall(libc::SYS_close_range, from, fd - 1, 0) })?;
+        }
+        from = fd + 1;
+    }
+    close_from(from)
+}
+
+/// The CPUs on which the task `pid` may run, as bits; those above 63 are left out. 0 if there is no such task.
+#[must_use]
+pub fn affinity_mask(pid: u32) -> u64 {
+    let mut words = [0u64; 128];
+    // SAFETY: the kernel writes at most the length given.
+    let done =
+        unsafe { libc::syscall(libc::SYS_sched_getaffinity, pid, size_of_val(&words), words.as_mut_ptr()) };
+    if done > 0 { words[0] } else { 0 }
+}
+
+/// Sets the NUMA memory policy of the calling task: `mode` with its flags, and the nodes as bits, lowest first.
+///
+/// # Errors
+/// `EINVAL` for a mode, flags or nodes that do not go together or do not exist, `ENOSYS` without NUMA support.
+pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> io::Result<()> {
+    // The kernel counts one bit less than it is told.
+    let bits = if nodes.is_empty() { 0 } else { nodes.len() * 64 + 1 };
+    // SAFETY: the mask is as long as it says, rounded up to words; the kernel reads `bits - 1` bits.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) }).map(drop)
+}
+
 /// Clears close-on-exec on one descriptor given by number (an fd that the starter of this process passed on).
 ///
 /// # Errors

@@ -118,7 +118,7 @@ pub fn resources(wanted: &Wanted, block_devices: &BTreeMap<PathBuf, (i64, i64)>)
     Resources {
         memory: memory(wanted),
         cpu: cpu(wanted),
-        pids: wanted.pids_limit.map(|limit| Pids { limit: Some(limit) }),
+        pids: wanted.pids_limit.map(|limit| Pids { limit: Some(if limit > 0 { limit } else { -1 }) }),
         block_io: block_io(wanted, block_devices),
         ..Resources::default()
     }

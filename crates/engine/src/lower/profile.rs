@@ -259,7 +259,7 @@ fn docker(text: &str, capabilities: &[&str]) -> Result<Seccomp> {
         default_action: profile.default_action,
         default_errno_ret: profile.default_errno_ret,
         architectures,
-        flags: profile.flags.unwrap_or_default(),
+        flags: profile.flags,
         listener_path: profile.listener_path,
         listener_metadata: profile.listener_metadata,
         syscalls,

@@ -13,8 +13,9 @@ use super::args::{Flag, Parsed, switch, value};
 use super::state::{Container, Dir, Record, Status};
 use super::{Context, bundle, foreground, now, seal};
 
-pub(super) static FLAGS: [Flag; 10] = [
+pub(super) static FLAGS: [Flag; 11] = [
     value("bundle", Some('b'), "directory of the bundle (default: the current one)"),
+    value("config", Some('f'), "configuration file in the bundle (default: config.json)"),
     value("console-socket", None, "unix socket that gets the master of the container's terminal"),
     value("pid-file", None, "file that gets the pid of the init process"),
     switch("no-pivot", None, "do not use pivot_root"),
@@ -58,7 +59,13 @@ pub(super) fn run(context: &Context, parsed: &Parsed) -> Result<i32> {
     let order = Order { id: parsed.id("run")?, parsed, detach: parsed.on("detach"), park: false };
     let mut launched = order.launch(context, seal)?;
     order.deliver_or_undo(&mut launched)?;
-    poststart(context, &launched.spec, &launched.record);
+    if let Err(e) = poststart(&launched.spec, &launched.record) {
+        let running = &launched.running;
+        let _ = rustix::process::pidfd_send_signal(&running.pidfd, rustix::process::Signal::KILL);
+        let _ = fluyt_sys::clone::reap(running.pid, true);
+        launched.undo(context);
+        return Err(e);
+    }
     if order.detach {
         return Ok(0);
     }
@@ -69,8 +76,9 @@ pub(super) fn run(context: &Context, parsed: &Parsed) -> Result<i32> {
     code
 }
 
-fn poststart(context: &Context, spec: &Spec, record: &Record) {
-    let Some(h) = spec.hooks.as_ref().filter(|h| !h.poststart.is_empty()) else { return };
+/// Runs the poststart hooks. A container whose hook fails is ended by the caller, as callers of runc expect.
+fn poststart(spec: &Spec, record: &Record) -> Result<()> {
+    let Some(h) = spec.hooks.as_ref().filter(|h| !h.poststart.is_empty()) else { return Ok(()) };
     let state = fluyt_runtime::spec::State {
         oci_version: record.oci_version.clone(),
         id: record.id.clone(),
@@ -79,9 +87,7 @@ fn poststart(context: &Context, spec: &Spec, record: &Record) {
         bundle: record.bundle.clone(),
         annotations: record.annotations.clone(),
     };
-    for e in hooks::run_all("poststart", &h.poststart, &state) {
-        context.warn(&e);
-    }
+    hooks::run("poststart", &h.poststart, &state)
 }
 
 impl Launched {
@@ -112,7 +118,7 @@ impl Drop for Guard {
 impl Order<'_> {
     fn launch(&self, context: &Context, seal: Held) -> Result<Launched> {
         let bundle = bundle(self.parsed)?;
-        let path = bundle.join("config.json");
+        let path = bundle.join(self.parsed.get("config").unwrap_or("config.json"));
         let config = std::fs::read(&path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => {
                 Error::not_found(format!("JSON specification file {} not found", path.display()))
@@ -148,12 +154,30 @@ impl Order<'_> {
             }
             _ => e,
         };
+        if context.debug {
+            self.tell(context, &spec);
+        }
+        context.debug("nsexec container setup: cloning the init stage into its namespaces and cgroups");
         let starting = launch(request)?;
+        context.debug(&format!("child process in init(): pid {} mounts its file systems", starting.pid()));
         let record = self.record(&spec, bundle, rootfs, &starting);
         dir.save(&record, &config)?;
         let running = starting.proceed().map_err(failed)?;
+        running.warnings.iter().for_each(|text| context.log("warning", text));
+        context.debug("init: closing the pipe to signal completion");
         guard.0 = None;
         Ok(Launched { running, dir, record, spec })
+    }
+
+    /// What `--debug` says about the container before it is made.
+    fn tell(&self, context: &Context, spec: &Spec) {
+        context.debug(&format!("container {}: fluyt-runc exeseal: using /proc/self/exe clone", self.id));
+        if fluyt_sys::exe::is_overlay() {
+            context.debug("fluyt-runc exeseal: using overlayfs for sealed /proc/self/exe");
+        }
+        if let Some(bits) = spec.linux().seccomp.as_ref().and_then(fluyt_runtime::features::seccomp_flags) {
+            context.debug(&format!("seccomp filter flags: {bits}"));
+        }
     }
 
     fn record(
@@ -269,6 +293,8 @@ pub(super) fn start(context: &Context, parsed: &Parsed) -> Result<i32> {
     std::fs::remove_file(&path).map_err(|_| Error::conflict("cannot start an already running container"))?;
     let spec = container.dir.spec()?;
     fluyt_runtime::await_start(&socket, &spec, &container.state(Status::Created))?;
-    poststart(context, &spec, &container.record);
+    poststart(&spec, &container.record).inspect_err(|_| {
+        let _ = super::manage::signal_init(&container, 9);
+    })?;
     Ok(0)
 }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use fluyt_model::error::{Error, Result};
-use fluyt_runtime::CgroupStats;
+use fluyt_runtime::{CgroupStats, PressureLine};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::args::{Flag, Parsed, switch, value};
@@ -30,7 +31,11 @@ pub(super) fn events(context: &Context, parsed: &Parsed) -> Result<i32> {
         tv_nsec: interval.subsec_nanos().into(),
     };
     while container.is_alive() {
-        print(&stats_line(&container)?)?;
+        match stats_line(&container) {
+            // Its groups went while it was looked at.
+            Err(_) if !container.is_alive() => break,
+            line => print(&line?)?,
+        }
         let readable = match &watch {
             Some(w) => {
                 let mut list = [PollFd::from_borrowed_fd(w.fd(), PollFlags::IN)];
@@ -44,7 +49,7 @@ pub(super) fn events(context: &Context, parsed: &Parsed) -> Result<i32> {
         if readable {
             let kills = watch.as_mut().map_or(0, fluyt_runtime::OomWatch::take);
             for _ in 0..kills {
-                print(&format!("{}\n", json!({"type": "oom", "id": container.record.id})))?;
+                print(&Event::<()> { kind: "oom", id: &container.record.id, data: None }.line()?)?;
             }
         }
     }
@@ -75,9 +80,36 @@ fn interval(text: &str) -> Result<Duration> {
     if total.is_zero() { Err(Error::invalid("duration interval must be greater than 0")) } else { Ok(total) }
 }
 
+/// One line of output; who reads it relies on the order of the fields.
+#[derive(Serialize)]
+struct Event<'a, T> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<T>,
+}
+
+impl<T: Serialize> Event<'_, T> {
+    fn line(&self) -> Result<String> {
+        let text = serde_json::to_string(self).map_err(|e| Error::internal("event").with_source(e))?;
+        Ok(text + "\n")
+    }
+}
+
 fn stats_line(container: &Container) -> Result<String> {
-    let s = container.cgroup().stats()?;
-    Ok(format!("{}\n", json!({"type": "stats", "id": container.record.id, "data": document(&s)})))
+    let cgroup = container.cgroup();
+    let mut data = document(&cgroup.stats()?);
+    for (part, file) in [("cpu", "cpu"), ("memory", "memory"), ("blkio", "io")] {
+        if let Some(p) = cgroup.pressure(file) {
+            data[part]["psi"] = json!({"some": averages(&p.some), "full": averages(&p.full)});
+        }
+    }
+    Event { kind: "stats", id: &container.record.id, data: Some(data) }.line()
+}
+
+fn averages(p: &PressureLine) -> Value {
+    json!({"avg10": p.avg10, "avg60": p.avg60, "avg300": p.avg300, "total": p.total})
 }
 
 fn document(s: &CgroupStats) -> Value {

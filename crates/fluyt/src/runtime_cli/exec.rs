@@ -24,7 +24,7 @@ pub(super) static FLAGS: [Flag; 20] = [
     switch("no-new-privs", None, "forbid gaining privileges"),
     value("cap", Some('c'), "one more capability, may be repeated"),
     value("preserve-fds", None, "keep this many descriptors above standard error open"),
-    value("cgroup", None, "a cgroup below the container's"),
+    value("cgroup", None, "a cgroup below the container's, CONTROLLERS:PATH or PATH"),
     switch("ignore-paused", None, "start in a paused container, too"),
     switch("no-subreaper", None, "accepted for compatibility"),
     value("pidfd-socket", None, "unix socket that gets a pidfd"),
@@ -61,19 +61,48 @@ pub(super) fn exec(context: &Context, parsed: &Parsed) -> Result<i32> {
     request.seccomp = spec.linux().seccomp.clone();
     request.personality = spec.linux().personality.clone();
     request.preserve_fds = preserved(parsed)?;
-    request.sub_cgroup = parsed.get("cgroup").map(|c| c.rsplit(':').next().unwrap_or(c).to_owned());
+    request.memory_policy = spec.linux().memory_policy.clone();
+    request.sub_cgroups = sub_cgroups(parsed)?;
     request.state = container.state(Status::Running);
     request.no_new_keyring = container.record.no_new_keyring;
+    let affinity = request.process.exec_cpu_affinity.clone();
     let mut running = run_in(request).map_err(|e| match e.kind() {
         Kind::CommandNotFound | Kind::CommandNotExecutable => e.context("unable to start container process"),
         _ => e,
     })?;
+    running.warnings.iter().for_each(|text| context.log("warning", text));
+    if context.debug {
+        let first = |p: &fluyt_runtime::spec::CpuAffinity| fluyt_runtime::affinity_mask(&p.initial);
+        let set = affinity.as_ref().and_then(first);
+        let mask = set.unwrap_or_else(|| fluyt_sys::task::affinity_mask(std::process::id()));
+        context.debug(&format!("nsexec container setup: pid {} joins: affinity: {mask:#x}", running.pid));
+    }
     if let Err(e) = deliver(parsed, &mut running) {
         let _ = rustix::process::pidfd_send_signal(&running.pidfd, rustix::process::Signal::KILL);
         let _ = fluyt_sys::clone::reap(running.pid, true);
         return Err(e);
     }
     if detach { Ok(0) } else { foreground::wait(&running, running.console.as_ref()) }
+}
+
+/// `--cgroup PATH`, or `--cgroup CONTROLLERS:PATH` any number of times.
+fn sub_cgroups(parsed: &Parsed) -> Result<Vec<(String, String)>> {
+    let all: Vec<&str> = parsed.all("cgroup").collect();
+    let mut out: Vec<(String, String)> = Vec::new();
+    for text in &all {
+        let (controllers, path) = match text.split_once(':') {
+            Some(pair) => pair,
+            None if all.len() == 1 => ("", *text),
+            None => return Err(Error::invalid(format!("--cgroup {text:?} is not CONTROLLER:PATH"))),
+        };
+        for name in controllers.split(',') {
+            if out.iter().any(|(listed, _)| listed == name) {
+                return Err(Error::invalid(format!("--cgroup: controller {name} is given twice")));
+            }
+            out.push((name.to_owned(), path.to_owned()));
+        }
+    }
+    Ok(out)
 }
 
 fn process(parsed: &Parsed, args: &[String], spec: &Spec) -> Result<Process> {
@@ -103,8 +132,12 @@ fn process(parsed: &Parsed, args: &[String], spec: &Spec) -> Result<Process> {
     }
     for cap in parsed.all("cap") {
         let sets = p.capabilities.get_or_insert_with(Capabilities::default);
-        for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted, &mut sets.inheritable] {
+        for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
             set.push(cap.to_owned());
+        }
+        // Ambient ones must be inheritable, which is the configuration's to say.
+        if !sets.inheritable.is_empty() {
+            sets.ambient.push(cap.to_owned());
         }
     }
     if let Some(user) = parsed.get("user") {

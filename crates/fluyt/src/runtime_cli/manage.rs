@@ -1,11 +1,14 @@
 //! Verbs on containers that exist: `kill`, `delete`, `state`, `list`, `ps`, `pause`, `resume`.
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use fluyt_model::error::{Error, IoContext, Kind, Result};
 use fluyt_runtime::hooks;
 use fluyt_runtime::spec::Spec;
+use serde::Serialize;
 use serde_json::json;
 
 use super::args::{Flag, Parsed, switch, value};
@@ -26,14 +29,19 @@ pub(super) fn kill(context: &Context, parsed: &Parsed) -> Result<i32> {
     let (id, signal) = match parsed.rest.as_slice() {
         [id] => (id, SIGTERM),
         [id, signal] => {
-            let number = fluyt_sys::signal::number(signal);
+            // Signal 0 sends nothing and asks whether one could.
+            let number = if signal == "0" { Some(0) } else { fluyt_sys::signal::number(signal) };
             (id, number.ok_or_else(|| Error::invalid(format!("unknown signal {signal:?}")))?)
         }
         other => return Err(Error::invalid(format!("kill: 1 or 2 arguments required, got {}", other.len()))),
     };
     let container = Container::load(&context.root, id)?;
-    if parsed.on("all") {
-        // Succeeds on a stopped container: what it left behind is what --all is for.
+    // Succeeds on a stopped container: what it left behind is what --all is for. And without a pid namespace of its own
+    // the end of init does not end the others.
+    if parsed.on("all") && signal == 0 {
+        return Ok(0);
+    }
+    if parsed.on("all") || signal == SIGKILL && !own_pids(&container.dir.spec().unwrap_or_default()) {
         return container.cgroup().kill(signal).map(|()| 0);
     }
     if container.status() == Status::Stopped {
@@ -47,7 +55,7 @@ pub(super) fn kill(context: &Context, parsed: &Parsed) -> Result<i32> {
     Ok(0)
 }
 
-fn signal_init(container: &Container, signal: i32) -> Result<()> {
+pub(super) fn signal_init(container: &Container, signal: i32) -> Result<()> {
     let gone = || Error::conflict("container not running");
     let pid = rustix::process::Pid::from_raw(container.record.pid).ok_or_else(gone)?;
     let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).map_err(|_| gone())?;
@@ -87,8 +95,7 @@ pub(super) fn delete(context: &Context, parsed: &Parsed) -> Result<i32> {
     }
     let spec = container.dir.spec().unwrap_or_default();
     let cgroup = container.cgroup();
-    let own_pids = spec.linux().namespaces.iter().any(|n| n.kind == "pid" && n.path.as_os_str().is_empty());
-    if force || !own_pids {
+    if force || !own_pids(&spec) {
         // Without a pid namespace of its own the end of init does not end the others.
         cgroup.kill(SIGKILL)?;
     }
@@ -97,6 +104,11 @@ pub(super) fn delete(context: &Context, parsed: &Parsed) -> Result<i32> {
     container.dir.remove()?;
     poststop(context, &spec, &container.record);
     Ok(0)
+}
+
+/// Whether the container has a pid namespace of its own.
+fn own_pids(spec: &Spec) -> bool {
+    spec.linux().namespaces.iter().any(|n| n.kind == "pid" && n.path.as_os_str().is_empty())
 }
 
 /// Kills a container and waits for its end, at most ten seconds.
@@ -134,23 +146,36 @@ pub(super) fn poststop(context: &Context, spec: &Spec, record: &Record) {
     }
 }
 
-fn describe(container: &Container) -> serde_json::Value {
+/// A container as `state` and `list` print it; scripts rely on the order of the fields.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Description<'a> {
+    oci_version: &'a str,
+    id: &'a str,
+    pid: i32,
+    status: &'static str,
+    bundle: &'a Path,
+    rootfs: &'a Path,
+    created: &'a str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: &'a BTreeMap<String, String>,
+    owner: String,
+}
+
+fn describe(container: &Container) -> Description<'_> {
     let status = container.status();
     let r = &container.record;
-    let mut document = json!({
-        "ociVersion": r.oci_version,
-        "id": r.id,
-        "pid": if status == Status::Stopped { 0 } else { r.pid },
-        "status": status.name(),
-        "bundle": r.bundle,
-        "rootfs": r.rootfs,
-        "created": r.created,
-        "owner": owner(r.uid),
-    });
-    if !r.annotations.is_empty() {
-        document["annotations"] = json!(r.annotations);
+    Description {
+        oci_version: &r.oci_version,
+        id: &r.id,
+        pid: if status == Status::Stopped { 0 } else { r.pid },
+        status: status.name(),
+        bundle: &r.bundle,
+        rootfs: &r.rootfs,
+        created: &r.created,
+        annotations: &r.annotations,
+        owner: owner(r.uid),
     }
-    document
 }
 
 fn owner(uid: u32) -> String {
@@ -176,6 +201,9 @@ pub(super) fn state(context: &Context, parsed: &Parsed) -> Result<i32> {
 
 /// `list`.
 pub(super) fn list(context: &Context, parsed: &Parsed) -> Result<i32> {
+    if context.root_given && !context.root.is_dir() {
+        return Err(Error::not_found(format!("open {}: no such file or directory", context.root.display())));
+    }
     let containers = Container::list(&context.root)?;
     if parsed.on("quiet") {
         let ids: String = containers.iter().map(|c| format!("{}\n", c.record.id)).collect();
@@ -184,8 +212,8 @@ pub(super) fn list(context: &Context, parsed: &Parsed) -> Result<i32> {
     match parsed.get("format").unwrap_or("table") {
         "json" => {
             let all: Vec<_> = containers.iter().map(describe).collect();
-            let text = if all.is_empty() { "null".to_owned() } else { json!(all).to_string() };
-            print(&text).map(|()| 0)
+            let text = if all.is_empty() { Ok("null".to_owned()) } else { serde_json::to_string(&all) };
+            print(&text.map_err(|e| Error::internal("list").with_source(e))?).map(|()| 0)
         }
         "table" => {
             let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)];

@@ -12,6 +12,7 @@ mod foreground;
 mod manage;
 mod spec;
 mod state;
+mod unsupported;
 mod update;
 
 use std::io::Write;
@@ -21,12 +22,13 @@ use args::{Flag, Parsed, switch, value};
 use fluyt_model::error::{Error, IoContext, Result};
 use fluyt_runtime::CgroupDriver;
 
-static GLOBAL: [Flag; 9] = [
+static GLOBAL: [Flag; 10] = [
     value("root", None, "directory of the containers' state (default /run/fluyt/runtime)"),
     value("log", None, "file that gets log messages (default: standard error)"),
     value("log-format", None, "text or json"),
     switch("debug", None, "log more"),
     switch("systemd-cgroup", None, "let systemd make the cgroups; cgroupsPath is slice:prefix:name"),
+    value("cgroup-manager", None, "cgroupfs (default), systemd or disabled, as crun has it"),
     value("rootless", None, "accepted for compatibility"),
     value("criu", None, "accepted for compatibility"),
     switch("version", Some('v'), "print the version"),
@@ -37,6 +39,10 @@ static GLOBAL: [Flag; 9] = [
 pub(super) struct Context {
     pub(super) root: PathBuf,
     pub(super) driver: CgroupDriver,
+    /// Whether the state directory was named, and not the default one taken.
+    pub(super) root_given: bool,
+    /// Whether to tell what is done.
+    pub(super) debug: bool,
     log: Option<PathBuf>,
     json: bool,
 }
@@ -44,7 +50,8 @@ pub(super) struct Context {
 /// One verb: name, flags, whether flags end at the first argument, one line of help, the function.
 type Verb = (&'static str, &'static [Flag], bool, &'static str, fn(&Context, &Parsed) -> Result<i32>);
 
-static VERBS: [Verb; 15] = [
+static VERBS: [Verb; 17] = [
+    ("checkpoint", &unsupported::FLAGS, false, "not supported", unsupported::checkpoint),
     ("create", &create::FLAGS, false, "create a container", create::create),
     ("delete", &manage::DELETE, false, "delete a container that has stopped", manage::delete),
     ("events", &events::FLAGS, false, "show events and statistics", events::events),
@@ -54,6 +61,7 @@ static VERBS: [Verb; 15] = [
     ("list", &manage::LIST, false, "list containers", manage::list),
     ("pause", &[], false, "stop all processes of a container", manage::pause),
     ("ps", &manage::PS, true, "list the processes of a container", manage::ps),
+    ("restore", &unsupported::FLAGS, false, "not supported", unsupported::restore),
     ("resume", &[], false, "let the processes of a paused container go on", manage::resume),
     ("run", &create::FLAGS, false, "create and start a container", create::run),
     ("spec", &spec::FLAGS, false, "write a configuration to start from", spec::spec),
@@ -82,8 +90,8 @@ pub fn main(args: &[String]) -> i32 {
         return shown(print(&help()));
     }
     let Some(verb) = VERBS.iter().find(|v| v.0 == name) else {
-        return context
-            .fail(&Error::invalid(format!("no such command: {name}")).with_hint("fluyt runtime --help"));
+        let about = format!("No help topic for '{name}'");
+        return context.fail(&Error::invalid(about).with_hint(format!("{} --help", program())));
     };
     if rest.iter().take_while(|a| *a != "--" && a.starts_with('-')).any(|a| a == "--help" || a == "-h") {
         return shown(print(&verb_help(verb)));
@@ -105,14 +113,30 @@ fn globals(args: &[String]) -> Result<(Parsed, Context)> {
         Some(root) => std::path::absolute(root).about(|| root.to_owned())?,
         None => PathBuf::from("/run/fluyt/runtime"),
     };
-    let driver = if parsed.on("systemd-cgroup") { CgroupDriver::Systemd } else { CgroupDriver::Cgroupfs };
+    let driver = match parsed.get("cgroup-manager") {
+        None if parsed.on("systemd-cgroup") => CgroupDriver::Systemd,
+        None | Some("cgroupfs") => CgroupDriver::Cgroupfs,
+        Some("systemd") => CgroupDriver::Systemd,
+        Some("disabled") => CgroupDriver::Disabled,
+        Some(other) => return Err(Error::invalid(format!("unknown cgroup manager {other:?}"))),
+    };
     let json = match parsed.get("log-format") {
         None | Some("text") => false,
         Some("json") => true,
         Some(other) => return Err(Error::invalid(format!("unknown log-format {other:?}"))),
     };
     let log = parsed.get("log").filter(|l| !l.is_empty()).map(PathBuf::from);
-    Ok((parsed, Context { root, driver, log, json }))
+    Ok((
+        parsed,
+        Context {
+            root,
+            driver,
+            root_given: parsed.get("root").is_some(),
+            debug: parsed.on("debug"),
+            log,
+            json,
+        },
+    ))
 }
 
 impl Context {
@@ -133,7 +157,14 @@ impl Context {
         self.log("warning", &e.chain());
     }
 
-    fn log(&self, level: &str, text: &str) {
+    /// What is being done, for `--debug`.
+    pub(super) fn debug(&self, text: &str) {
+        if self.debug {
+            self.log("debug", text);
+        }
+    }
+
+    pub(super) fn log(&self, level: &str, text: &str) {
         let line = self.line(level, text);
         match &self.log {
             Some(path) => {
@@ -173,8 +204,19 @@ fn shown(result: Result<()>) -> i32 {
     i32::from(result.is_err())
 }
 
+/// Whether this is called by the name that stands for the runtime alone.
+fn as_runc() -> bool {
+    std::env::args_os().next().is_some_and(|a| Path::new(&a).file_name().is_some_and(|n| n == "fluyt-runc"))
+}
+
+/// How this runtime is called, for the help.
+fn program() -> &'static str {
+    if as_runc() { "fluyt-runc" } else { "fluyt runtime" }
+}
+
 fn version() -> String {
-    format!("fluyt version {}\nspec: {}\n", env!("CARGO_PKG_VERSION"), spec::OCI_VERSION)
+    let (name, version) = (if as_runc() { "fluyt-runc" } else { "fluyt" }, env!("CARGO_PKG_VERSION"));
+    format!("{name} version {version}\ncommit: v{version}\nspec: {}\n", spec::OCI_VERSION)
 }
 
 fn flag_lines(flags: &[Flag], out: &mut String) {
@@ -186,8 +228,9 @@ fn flag_lines(flags: &[Flag], out: &mut String) {
 }
 
 fn help() -> String {
-    let mut out = String::from(
-        "NAME:\n   fluyt runtime - an OCI runtime\n\nUSAGE:\n   fluyt runtime [global options] COMMAND [options] [arguments]\n\nCOMMANDS:\n",
+    let name = program();
+    let mut out = format!(
+        "NAME:\n   {name} - Open Container Initiative runtime\n\nUSAGE:\n   {name} [global options] COMMAND [options] [arguments]\n\nCOMMANDS:\n",
     );
     for v in &VERBS {
         out.push_str(&format!("   {:<10} {}\n", v.0, v.3));
@@ -198,7 +241,7 @@ fn help() -> String {
 }
 
 fn verb_help(verb: &Verb) -> String {
-    let mut out = format!("NAME:\n   fluyt runtime {} - {}\n\nOPTIONS:\n", verb.0, verb.3);
+    let mut out = format!("NAME:\n   {} {} - {}\n\nOPTIONS:\n", program(), verb.0, verb.3);
     flag_lines(verb.1, &mut out);
     out
 }

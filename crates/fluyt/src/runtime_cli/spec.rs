@@ -7,7 +7,7 @@ use super::args::{Flag, Parsed, switch, value};
 use super::{Context, bundle};
 
 /// The version of the specification that is written here and understood.
-pub(super) const OCI_VERSION: &str = "1.2.0";
+pub(super) const OCI_VERSION: &str = "1.3.0";
 
 pub(super) static FLAGS: [Flag; 2] = [
     value("bundle", Some('b'), "directory of the bundle"),
@@ -21,6 +21,12 @@ pub(super) fn spec(_: &Context, parsed: &Parsed) -> Result<i32> {
         return Err(Error::conflict(format!("File {} exists. Remove it first", path.display())));
     }
     let mut document = default();
+    if !fluyt_runtime::is_unified() {
+        // On version 1 a container sees its groups as the host does, as with other runtimes.
+        if let Some(list) = document["linux"]["namespaces"].as_array_mut() {
+            list.retain(|n| n["type"] != "cgroup");
+        }
+    }
     if parsed.on("rootless") {
         rootless(&mut document);
     }

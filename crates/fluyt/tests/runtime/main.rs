@@ -5,6 +5,7 @@
 
 mod basics;
 mod bundle;
+mod callers;
 mod hooks;
 mod lifecycle;
 mod limits;

@@ -11,7 +11,8 @@ const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
 const CGROUP_SUPER_MAGIC: i64 = 0x0027_e0eb;
 
 /// Whether version 2 has the controllers (the "unified" mode).
-pub(crate) fn is_unified() -> bool {
+#[must_use]
+pub fn is_unified() -> bool {
     rustix::fs::statfs(ROOT).is_ok_and(|s| s.f_type == CGROUP2_SUPER_MAGIC)
 }
 
@@ -55,6 +56,9 @@ fn clean(path: &str) -> PathBuf {
 
 /// Where the groups of container `id` go.
 pub(crate) fn plan(cgroups_path: &str, id: &str, driver: CgroupDriver) -> Result<CgroupPaths> {
+    if driver == CgroupDriver::Disabled {
+        return Ok(CgroupPaths::default());
+    }
     if driver == CgroupDriver::Systemd {
         let scope = crate::systemd::Scope::parse(cgroups_path, id)?;
         let inside = crate::systemd::path_of(&scope)?;

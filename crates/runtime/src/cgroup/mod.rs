@@ -8,11 +8,14 @@ mod events;
 mod files;
 mod host;
 pub(crate) mod mount;
+mod pressure;
 mod stats;
 mod v1;
 mod v2;
 
 pub use events::OomWatch;
+pub use host::is_unified;
+pub use pressure::{Pressure, PressureLine};
 pub use stats::{BlkioEntry, CgroupStats, CpuStats, HugetlbStats, MemoryStats, PidsStats};
 
 pub(crate) use v2::weight_of_shares;
@@ -35,6 +38,8 @@ pub enum CgroupDriver {
     Cgroupfs,
     /// systemd, as a transient scope.
     Systemd,
+    /// Nobody: the container stays in the groups of the caller and has no limits.
+    Disabled,
 }
 
 /// One directory of a version 1 hierarchy.
@@ -84,6 +89,11 @@ pub struct Cgroup {
     paths: CgroupPaths,
 }
 
+/// `pids.max` for a limit of the specification: negative is none, and no group of none at all could hold a container.
+fn pids_value(limit: i64) -> String {
+    if limit < 0 { "max".to_owned() } else { limit.max(1).to_string() }
+}
+
 fn open_directory(dir: &Path) -> Result<OwnedFd> {
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -128,12 +138,29 @@ impl Cgroup {
         host::plan(cgroups_path, id, driver).map(|paths| Self { paths })
     }
 
-    /// Makes the directories. With the systemd driver this needs `pid`, which is moved there by systemd.
+    /// Makes the directories; `Conflict` if they were there and are in use. With the systemd driver this needs `pid`, which is moved there by systemd.
     pub(crate) fn create(&self, resources: Option<&Resources>) -> Result<()> {
-        match &self.paths.v2 {
-            Some(dir) => v2::create(dir, resources),
-            None => v1::create(&self.paths.v1),
+        let present = match &self.paths.v2 {
+            Some(dir) => v2::create(dir, resources)?,
+            None => v1::create(&self.paths.v1)?,
+        };
+        // systemd has moved the process there by now.
+        if present && self.paths.scope.is_none() { self.vacant() } else { Ok(()) }
+    }
+
+    /// Groups that were there before must be nobody's: a container would share its limits with strangers, and its end
+    /// would be theirs.
+    fn vacant(&self) -> Result<()> {
+        let found = self.pids().map_or(0, |pids| pids.len());
+        let name = self.paths.main().unwrap_or(Path::new("")).display().to_string();
+        if found > 0 {
+            let text = format!("container's cgroup is not empty: {found} process(es) found in {name}");
+            return Err(Error::conflict(text));
         }
+        if self.is_frozen().unwrap_or(false) {
+            return Err(Error::conflict(format!("container's cgroup unexpectedly frozen: {name}")));
+        }
+        Ok(())
     }
 
     /// A descriptor for `CLONE_INTO_CGROUP`, on version 2.
@@ -179,6 +206,10 @@ impl Cgroup {
 
     /// Sets the limits of a new group, device rules with them.
     pub(crate) fn apply(&self, resources: &Resources) -> Result<()> {
+        if self.paths == CgroupPaths::default() {
+            // Made without groups.
+            return Ok(());
+        }
         match &self.paths.v2 {
             Some(dir) => v2::apply(dir, resources, true),
             None => v1::apply(&self.paths, resources, true),
@@ -206,6 +237,13 @@ impl Cgroup {
     /// `NotFound` if the groups are gone.
     pub fn stats(&self) -> Result<CgroupStats> {
         stats::read(&self.paths)
+    }
+
+    /// How long tasks waited for a resource (`cpu`, `memory` or `io`): version 2, and kernels that count it.
+    #[must_use]
+    pub fn pressure(&self, resource: &str) -> Option<Pressure> {
+        let file = self.paths.v2.as_ref()?.join(format!("{resource}.pressure"));
+        std::fs::read_to_string(file).ok().map(|text| Pressure::parse(&text))
     }
 
     /// All processes in the groups and below, in the caller's pid namespace.

@@ -9,14 +9,18 @@ use super::{CgroupPaths, V1Dir, files};
 use crate::spec::{BlockIo, Cpu, DeviceRule, Memory, Network, Resources, ThrottleDevice};
 
 /// Makes the directories, and a cpuset that can hold tasks.
-pub(crate) fn create(dirs: &[V1Dir]) -> Result<()> {
+///
+/// Whether any of them was there before.
+pub(crate) fn create(dirs: &[V1Dir]) -> Result<bool> {
+    let mut present = false;
     for dir in dirs {
         let new = files::make(&dir.path)?;
+        present |= !new;
         if new && dir.controllers.split(',').any(|c| c == "cpuset") {
             inherit_cpuset(&dir.path, 0)?;
         }
     }
-    Ok(())
+    Ok(present)
 }
 
 /// An empty cpuset accepts no task; a new one takes over what its parent has.
@@ -59,8 +63,7 @@ pub(crate) fn apply(paths: &CgroupPaths, r: &Resources, fresh: bool) -> Result<(
         cpu(paths, c)?;
     }
     if let Some(limit) = r.pids.as_ref().and_then(|p| p.limit) {
-        let value = if limit > 0 { limit.to_string() } else { "max".to_owned() };
-        files::write(&need("pids")?.join("pids.max"), &value)?;
+        files::write(&need("pids")?.join("pids.max"), &super::pids_value(limit))?;
     }
     if let Some(b) = &r.block_io {
         block_io(need("blkio")?, b)?;
@@ -80,7 +83,9 @@ pub(crate) fn apply(paths: &CgroupPaths, r: &Resources, fresh: bool) -> Result<(
         network(paths, n)?;
     }
     if !r.unified.is_empty() {
-        return Err(Error::unsupported("resources.unified needs cgroup v2, which this host does not use"));
+        return Err(Error::unsupported(
+            "invalid configuration: resources.unified needs cgroup v2, which this host does not use",
+        ));
     }
     Ok(())
 }
@@ -128,7 +133,8 @@ fn device_line(r: &DeviceRule) -> Result<String> {
     if kind == 'a' {
         return Ok("a".to_owned());
     }
-    let access = if r.access.is_empty() { "rwm" } else { &r.access };
+    let access: String = r.access.chars().filter(|c| "rwm".contains(*c)).collect();
+    let access = if access.is_empty() { "rwm" } else { access.as_str() };
     Ok(format!("{kind} {}:{} {access}", number(r.major), number(r.minor)))
 }
 
@@ -212,8 +218,15 @@ fn cpu(paths: &CgroupPaths, c: &Cpu) -> Result<()> {
         set("cpu.cfs_quota_us", quota)?;
     }
     set("cpu.cfs_burst_us", c.burst.map(|v| v.to_string()))?;
-    set("cpu.rt_period_us", positive(c.realtime_period))?;
-    set("cpu.rt_runtime_us", c.realtime_runtime.filter(|v| *v != 0).map(|v| v.to_string()))?;
+    let runtime = c.realtime_runtime.filter(|v| *v != 0).map(|v| v.to_string());
+    let period = positive(c.realtime_period);
+    // Here too, each is judged with what the other is at that moment.
+    if period.is_some() && set("cpu.rt_period_us", period.clone()).is_err() {
+        set("cpu.rt_runtime_us", runtime)?;
+        set("cpu.rt_period_us", period)?;
+    } else {
+        set("cpu.rt_runtime_us", runtime)?;
+    }
     set("cpu.idle", c.idle.map(|v| v.to_string()))?;
     for (name, value) in [("cpuset.cpus", &c.cpus), ("cpuset.mems", &c.mems)] {
         if !value.is_empty() {

@@ -12,14 +12,16 @@ use crate::spec::{BlockIo, Cpu, Memory, Rdma, Resources, ThrottleDevice};
 const ROOT: &str = "/sys/fs/cgroup";
 
 /// Makes the directory and passes the controllers on to it from the root.
-pub(crate) fn create(dir: &Path, resources: Option<&Resources>) -> Result<()> {
-    files::make(dir)?;
+///
+/// Whether it was there before.
+pub(crate) fn create(dir: &Path, resources: Option<&Resources>) -> Result<bool> {
+    let present = !files::make(dir)?;
     let mut above: Vec<&Path> = dir.ancestors().skip(1).take_while(|p| p.starts_with(ROOT)).collect();
     above.reverse();
     for parent in above {
         pass_on(parent, resources)?;
     }
-    Ok(())
+    Ok(present)
 }
 
 /// Enables every controller of `dir` for its children, each on its own so that one refusal does not cost the others.
@@ -80,7 +82,7 @@ pub(crate) fn apply(dir: &Path, r: &Resources, fresh: bool) -> Result<()> {
         cpu(dir, c)?;
     }
     if let Some(limit) = r.pids.as_ref().and_then(|p| p.limit) {
-        files::write(&dir.join("pids.max"), &if limit > 0 { limit.to_string() } else { "max".into() })?;
+        files::write(&dir.join("pids.max"), &super::pids_value(limit))?;
     }
     if let Some(b) = &r.block_io {
         block_io(dir, b)?;

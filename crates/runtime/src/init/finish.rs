@@ -19,7 +19,10 @@ use crate::spec::{IoPriority, Personality, Process, Scheduler};
 /// Hides paths: directories behind one empty read-only tmpfs, files behind the null device.
 pub(crate) fn mask(root: &Root, paths: &[PathBuf], null: &OwnedFd, label: &str) -> Result<()> {
     let mut empty: Option<OwnedFd> = None;
-    for path in paths {
+    for (i, path) in paths.iter().enumerate() {
+        if paths[..i].iter().any(|p| clean(p) == clean(path)) {
+            continue;
+        }
         let Some(target) = existing(root, path)? else { continue };
         let kind = FileType::from_raw_mode(rustix::fs::fstat(&target).about(|| "masked path")?.st_mode);
         let cover = match (kind, &empty) {

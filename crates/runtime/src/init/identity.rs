@@ -68,8 +68,9 @@ fn set(bits: u64) -> CapabilitySet {
 
 /// Becomes the user with exactly the capabilities given (none without `capabilities`).
 ///
-/// What the caller itself does not hold cannot be given and is left out, as the specification allows.
-pub(crate) fn assume(user: &User, capabilities: Option<&Capabilities>) -> Result<()> {
+/// What the caller itself does not hold cannot be given and is left out, as the specification allows; ambient
+/// capabilities that cannot be raised (not inheritable, or not permitted) come back as warnings.
+pub(crate) fn assume(user: &User, capabilities: Option<&Capabilities>) -> Result<Vec<String>> {
     let none = Capabilities::default();
     let wanted = capabilities.unwrap_or(&none);
     let own = thread::capabilities(None).about(|| "own capabilities")?;
@@ -87,12 +88,13 @@ pub(crate) fn assume(user: &User, capabilities: Option<&Capabilities>) -> Result
     };
     thread::set_capabilities(None, sets).about(|| "setting capabilities")?;
     thread::clear_ambient_capability_set().about(|| "ambient capabilities")?;
-    let ambient = bits(&wanted.ambient) & sets.permitted.bits() & sets.inheritable.bits();
-    for number in each(ambient) {
-        thread::configure_capability_in_ambient_set(set(1 << number), true)
-            .about(|| format!("ambient capability {}", NAMES[number]))?;
+    let mut warnings = Vec::new();
+    for number in each(bits(&wanted.ambient)) {
+        if let Err(e) = thread::configure_capability_in_ambient_set(set(1 << number), true) {
+            warnings.push(format!("can't raise ambient capability {}: {e}", NAMES[number]));
+        }
     }
-    Ok(())
+    Ok(warnings)
 }
 
 fn each(bits: u64) -> impl Iterator<Item = usize> {

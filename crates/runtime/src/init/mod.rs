@@ -15,7 +15,7 @@ pub(crate) mod root;
 pub(crate) mod rootfs;
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use fluyt_model::error::{Error, IoContext, Kind, Result};
@@ -79,7 +79,9 @@ pub(crate) struct Init {
     /// The parent sends a system call filter.
     pub(crate) filtered: bool,
     /// Mounts that only the parent could open, by index of `spec.mounts`.
-    pub(crate) prepared: Vec<Option<OwnedFd>>,
+    pub(crate) prepared: Vec<Option<crate::prepare::Source>>,
+    /// A new time namespace with these contents of `timens_offsets`, to be made in the new user namespace.
+    pub(crate) time_offsets: Option<String>,
     pub(crate) prepared_root: Option<OwnedFd>,
     pub(crate) no_pivot: bool,
     pub(crate) no_new_keyring: bool,
@@ -125,10 +127,14 @@ impl Init {
             finish::keyring(&self.id)?;
         }
         finish::scheduling(&process)?;
+        if let Some(policy) = &self.spec.linux().memory_policy {
+            crate::numa::set(policy)?;
+        }
         if let Some(p) = &self.spec.linux().personality {
             finish::personality(p)?;
         }
         finish::labels(&proc, &process)?;
+        drop(proc);
         self.become_process(&process, sync)
     }
 
@@ -145,6 +151,9 @@ impl Init {
         }
         if self.in_userns {
             become_root()?;
+        }
+        if let Some(offsets) = self.time_offsets.take() {
+            enter_time_namespace(&offsets)?;
         }
         rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
             .about(|| "making the init stage non-dumpable")?;
@@ -187,10 +196,13 @@ impl Init {
         let linux = self.spec.linux();
         let root = rootfs::prepare(&self.rootfs, self.prepared_root.take(), &linux.rootfs_propagation)?;
         let label = linux.mount_label.clone();
+        // Out of the way of the borrows below, and back when all is mounted.
+        let rootfs = std::mem::replace(&mut self.rootfs, Rootfs::Dir(PathBuf::new()));
         let mut mounter = Mounter {
             root: &root,
             bundle: bundle.as_fd(),
             label: &label,
+            rootfs: &rootfs,
             deferred: mounts::Deferred::default(),
         };
         let list = std::mem::take(&mut self.spec.mounts);
@@ -206,10 +218,12 @@ impl Init {
                 }
                 crate::cgroup::mount::mount(&mut mounter, m, &self.cgroup, fresh)?;
             } else {
-                mounter.mount(m, self.prepared.get(i).and_then(|p| p.as_ref().map(AsFd::as_fd)))?;
+                mounter.mount(m, self.prepared.get(i).and_then(Option::as_ref))?;
             }
         }
         let deferred = mounter.deferred;
+        self.rootfs = rootfs;
+        self.prepared = Vec::new();
         let dev_is_bound = list.iter().any(|m| {
             root::clean(&m.destination) == Path::new("dev")
                 && options::Options::parse(&m.options).bind.is_some()
@@ -225,13 +239,14 @@ impl Init {
     }
 
     fn container_hooks(&self, sync: &mut ChildEnd) -> Result<()> {
-        let Some(h) = &self.spec.hooks else { return Ok(()) };
-        if wants_runtime_hooks(h) {
+        if wants_hooks_point(&self.spec) {
             sync.await_order(Order::Attached)?;
             sync.hooks_point()?;
             sync.await_order(Order::HooksDone)?;
         }
-        hooks::run("createContainer", &h.create_container, &self.state("creating"))
+        let Some(h) = &self.spec.hooks else { return Ok(()) };
+        let (Rootfs::Dir(root) | Rootfs::Overlay { target: root, .. }) = &self.rootfs;
+        hooks::run_in("createContainer", &h.create_container, &self.state("creating"), root, &[])
     }
 
     fn state(&self, status: &str) -> State {
@@ -294,16 +309,30 @@ impl Init {
     /// From here on the process loses rights step by step.
     fn become_process(&mut self, process: &Process, sync: &mut ChildEnd) -> Result<Infallible> {
         sync.await_order(Order::Go)?;
-        let filter = if self.filtered { Some(sync.take_filter()?) } else { None };
+        self.joins = Vec::new();
+        self.io = Io::Inherit;
+        crate::affinity::reset();
+        let mut filter = if self.filtered { Some(sync.take_filter()?) } else { None };
         let target = assume_process(process, filter.as_ref(), self.preserve_fds, sync)?;
         if let Some(listener) = self.park.take() {
+            // Whatever else the caller had open is not to stay open for as long as the start takes.
+            let ours = [listener.as_raw_fd(), sync.raw()];
+            task::close_from_except(3 + self.preserve_fds, &ours).about(|| "descriptors")?;
             sync.parked()?;
             let start = rustix::net::accept_with(&listener, rustix::net::SocketFlags::CLOEXEC)
                 .about(|| "waiting for the start")?;
             sync.replace(start);
         }
         if let Some(h) = &self.spec.hooks {
-            hooks::run("startContainer", &h.start_container, &self.state("created"))?;
+            let env = if h.start_container.is_empty() { Vec::new() } else { program::environment(process) };
+            let list = &h.start_container;
+            if process.no_new_privileges && !list.is_empty() {
+                // These hooks are the container's own programs: the filter is for them, too.
+                if let Some(filter) = filter.take() {
+                    load(&filter, sync)?;
+                }
+            }
+            hooks::run_in("startContainer", list, &self.state("created"), Path::new("."), &env)?;
         }
         execute(process, &target, filter.as_ref(), self.block_signals, sync)
     }
@@ -315,9 +344,30 @@ struct Finish {
     null: OwnedFd,
 }
 
-/// Whether hooks exist that the parent must run before `pivot_root`.
-pub(crate) fn wants_runtime_hooks(h: &Hooks) -> bool {
-    !h.prestart.is_empty() || !h.create_runtime.is_empty()
+/// Descriptors that mounting may need; a container with fewer gets its limits only when everything is mounted.
+const ROOMY: u64 = 1024;
+
+/// Whether the parent has something to do between the mounts and `pivot_root`: hooks, or to wait with the limits.
+pub(crate) fn wants_hooks_point(spec: &Spec) -> bool {
+    let hooks = |h: &Hooks| !h.prestart.is_empty() || !h.create_runtime.is_empty();
+    let tight = |p: &Process| p.rlimits.iter().any(|l| l.kind == "RLIMIT_NOFILE" && l.soft < ROOMY);
+    spec.hooks.as_ref().is_some_and(hooks) || spec.process.as_ref().is_some_and(tight)
+}
+
+/// Makes a time namespace with offsets and enters it.
+///
+/// It belongs to the user namespace that it is made in, which must be the container's: who runs with its rights could
+/// never join another's.
+fn enter_time_namespace(offsets: &str) -> Result<()> {
+    clone::unshare(clone::NEWTIME).about(|| "time namespace")?;
+    // The files of a process that is not dumpable belong to root of the host. Nobody else is in the container yet.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)
+        .about(|| "time namespace")?;
+    std::fs::write("/proc/self/timens_offsets", offsets).about(|| "offsets of the time namespace")?;
+    let path = PathBuf::from("/proc/self/ns/time_for_children");
+    let fd = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .about(|| "the new time namespace")?;
+    join(&Join { kind: clone::NEWTIME, fd, path }).about(|| "entering the new time namespace")
 }
 
 /// Takes on root's ids of a user namespace, so that what is made from now on belongs to them.
@@ -357,7 +407,9 @@ pub(crate) fn assume_process(
         // Without no_new_privs only a privileged task may load a filter.
         load(filter, sync)?;
     }
-    identity::assume(&process.user, process.capabilities.as_ref())?;
+    for text in identity::assume(&process.user, process.capabilities.as_ref())? {
+        sync.warning(&text)?;
+    }
     if entered.is_err() {
         // A directory that only the user may enter (root squash, FUSE).
         enter_directory(cwd)?;

@@ -10,6 +10,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, Un
 
 use super::options::Options;
 use super::root::{Root, attach, clean};
+use crate::prepare::{Source, inside};
 use crate::spec;
 
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;
@@ -50,6 +51,8 @@ pub(crate) struct Mounter<'a> {
     /// Relative sources of bind mounts start here.
     pub(crate) bundle: BorrowedFd<'a>,
     pub(crate) label: &'a str,
+    /// Where the root comes from: sources below it are looked up inside it.
+    pub(crate) rootfs: &'a crate::Rootfs,
     pub(crate) deferred: Deferred,
 }
 
@@ -59,13 +62,14 @@ fn object(m: &spec::Mount) -> String {
 
 impl Mounter<'_> {
     /// Performs one mount of the configuration, except those of type `cgroup`.
-    pub(crate) fn mount(&mut self, m: &spec::Mount, prepared: Option<BorrowedFd<'_>>) -> Result<()> {
+    pub(crate) fn mount(&mut self, m: &spec::Mount, prepared: Option<&Source>) -> Result<()> {
         let options = Options::parse(&m.options);
         self.mount_parsed(m, &options, prepared).map_err(|e| e.context(object(m)))
     }
 
-    fn mount_parsed(&mut self, m: &spec::Mount, o: &Options, prepared: Option<BorrowedFd<'_>>) -> Result<()> {
-        let place = clean(&m.destination);
+    fn mount_parsed(&mut self, m: &spec::Mount, o: &Options, prepared: Option<&Source>) -> Result<()> {
+        // Some callers name the place as they see it themselves.
+        let place = clean(inside(self.rootfs, &m.destination).unwrap_or(&m.destination));
         if o.remount {
             return self.remount(&place, o);
         }
@@ -124,17 +128,15 @@ impl Mounter<'_> {
         Ok(made)
     }
 
-    fn bind(
-        &mut self,
-        m: &spec::Mount,
-        place: &Path,
-        o: &Options,
-        prepared: Option<BorrowedFd<'_>>,
-    ) -> Result<()> {
-        let recursive = o.bind == Some(true);
+    fn bind(&mut self, m: &spec::Mount, place: &Path, o: &Options, prepared: Option<&Source>) -> Result<()> {
         let tree = match prepared {
-            Some(fd) => fd.try_clone_to_owned().about(|| "mount")?,
-            None => clone_tree(self.bundle, &m.source, recursive)?,
+            Some(Source::Tree(fd)) => fd.try_clone().about(|| "mount")?,
+            Some(Source::Mapping(userns)) => {
+                let tree = self.late_source(m, o)?;
+                crate::prepare::map(tree.as_fd(), userns.as_fd(), o, m)?;
+                tree
+            }
+            None => self.late_source(m, o)?,
         };
         let kind = FileType::from_raw_mode(rustix::fs::fstat(&tree).about(|| "mount source")?.st_mode);
         let target = if kind == FileType::Directory {
@@ -144,6 +146,19 @@ impl Mounter<'_> {
         };
         self.check_place(place, target.as_fd(), "bind")?;
         self.finish(&tree, o, target.as_fd(), false)
+    }
+
+    /// A source that is opened only now; one below the root is what the mounts before it have made of it.
+    fn late_source(&self, m: &spec::Mount, o: &Options) -> Result<OwnedFd> {
+        let recursive = o.bind == Some(true);
+        match inside(self.rootfs, &m.source) {
+            Some(path) => {
+                let about = || format!("mount source {}", m.source.display());
+                let fd = self.root.open(path, OFlags::PATH).about(about)?;
+                clone_tree(fd.as_fd(), Path::new(""), recursive)
+            }
+            None => clone_tree(self.bundle, &m.source, recursive),
+        }
     }
 
     /// Attributes, then the place, then propagation (which the place may have changed).
@@ -190,7 +205,9 @@ impl Mounter<'_> {
                 Mode::empty(),
                 resolve,
             )
-            .about(|| format!("the destination of {kind} must not go through a symbolic link"))?;
+            .about(|| {
+                format!("filesystem {kind:?} must be mounted on ordinary directory, without symbolic links")
+            })?;
             return Ok(());
         }
         let below_proc = rustix::fs::fstatfs(target).about(|| "mount point")?.f_type == PROC_SUPER_MAGIC;

@@ -92,17 +92,36 @@ fn search(name: &str, env: &[String]) -> Result<PathBuf> {
 }
 
 fn check(path: &Path) -> std::result::Result<(), Errno> {
-    // Real and effective ids are the same by now; the call without flags is the one that old filters know.
-    rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::empty())?;
+    // The call without flags is the one that old filters know. It forgets the capabilities of a user who is not root,
+    // so a refusal is asked about once more.
+    match rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::empty()) {
+        Err(Errno::ACCESS) => {
+            rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS).map_err(|_| Errno::ACCESS)?
+        }
+        other => other?,
+    }
     match FileType::from_raw_mode(rustix::fs::stat(path)?.st_mode) {
         FileType::Directory => Err(Errno::ISDIR),
         _ => Ok(()),
     }
 }
 
-/// `process.env`, with HOME from the container's user database if it is missing.
-fn environment(process: &Process) -> Vec<String> {
-    let mut env = process.env.clone();
+/// `process.env` with each name once, the last one counting, and HOME from the container's user database if it is
+/// missing or empty.
+pub(crate) fn environment(process: &Process) -> Vec<String> {
+    let mut env: Vec<String> = Vec::with_capacity(process.env.len() + 1);
+    let mut names: Vec<&str> = Vec::with_capacity(process.env.len());
+    for entry in process.env.iter().rev() {
+        let name = entry.split_once('=').map_or(entry.as_str(), |(name, _)| name);
+        if names.contains(&name) {
+            continue;
+        }
+        names.push(name);
+        if entry != "HOME=" {
+            env.push(entry.clone());
+        }
+    }
+    env.reverse();
     if !env.iter().any(|e| e.starts_with("HOME=")) {
         env.push(format!("HOME={}", home(process.user.uid)));
     }
@@ -115,4 +134,22 @@ fn home(uid: u32) -> String {
     let uid = uid.to_string();
     let found = fields.find(|f| f.len() > 5 && f[2] == uid).map(|f| f[5].to_owned());
     found.filter(|h| !h.is_empty()).unwrap_or_else(|| "/".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(list: &[&str]) -> Vec<String> {
+        let env = list.iter().map(|s| (*s).to_owned()).collect();
+        environment(&Process { env, ..Process::default() })
+    }
+
+    #[test]
+    fn the_last_value_of_a_name_counts_and_an_empty_home_is_none() {
+        assert_eq!(env(&["A=1", "B=2", "A=3", "HOME=/h"]), ["B=2", "A=3", "HOME=/h"]);
+        let [_, _, home] = env(&["HOME=/x", "HOME=", "AB=1", "A=2"]).try_into().expect("three");
+        assert_ne!(home, "HOME=/x");
+        assert!(home.len() > "HOME=".len(), "{home}");
+    }
 }

@@ -75,7 +75,7 @@ impl Filter {
                 program.len()
             )));
         }
-        Ok(Self { program, flags: flags(&seccomp.flags, notifies)? })
+        Ok(Self { program, flags: flags(seccomp.flags.as_deref(), notifies)? })
     }
 
     /// As one message.
@@ -176,9 +176,14 @@ fn action(name: &str, errno: Option<u32>) -> Result<u32> {
     })
 }
 
-fn flags(names: &[String], notifies: bool) -> Result<u64> {
-    let mut flags = if names.is_empty() { kernel::FLAG_SPEC_ALLOW } else { 0 };
-    for name in names {
+/// The flags as configured, without that of the listener; synchronising threads means nothing to a single one.
+pub(crate) fn configured_flags(seccomp: &Seccomp) -> Result<u64> {
+    Ok(flags(seccomp.flags.as_deref(), false)? & !kernel::FLAG_TSYNC)
+}
+
+fn flags(names: Option<&[String]>, notifies: bool) -> Result<u64> {
+    let mut flags = if names.is_none() { kernel::FLAG_SPEC_ALLOW } else { 0 };
+    for name in names.unwrap_or_default() {
         flags |= match name.as_str() {
             // One thread loads the filter before any other exists; a listener excludes the flag.
             "SECCOMP_FILTER_FLAG_TSYNC" if notifies => 0,

@@ -23,7 +23,7 @@ struct ProcessState<'a> {
 
 /// Sends the descriptor with the state to `listenerPath`.
 pub(crate) fn pass(seccomp: &Seccomp, listener: &OwnedFd, state: &State, pid: i32) -> Result<()> {
-    let about = || format!("seccomp listener {}", seccomp.listener_path);
+    let about = || format!("failed to connect with seccomp agent {}", seccomp.listener_path);
     let socket =
         fluyt_sys::pass::connect(Path::new(&seccomp.listener_path), SocketType::STREAM).about(about)?;
     let message = ProcessState {

@@ -39,6 +39,26 @@ pub struct Linux {
     mount_label: String,
     /// Execution domain.
     personality: Option<Personality>,
+    /// NUMA memory policy.
+    memory_policy: Option<MemoryPolicy>,
+    /// Network devices of the caller that move into the container, by their name there.
+    net_devices: BTreeMap<String, NetDevice>,
+}
+
+/// NUMA memory policy, the arguments of `set_mempolicy(2)`.
+pub struct MemoryPolicy {
+    /// `MPOL_*`.
+    mode: String,
+    /// A list like `0-1,3`.
+    nodes: String,
+    /// `MPOL_F_*`.
+    flags: Vec<String>,
+}
+
+/// A network device that moves into the container.
+pub struct NetDevice {
+    /// Its name inside; empty: as outside.
+    name: String,
 }
 
 /// A namespace to create or to join.
@@ -95,10 +115,14 @@ pub struct IntelRdt {
     /// The class of service.
     #[serde(rename = "closID")]
     clos_id: String,
+    /// Lines for the schemata file as they are, in their order.
+    schemata: Vec<String>,
     /// L3 schema.
     l3_cache_schema: String,
     /// Memory bandwidth schema.
     mem_bw_schema: String,
+    /// Make a monitoring group for the container.
+    enable_monitoring: bool,
     /// Count cache occupancy.
     #[serde(rename = "enableCMT")]
     enable_cmt: bool,

@@ -1,4 +1,4 @@
-//! The documents of the OCI runtime specification 1.2 (`config.json`), as far as Linux is concerned.
+//! The documents of the OCI runtime specification 1.3 (`config.json`), as far as Linux is concerned.
 //!
 //! Reading is tolerant as the specification asks: unknown fields are ignored, `null` is the default. Values that only the
 //! kernel can judge stay strings and numbers here; what they mean is decided where they are used. Nothing is validated.

@@ -91,7 +91,7 @@ pub struct Cpu {
 
 /// Number of tasks.
 pub struct Pids {
-    /// The most tasks; 0 or less means no limit.
+    /// The most tasks; negative means no limit, 0 as few as possible (one).
     limit: Option<i64>,
 }
 

@@ -11,8 +11,8 @@ pub struct Seccomp {
     default_errno_ret: Option<u32>,
     /// `SCMP_ARCH_*`; empty means the native one.
     architectures: Vec<String>,
-    /// `SECCOMP_FILTER_FLAG_*`.
-    flags: Vec<String>,
+    /// `SECCOMP_FILTER_FLAG_*`; none at all and an empty list are not the same.
+    flags: Option<Vec<String>>,
     /// A unix socket that gets the notification descriptor.
     listener_path: String,
     /// Sent along to the listener.
