@@ -314,7 +314,7 @@ type Ends = (Vec<Output>, Input);
 fn streams(spec: &MonitorSpec, size: Option<(u16, u16)>) -> Result<(Io, Ends)> {
     if spec.tty {
         let (rows, cols) = size.unwrap_or(spec.console_size);
-        return Ok((Io::Terminal { rows, cols }, (Vec::new(), Input::default())));
+        return Ok((Io::Terminal { rows, cols, returns: true }, (Vec::new(), Input::default())));
     }
     let (stdin, input) = match spec.stdin {
         Stdin::Null => {

@@ -155,11 +155,16 @@ fn sub_group(request: &ExecRequest) -> Result<Cgroup> {
             controllers.is_empty() || listed == controllers || listed.split(',').any(|c| c == controllers)
         };
         let mut found = false;
+        let listed: Vec<std::path::PathBuf> = paths.v1.iter().map(|d| d.path.clone()).collect();
         let wanted: Vec<&str> = controllers.split(',').collect();
         for dir in &mut paths.v1 {
             if same(&dir.controllers) || wanted.contains(&dir.controllers.as_str()) {
-                dir.path = below(&dir.path, sub)?;
+                let path = below(&dir.path, sub)?;
                 found = true;
+                // A path for all hierarchies counts where it exists; nowhere is an error, told by the first.
+                if !controllers.is_empty() || path.is_dir() || !anywhere(&listed, sub) {
+                    dir.path = path;
+                }
             }
         }
         if !found {
@@ -169,11 +174,16 @@ fn sub_group(request: &ExecRequest) -> Result<Cgroup> {
     Ok(Cgroup::open(&paths))
 }
 
+/// Whether any of the groups has a group of this path below it.
+fn anywhere(dirs: &[std::path::PathBuf], sub: &str) -> bool {
+    dirs.iter().any(|d| below(d, sub).is_ok_and(|p| p.is_dir()))
+}
+
 /// A group below `dir`; a path that leaves it is refused.
 fn below(dir: &std::path::Path, sub: &str) -> Result<std::path::PathBuf> {
     let climbs = std::path::Path::new(sub).components().any(|c| c == std::path::Component::ParentDir);
     if climbs {
-        return Err(Error::invalid(format!("bad sub cgroup path: {sub}")));
+        return Err(Error::invalid(format!("bad sub cgroup path: {sub}: `..` components are not allowed")));
     }
     Ok(dir.join(init::root::clean(std::path::Path::new(sub))))
 }
@@ -351,12 +361,15 @@ impl Stage {
         match &self.request.io {
             Io::Inherit => {}
             Io::Fds { stdin, stdout, stderr } => console::stdio(stdin, stdout, stderr)?,
-            Io::Terminal { rows, cols } => {
+            Io::Terminal { rows, cols, returns } => {
                 let (master, slave) = console::open()?;
                 let size = process.console_size.as_ref();
                 let (rows, cols) =
                     if *rows == 0 { size.map_or((0, 0), |s| (s.height, s.width)) } else { (*rows, *cols) };
                 console::resize(&master, rows, cols)?;
+                if !*returns {
+                    console::newlines_alone(&master)?;
+                }
                 sync.terminal(master.as_fd())?;
                 console::adopt(&slave)?;
             }

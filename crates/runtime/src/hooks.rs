@@ -50,8 +50,12 @@ fn run_one(hook: &Hook, input: &[u8], cwd: &Path, env: &[String]) -> Result<()> 
     if let Some((first, rest)) = hook.args.split_first() {
         command.arg0(first).args(rest);
     }
-    command.env_clear();
-    for entry in if hook.env.is_empty() { env } else { &hook.env } {
+    let env = if hook.env.is_empty() { env } else { &hook.env };
+    if !env.is_empty() {
+        // Without any of its own a hook inherits, as with other runtimes.
+        command.env_clear();
+    }
+    for entry in env {
         if let Some((name, value)) = entry.split_once('=') {
             command.env(name, value);
         }

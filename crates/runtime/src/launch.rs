@@ -55,6 +55,9 @@ pub enum Io {
         rows: u16,
         /// Columns.
         cols: u16,
+        /// Whether a carriage return goes before each newline that comes out of it, as terminals do by default. Whoever
+        /// shows it on a terminal of its own, or in a file, does without.
+        returns: bool,
     },
 }
 

@@ -161,6 +161,9 @@ fn sysctls(spec: &Spec, has: &dyn Fn(&str) -> bool) -> Result<()> {
         if name == "kernel.hostname" && !spec.hostname.is_empty() {
             return Err(Error::invalid("sysctl kernel.hostname conflicts with hostname"));
         }
+        if name == "kernel.domainname" && !spec.domainname.is_empty() {
+            return Err(Error::invalid("sysctl kernel.domainname conflicts with domainname"));
+        }
     }
     Ok(())
 }

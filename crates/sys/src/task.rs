@@ -100,9 +100,10 @@ pub fn affinity_mask(pid: u32) -> u64 {
 /// `EINVAL` for a mode, flags or nodes that do not go together or do not exist, `ENOSYS` without NUMA support.
 pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> io::Result<()> {
     // The kernel counts one bit less than it is told.
-    let bits = if nodes.is_empty() { 0 } else { nodes.len() * 64 + 1 };
-    // SAFETY: the mask is as long as it says, rounded up to words; the kernel reads `bits - 1` bits.
-    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) }).map(drop)
+    let (mask, bits) =
+        if nodes.is_empty() { (std::ptr::null(), 0) } else { (nodes.as_ptr(), nodes.len() * 64 + 1) };
+    // SAFETY: the mask is null or as long as it says, rounded up to words; the kernel reads `bits - 1` bits.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) }).map(drop)
 }
 
 /// Clears close-on-exec on one descriptor given by number (an fd that the starter of this process passed on).

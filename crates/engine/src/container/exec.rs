@@ -269,7 +269,7 @@ fn detached() -> Result<(Io, Ends)> {
 
 fn streams(options: &ExecOptions) -> Result<(Io, Ends)> {
     if let Some((rows, cols)) = options.tty {
-        return Ok((Io::Terminal { rows, cols }, Ends::default()));
+        return Ok((Io::Terminal { rows, cols, returns: true }, Ends::default()));
     }
     let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC).about(|| "pipe");
     let ((out, stdout), (err, stderr)) = (pipe()?, pipe()?);

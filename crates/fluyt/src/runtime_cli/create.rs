@@ -234,9 +234,11 @@ pub(super) fn terminal_io(terminal: bool, socket: Option<&str>, detach: bool) ->
         }
         (true, None, false) => {
             let size = rustix::termios::tcgetwinsize(rustix::stdio::stdin()).ok();
-            Ok(Io::Terminal { rows: size.map_or(0, |s| s.ws_row), cols: size.map_or(0, |s| s.ws_col) })
+            // Our own terminal adds the carriage returns (see `foreground`); a pipe or a file wants none.
+            let (rows, cols) = size.map_or((0, 0), |s| (s.ws_row, s.ws_col));
+            Ok(Io::Terminal { rows, cols, returns: false })
         }
-        (true, Some(_), true) => Ok(Io::Terminal { rows: 0, cols: 0 }),
+        (true, Some(_), true) => Ok(Io::Terminal { rows: 0, cols: 0, returns: true }),
         (false, None, _) => Ok(Io::Inherit),
     }
 }

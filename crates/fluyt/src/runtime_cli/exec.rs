@@ -76,6 +76,8 @@ pub(super) fn exec(context: &Context, parsed: &Parsed) -> Result<i32> {
         let set = affinity.as_ref().and_then(first);
         let mask = set.unwrap_or_else(|| fluyt_sys::task::affinity_mask(std::process::id()));
         context.debug(&format!("nsexec container setup: pid {} joins: affinity: {mask:#x}", running.pid));
+        context.debug("child process in init(): in the namespaces and cgroups of the container");
+        context.debug("setns_init: about to exec");
     }
     if let Err(e) = deliver(parsed, &mut running) {
         let _ = rustix::process::pidfd_send_signal(&running.pidfd, rustix::process::Signal::KILL);

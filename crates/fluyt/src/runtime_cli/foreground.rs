@@ -7,9 +7,7 @@ use fluyt_runtime::Running;
 use fluyt_sys::clone;
 use fluyt_sys::signals::Signals;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::termios::{
-    OptionalActions, OutputModes, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
-};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
 const SIGCHLD: i32 = 17;
 const SIGURG: i32 = 23;
@@ -23,7 +21,7 @@ impl Raw {
         let stdin = rustix::stdio::stdin();
         let before = tcgetattr(stdin).ok()?;
         let mut raw = before.clone();
-        // What the container's terminal leaves to ours (see `keep_newlines`) is still to be done there.
+        // What the container's terminal leaves to ours (`Io::Terminal`, without returns) is still to be done there.
         let output = raw.output_modes;
         raw.make_raw();
         raw.output_modes = output;
@@ -38,21 +36,10 @@ impl Drop for Raw {
     }
 }
 
-/// Lines end with a newline alone on their way to us: our terminal adds the carriage return, a pipe or a file wants none.
-fn keep_newlines(master: &OwnedFd) {
-    if let Ok(mut modes) = tcgetattr(master) {
-        modes.output_modes.remove(OutputModes::ONLCR);
-        let _ = tcsetattr(master, OptionalActions::Now, &modes);
-    }
-}
-
 /// Waits for the end of the process and gives its exit code.
 pub(super) fn wait(running: &Running, console: Option<&OwnedFd>) -> Result<i32> {
     let all: Vec<i32> = (1..=64).filter(|s| !matches!(s, 32 | 33)).collect();
     let signals = Signals::block(&all)?;
-    if let Some(master) = console {
-        keep_newlines(master);
-    }
     let _raw = console.and_then(|_| Raw::set());
     let mut terminal =
         console.map(|master| Terminal { master: master.as_fd(), input_open: true, output_open: true });

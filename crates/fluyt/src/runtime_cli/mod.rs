@@ -126,17 +126,9 @@ fn globals(args: &[String]) -> Result<(Parsed, Context)> {
         Some(other) => return Err(Error::invalid(format!("unknown log-format {other:?}"))),
     };
     let log = parsed.get("log").filter(|l| !l.is_empty()).map(PathBuf::from);
-    Ok((
-        parsed,
-        Context {
-            root,
-            driver,
-            root_given: parsed.get("root").is_some(),
-            debug: parsed.on("debug"),
-            log,
-            json,
-        },
-    ))
+    let root_given = parsed.get("root").is_some();
+    let debug = parsed.on("debug");
+    Ok((parsed, Context { root, driver, root_given, debug, log, json }))
 }
 
 impl Context {

@@ -112,7 +112,7 @@ fn errors_name_what_is_wrong_and_leave_nothing() {
     b.run().fails(1, "/no/such");
     b.runtime(&["state", "absent"]).fails(1, "container does not exist: absent");
     b.runtime(&["run", "bad/id"]).fails(1, "invalid container id");
-    b.runtime(&["frobnicate"]).fails(1, "no such command: frobnicate");
+    b.runtime(&["frobnicate"]).fails(1, "No help topic for 'frobnicate'");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use fluyt_model::error::{Error, IoContext, Result};
-use rustix::fs::{CWD, FileType, Mode, OFlags, major};
+use rustix::fs::{FileType, Mode, OFlags, major};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
@@ -48,6 +48,14 @@ pub(crate) fn resize(master: &OwnedFd, rows: u16, cols: u16) -> Result<()> {
     rustix::termios::tcsetwinsize(master, size).about(|| "size of the terminal")
 }
 
+/// Lets lines end with a newline alone on their way out.
+pub(crate) fn newlines_alone(master: &OwnedFd) -> Result<()> {
+    use rustix::termios::{OptionalActions, OutputModes, tcgetattr, tcsetattr};
+    let mut modes = tcgetattr(master).about(|| "modes of the terminal")?;
+    modes.output_modes.remove(OutputModes::ONLCR);
+    tcsetattr(master, OptionalActions::Now, &modes).about(|| "modes of the terminal")
+}
+
 /// Shows the slave as `/dev/console`.
 pub(crate) fn bind_console(root: &Root, slave: &OwnedFd) -> Result<()> {
     let tree = clone_tree(slave.as_fd(), Path::new(""), false)?;
@@ -71,12 +79,11 @@ pub(crate) fn stdio(stdin: &OwnedFd, stdout: &OwnedFd, stderr: &OwnedFd) -> Resu
 /// Gives stdio to the user of the process, so that `/dev/stdout` can be opened again. Terminals, pipes and files alike;
 /// `/dev/null` and what the file system refuses stay as they are.
 pub(crate) fn give_stdio(uid: u32) {
-    let null =
-        rustix::fs::statat(CWD, "/dev/null", rustix::fs::AtFlags::empty()).map(|s| s.st_rdev).unwrap_or(0);
     let give = |fd: std::os::fd::BorrowedFd<'_>| {
         let Ok(stat) = rustix::fs::fstat(fd) else { return };
         let device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
-        if stat.st_uid != uid && !(device && stat.st_rdev == null) {
+        // The node may be the host's own, whatever the container has.
+        if stat.st_uid != uid && !(device && stat.st_rdev == rustix::fs::makedev(1, 3)) {
             let _ = rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(uid)), None);
         }
     };

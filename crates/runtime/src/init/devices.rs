@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use fluyt_model::error::{Error, IoContext, Result};
+use fluyt_sys::mount as attr;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, makedev};
 use rustix::io::Errno;
 
@@ -122,6 +123,10 @@ fn make(dir: BorrowedFd<'_>, root: &Root, name: &Path, path: &Path, node: &Node,
 /// Binds the host's node of the same path.
 fn bind_node(root: &Root, path: &Path) -> Result<()> {
     let source = clone_tree(CWD, &Path::new("/").join(path), false)?;
+    // What is seen there is a node and nothing else, whatever the host's /dev allows.
+    let change = attr::Attr { set: attr::NOSUID | attr::NOEXEC, ..Default::default() };
+    attr::setattr(source.as_fd(), &change, false)
+        .about(|| format!("device /{} in the container", path.display()))?;
     let target = root.ensure_file(path)?;
     attach(source.as_fd(), target.as_fd()).about(|| format!("device /{} in the container", path.display()))
 }

@@ -52,14 +52,31 @@ pub(crate) const NAMES: [&str; 41] = [
     "CAP_CHECKPOINT_RESTORE",
 ];
 
+fn number(name: &String) -> Option<usize> {
+    let upper = name.to_ascii_uppercase();
+    NAMES.iter().position(|n| *n == upper || n.strip_prefix("CAP_") == Some(&upper))
+}
+
 /// The bits of a list of names. Unknown names are ignored, as the specification asks.
 #[must_use]
 pub(crate) fn bits(names: &[String]) -> u64 {
-    let number = |name: &String| {
-        let upper = name.to_ascii_uppercase();
-        NAMES.iter().position(|n| *n == upper || n.strip_prefix("CAP_") == Some(&upper))
-    };
     names.iter().filter_map(number).fold(0, |set, n| set | 1 << n)
+}
+
+/// The specification wants a word about names that mean nothing here.
+fn unknown(wanted: &Capabilities) -> Vec<String> {
+    let lists =
+        [&wanted.bounding, &wanted.effective, &wanted.inheritable, &wanted.permitted, &wanted.ambient];
+    let mut names: Vec<&str> = Vec::new();
+    for name in lists.into_iter().flatten().filter(|n| number(n).is_none()) {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    if names.is_empty() {
+        return Vec::new();
+    }
+    vec![format!("ignoring unknown or unavailable capabilities: {}", names.join(" "))]
 }
 
 fn set(bits: u64) -> CapabilitySet {
@@ -69,7 +86,7 @@ fn set(bits: u64) -> CapabilitySet {
 /// Becomes the user with exactly the capabilities given (none without `capabilities`).
 ///
 /// What the caller itself does not hold cannot be given and is left out, as the specification allows; ambient
-/// capabilities that cannot be raised (not inheritable, or not permitted) come back as warnings.
+/// capabilities that cannot be raised (not inheritable, or not permitted) come back as warnings, like names that are not known.
 pub(crate) fn assume(user: &User, capabilities: Option<&Capabilities>) -> Result<Vec<String>> {
     let none = Capabilities::default();
     let wanted = capabilities.unwrap_or(&none);
@@ -88,7 +105,7 @@ pub(crate) fn assume(user: &User, capabilities: Option<&Capabilities>) -> Result
     };
     thread::set_capabilities(None, sets).about(|| "setting capabilities")?;
     thread::clear_ambient_capability_set().about(|| "ambient capabilities")?;
-    let mut warnings = Vec::new();
+    let mut warnings = unknown(wanted);
     for number in each(bits(&wanted.ambient)) {
         if let Err(e) = thread::configure_capability_in_ambient_set(set(1 << number), true) {
             warnings.push(format!("can't raise ambient capability {}: {e}", NAMES[number]));

@@ -278,12 +278,15 @@ impl Init {
         match &self.io {
             Io::Inherit => Ok(()),
             Io::Fds { stdin, stdout, stderr } => console::stdio(stdin, stdout, stderr),
-            Io::Terminal { rows, cols } => {
+            Io::Terminal { rows, cols, returns } => {
                 let (master, slave) = console::open()?;
                 let size = process.console_size.as_ref();
                 let (rows, cols) =
                     if *rows == 0 { size.map_or((0, 0), |s| (s.height, s.width)) } else { (*rows, *cols) };
                 console::resize(&master, rows, cols)?;
+                if !*returns {
+                    console::newlines_alone(&master)?;
+                }
                 if let Some(root) = root {
                     console::bind_console(root, &slave)?;
                 }
