@@ -127,6 +127,10 @@ impl Order<'_> {
         })?;
         let mut spec: Spec = serde_json::from_slice(&config)
             .map_err(|e| Error::invalid(path.display().to_string()).with_source(e))?;
+        if let (Some(process), count @ 1..) = (&mut spec.process, listening()) {
+            // Sockets of an activation go along; in the container their owner is the first process.
+            process.env.extend([format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()]);
+        }
         let io = self.io(&spec)?;
         let dir = Dir::create(&context.root, self.id)?;
         let mut guard = Guard(Some(dir.clone()));
@@ -243,11 +247,15 @@ pub(super) fn terminal_io(terminal: bool, socket: Option<&str>, detach: bool) ->
     }
 }
 
+/// How many sockets of an activation this process was given.
+fn listening() -> u32 {
+    std::env::var("LISTEN_FDS").ok().and_then(|v| v.parse::<u32>().ok()).unwrap_or(0)
+}
+
 /// Descriptors to keep: what the flag says, and those of socket activation.
 pub(super) fn preserved(parsed: &Parsed) -> Result<u32> {
     let asked: u32 = parsed.number("preserve-fds")?.unwrap_or(0);
-    let listening = std::env::var("LISTEN_FDS").ok().and_then(|v| v.parse::<u32>().ok()).unwrap_or(0);
-    let all = asked.saturating_add(listening);
+    let all = asked.saturating_add(listening());
     for fd in 0..asked {
         let number = i32::try_from(fd + 3).map_err(|_| Error::invalid("--preserve-fds is too large"))?;
         if !fluyt_sys::task::is_open(number) {

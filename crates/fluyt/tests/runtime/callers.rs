@@ -376,3 +376,40 @@ fn no_cgroups_where_none_are_wanted() {
     assert_eq!(b.exec("echo in"), "in");
     b.runtime(&["kill", &b.id, "KILL"]).ok();
 }
+
+#[test]
+fn a_created_container_ends_when_it_is_told_to() {
+    let Some(mut b) = Bundle::new() else { return };
+    b.script("true");
+    b.write_config();
+    b.runtime(&["create", &b.id]).ok();
+    b.runtime(&["kill", &b.id, "TERM"]).ok();
+    for _ in 0..200 {
+        if b.status() == "stopped" {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(b.status(), "stopped");
+}
+
+#[test]
+fn without_pivot_root_no_complete_procfs_is_left_to_copy() {
+    let Some(mut b) = Bundle::new() else { return };
+    let caps = json!(["CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_SETFCAP", "CAP_SYS_CHROOT"]);
+    b.spec["process"]["capabilities"] = json!({"bounding": caps, "effective": caps, "permitted": caps});
+    b.spec["process"]["args"] = json!(["unshare", "-mrpf", "mount", "-t", "proc", "none", "/proc"]);
+    b.write_config();
+    let said = b.runtime(&["run", "--no-pivot", &b.id]);
+    assert!(said.code != 0 && said.err.contains("ermission denied"), "{}{}", said.out, said.err);
+}
+
+#[test]
+fn sockets_of_an_activation_are_announced() {
+    let Some(mut b) = Bundle::new() else { return };
+    b.script("echo $LISTEN_FDS $LISTEN_PID");
+    b.write_config();
+    let mut command = b.command(&["run", &b.id]);
+    let output = command.env("LISTEN_FDS", "1").output().expect("run");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "1 1\n");
+}

@@ -158,7 +158,13 @@ fn scheduler(s: &Scheduler) -> Result<()> {
         deadline: s.deadline,
         period: s.period,
     };
-    task::sched_setattr(&attr).about(|| format!("scheduler {}", s.policy))
+    task::sched_setattr(&attr).map_err(|e| {
+        let mut about = format!("scheduler {}", s.policy);
+        if s.policy == "SCHED_DEADLINE" && e.kind() == std::io::ErrorKind::PermissionDenied {
+            about.push_str(": process scheduler can't be used together with AllowedCPUs");
+        }
+        Error::io(about, e)
+    })
 }
 
 /// The execution domain.

@@ -19,6 +19,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use fluyt_model::error::{Error, IoContext, Kind, Result};
+use fluyt_sys::signals::Signals;
 use fluyt_sys::{clone, task};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::thread::LinkNameSpaceType;
@@ -262,7 +263,11 @@ impl Init {
 
     fn enter_root(&self, root: Option<&root::Root>) -> Result<()> {
         match root {
-            Some(root) if self.no_pivot => mounts::move_root(root.fd()),
+            Some(root) if self.no_pivot => {
+                let (Rootfs::Dir(place) | Rootfs::Overlay { target: place, .. }) = &self.rootfs;
+                mounts::hide_full_views(place)?;
+                mounts::move_root(root.fd())
+            }
             Some(root) => mounts::pivot(root.fd()),
             None => {
                 let Rootfs::Dir(dir) = &self.rootfs else {
@@ -321,7 +326,12 @@ impl Init {
             // Whatever else the caller had open is not to stay open for as long as the start takes.
             let ours = [listener.as_raw_fd(), sync.raw()];
             task::close_from_except(3 + self.preserve_fds, &ours).about(|| "descriptors")?;
+            // The filter may be in force already and know less than it takes to listen to signals as well.
+            let signals = Signals::block(&ENDING).ok();
             sync.parked()?;
+            if let Some(signals) = &signals {
+                await_caller(&listener, signals);
+            }
             let start = rustix::net::accept_with(&listener, rustix::net::SocketFlags::CLOEXEC)
                 .about(|| "waiting for the start")?;
             sync.replace(start);
@@ -338,6 +348,32 @@ impl Init {
             hooks::run_in("startContainer", list, &self.state("created"), Path::new("."), &env)?;
         }
         execute(process, &target, filter.as_ref(), self.block_signals, sync)
+    }
+}
+
+/// Signals that end a container that waits for its start. The first process of a pid namespace gets only what it asks
+/// for; a parked one that did not ask could be ended by SIGKILL alone.
+const ENDING: [i32; 4] = [1, 2, 3, 15];
+
+/// Waits until somebody connects; ends this process if it is told to.
+fn await_caller(listener: &OwnedFd, signals: &Signals) {
+    use rustix::event::{PollFd, PollFlags, poll};
+    loop {
+        let mut list = [
+            PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
+        ];
+        match poll(&mut list, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return,
+        }
+        let connected = !list[0].revents().is_empty();
+        if let Ok(Some(signal)) = signals.next() {
+            task::exit_now(128 + signal);
+        }
+        if connected {
+            return;
+        }
     }
 }
 

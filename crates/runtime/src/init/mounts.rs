@@ -297,10 +297,55 @@ pub(crate) fn pivot(fd: BorrowedFd<'_>) -> Result<()> {
     rustix::process::chdir("/").about(|| "/")
 }
 
+/// Takes away every complete procfs and sysfs outside the new root. The old root stays in the namespace when it is only
+/// moved over, and a user namespace inside may mount a new procfs if it finds a complete one anywhere: without masks.
+pub(crate) fn hide_full_views(root: &Path) -> Result<()> {
+    use rustix::mount::{MountFlags, MountPropagationFlags};
+    let table = std::fs::read_to_string("/proc/self/mountinfo").about(|| "mounts of the old root")?;
+    for place in full_views(&table).iter().rev().filter(|p| !p.starts_with(root)) {
+        let about = || format!("hiding {} of the old root", place.display());
+        rustix::mount::mount_change(place, MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+            .about(about)?;
+        if rustix::mount::unmount(place, UnmountFlags::DETACH).is_err() {
+            // Locked in a user namespace: covered, then.
+            rustix::mount::mount("tmpfs", place, "tmpfs", MountFlags::empty(), None).about(about)?;
+        }
+    }
+    Ok(())
+}
+
+/// The places of procfs and sysfs mounts in a mount table that show all of it.
+fn full_views(table: &str) -> Vec<std::path::PathBuf> {
+    let view = |line: &str| {
+        let (left, right) = line.split_once(" - ")?;
+        let mut fields = left.split(' ').skip(3);
+        let (root, place) = (fields.next()?, fields.next()?);
+        let kind = right.split(' ').next()?;
+        let full = root == "/" && (kind == "proc" || kind == "sysfs");
+        // Only blanks are written as escapes that matter for a path here.
+        full.then(|| place.replace("\\040", " ").into())
+    };
+    table.lines().filter_map(view).collect()
+}
+
 /// The way without `pivot_root`, for roots that are initramfs: moves the new root over the old one.
 pub(crate) fn move_root(fd: BorrowedFd<'_>) -> Result<()> {
     rustix::process::fchdir(fd).about(|| "root file system")?;
     rustix::mount::mount_move(".", "/").about(|| "moving the root file system to /")?;
     rustix::process::chroot(".").about(|| "chroot")?;
     rustix::process::chdir("/").about(|| "/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_complete_procfs_and_sysfs_are_found() {
+        let table = "22 1 0:20 / /proc rw shared:1 - proc proc rw\n\
+            23 1 0:21 / /a\\040b rw - sysfs sysfs rw\n\
+            24 22 0:20 /sys /mnt/sys rw - proc proc rw\n\
+            25 1 8:1 / / rw - ext4 /dev/vda rw\n";
+        assert_eq!(full_views(table), [Path::new("/proc"), Path::new("/a b")]);
+    }
 }
