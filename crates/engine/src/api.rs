@@ -84,6 +84,15 @@ pub struct MountView {
     pub propagation: String,
     /// An anonymous volume goes with its container.
     pub anonymous: bool,
+    /// Id of the image that is mounted; empty for other kinds.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub image: String,
+    /// The image's directories or file, top first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lower: Vec<PathBuf>,
+    /// Short names of all layers of the image, which must stay.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<String>,
 }
 
 /// One plug of a container into a network.

@@ -20,6 +20,7 @@ mod names;
 mod network;
 mod paths;
 mod records;
+mod reset;
 mod resolver;
 mod seal;
 mod step;
@@ -38,6 +39,7 @@ pub use container::exec::{Exec, ExecTarget};
 pub use container::logs::{LogLine, LogReader};
 pub use events::EventReader;
 pub use paths::{DEFAULT_ROOT, Paths};
+pub use reset::reset;
 pub use seal::seal;
 pub use step::{Step, StepRequest};
 

@@ -11,7 +11,7 @@
 use std::path::PathBuf;
 
 use fluyt_image::{Db, Part};
-use fluyt_model::sandbox::SandboxSpec;
+use fluyt_model::sandbox::{IdMaps, SandboxSpec};
 use fluyt_model::{Error, Kind, Result};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::de::DeserializeOwned;
@@ -75,6 +75,9 @@ pub struct ContainerRecord {
     pub mounts: Vec<MountView>,
     /// Layers, top first.
     pub lower: Vec<PathBuf>,
+    /// The mappings of its own user namespace, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_maps: Option<IdMaps>,
 }
 
 /// A network as recorded.

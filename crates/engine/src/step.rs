@@ -93,6 +93,7 @@ impl Engine {
                     work,
                     options: overlay_options(true),
                     target,
+                    mapped: None,
                 },
                 network,
                 ..MonitorSpec::default()

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 
 use crate::Engine;
 use crate::api::{Change, CommitRequest, DiskUse, Health, ImageUse, Info};
-use crate::container::create::MARK;
+use crate::container::create::{MARK, link_names};
 use crate::records::ContainerRecord;
 use crate::volume::disk_use;
 
@@ -33,15 +33,17 @@ impl Engine {
 
     fn image_users(&self, tx: &Connection) -> Result<Vec<fluyt_image::ImageUse>> {
         let records = self.records().containers_in(tx)?;
-        Ok(records
-            .into_iter()
-            .map(|record| fluyt_image::ImageUse {
-                running: self.is_running(&record.id),
-                image: record.spec.containers.first().map(|c| c.image_id.clone()).unwrap_or_default(),
-                links: links(&record).collect(),
-                container: record.id.clone(),
-            })
-            .collect())
+        let mut uses = Vec::new();
+        for record in records {
+            let running = self.is_running(&record.id);
+            let own = record.spec.containers.first().map(|c| c.image_id.clone()).unwrap_or_default();
+            let mounted = record.mounts.iter().filter(|m| !m.image.is_empty()).map(|m| m.image.clone());
+            for image in std::iter::once(own).chain(mounted) {
+                let (links, container) = (links(&record).collect(), record.id.clone());
+                uses.push(fluyt_image::ImageUse { running, image, links, container });
+            }
+        }
+        Ok(uses)
     }
 
     /// Which files of a container differ from its image.
@@ -266,7 +268,8 @@ fn without(mut changes: Vec<Change>, omitted: &[String]) -> Vec<Change> {
 
 /// The short names of the layers that a container stands on.
 fn links(record: &ContainerRecord) -> impl Iterator<Item = String> + '_ {
-    record.lower.iter().filter_map(|path| path.file_name()).map(|n| n.to_string_lossy().into_owned())
+    let mounted = record.mounts.iter().flat_map(|m| m.links.iter().cloned());
+    link_names(&record.lower).chain(mounted)
 }
 
 /// One finding of the image store as a sentence, and whether it was repaired.

@@ -5,6 +5,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use fluyt_model::error::IoContext;
@@ -148,6 +149,33 @@ fn add_parents(found: &mut HashMap<Vec<u8>, ChangeKind>) {
 }
 
 impl Store {
+    /// What the image has at `path`, resolved inside it, as directories for an overlay, topmost first; one alone is a
+    /// directory or file to be shown as it is. An empty path stands for the whole image.
+    ///
+    /// # Errors
+    /// `Kind::NotFound` if the image has nothing there; I/O errors with the path.
+    pub fn subtree(&self, image: &Image, path: &str) -> Result<Vec<PathBuf>> {
+        let lowers = self.snapshot_lowers(image);
+        if path.split('/').all(|part| matches!(part, "" | ".")) {
+            return Ok(lowers);
+        }
+        let stack = Stack::open(&lowers)?;
+        let (clean, found) = stack
+            .resolve(path.as_bytes())?
+            .ok_or_else(|| Error::not_found(format!("the image has no {path}")))?;
+        let stat = rustix::fs::fstat(&found).about(|| path.to_owned())?;
+        let below = std::ffi::OsStr::from_bytes(&clean);
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            return Ok(stack.contributors(&clean)?.into_iter().map(|at| lowers[at].join(below)).collect());
+        }
+        for (at, layer) in lowers.iter().enumerate() {
+            if find(&stack.roots()[at..=at], &clean)?.is_some() {
+                return Ok(vec![layer.join(below)]);
+            }
+        }
+        Err(Error::not_found(format!("the image has no {path}")))
+    }
+
     /// Copies what the image has at the absolute path `path` into the existing directory `dest`: content, owner,
     /// modes, attributes, times, hard links; the directory itself gets the metadata of the one in the image.
     ///

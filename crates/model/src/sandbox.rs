@@ -132,6 +132,15 @@ pub enum UserNamespace {
         /// Group ids.
         gids: Vec<(u32, u32, u32)>,
     },
+    /// A new one with a range of host ids that no other sandbox of the data root has.
+    Auto {
+        /// How many ids; 0: the default.
+        size: u32,
+    },
+    /// That of another running container, by name or id.
+    Container(String),
+    /// One held by a file.
+    Path(PathBuf),
 }
 
 /// One plug into a network.
@@ -279,6 +288,10 @@ pub struct MountSpec {
     /// Ids are shifted at the mount: (container id, host id, count) for users and groups.
     #[serde(default)]
     pub idmap: Option<IdMaps>,
+    /// In a sandbox with a user namespace of its own, the ids on disk stay what they are; without this, the sandbox sees
+    /// them as if it had none.
+    #[serde(default)]
+    pub no_idmap: bool,
 }
 
 /// An id mapping of a mount: triples (id seen inside, id on disk, count).
@@ -326,7 +339,7 @@ pub enum MountSource {
         /// The other container, by name or id.
         container: String,
     },
-    /// The root of another image, read-only.
+    /// The root of another image. What is written to it, unless it is read-only, goes with the container.
     Image {
         /// The image's name.
         image: String,

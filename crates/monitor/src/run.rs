@@ -195,6 +195,7 @@ impl Run {
             work: spec.rootfs.work.clone(),
             options: spec.rootfs.options.clone(),
             target: spec.rootfs.target.clone(),
+            mapped: spec.rootfs.mapped.clone(),
         };
         let own_pids =
             oci.linux().namespaces.iter().any(|n| n.kind == "pid" && n.path.as_os_str().is_empty());

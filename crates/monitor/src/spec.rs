@@ -66,6 +66,8 @@ pub struct RootfsSpec {
     pub options: Vec<String>,
     /// An existing empty directory to mount on.
     pub target: PathBuf,
+    /// The layers are seen through the mappings of the container's user namespace; all lie below this directory.
+    pub mapped: Option<PathBuf>,
 }
 
 /// What is plugged in before the container's first instruction.

@@ -132,6 +132,7 @@ fn run(order: &Order) -> Result<i32> {
         work: spec.rootfs.work.clone(),
         options: spec.rootfs.options.clone(),
         target: spec.rootfs.target.clone(),
+        mapped: spec.rootfs.mapped.clone(),
     };
     let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
     let io = Io::Fds {
@@ -196,6 +197,7 @@ fn mount_tree(tree: &TreeMount) -> Result<()> {
         work,
         options: vec!["redirect_dir=off".to_owned(), "metacopy=off".to_owned()],
         target: tree.target.clone(),
+        mapped: None,
     })?;
     attach(&overlay, &tree.target)
 }

@@ -102,6 +102,11 @@ impl BridgeSpec {
         all
     }
 
+    /// Whether answers to the host's `::1` come in over this link.
+    pub(crate) fn leads_loopback6(&self) -> bool {
+        self.forwards(false)
+    }
+
     pub(crate) fn forwards(&self, ipv4: bool) -> bool {
         !self.internal && self.gateways.iter().any(|c| c.is_ipv4() == ipv4)
     }
@@ -235,6 +240,9 @@ fn ensure_link(links: &mut Socket, scope: &Scope, spec: &BridgeSpec) -> Result<(
     let mtu = spec.mtu.filter(|m| *m != state.mtu);
     if !state.up || mtu.is_some() {
         link::up(&mut batch, state.index, mtu);
+    }
+    if spec.leads_loopback6() {
+        link::loopback6_route(&mut batch, state.index);
     }
     links.submit(batch).map_err(|f| explain(&format!("cannot configure bridge {name}"), f))
 }

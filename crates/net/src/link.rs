@@ -1,6 +1,6 @@
 //! The rtnetlink messages: links, addresses, routes. Pure: each function appends to a batch.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use fluyt_model::error::{Error, Kind, Result};
 use fluyt_sys::netlink::consts::*;
@@ -223,6 +223,24 @@ pub(crate) fn address(batch: &mut Batch, index: u32, cidr: &Cidr, add: bool) {
         } else if cidr.prefix() < 31 {
             m.bytes(IFA_BROADCAST, &octets(cidr.last_addr()));
         }
+    });
+}
+
+/// Makes `::1` local on the link `index` too: the answer to a translated packet of the host's loopback comes in over it and
+/// must find its way. Nothing changes for what the host sends (the loopback link's own route has the better metric), nor
+/// for strangers: the kernel drops what comes in from a wire with a loopback address before anything is translated.
+pub(crate) fn loopback6_route(batch: &mut Batch, index: u32) {
+    let mut header = [0_u8; 12];
+    header[0] = AF_INET6;
+    header[1] = 128;
+    header[4] = RT_TABLE_LOCAL;
+    header[5] = RTPROT_STATIC;
+    header[7] = RTN_LOCAL;
+    batch.push("add the route of ::1", RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, &header, |m| {
+        m.bytes(RTA_DST, &Ipv6Addr::LOCALHOST.octets());
+        m.u32(RTA_OIF, index);
+        // Two routes to one place need two metrics.
+        m.u32(RTA_PRIORITY, 0x1_0000 + index);
     });
 }
 

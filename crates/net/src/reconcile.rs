@@ -49,7 +49,7 @@ enum Step {
     RemoveBridge { name: String },
     RemoveAddress { name: String, address: Cidr },
     AddAddress { name: String, address: Cidr },
-    RaiseBridge { name: String, mtu: Option<u32> },
+    RaiseBridge { name: String, mtu: Option<u32>, loopback6: bool },
     Write { path: String, value: String },
     RemoveElement { key: Key },
     AddElement { key: Key, value: Value },
@@ -225,7 +225,10 @@ fn plan_bridge(plan: &mut Plan, spec: &BridgeSpec, observed: &Observed) {
     }
     let mtu = spec.mtu.filter(|m| state.is_none_or(|s| s.mtu != *m));
     if state.is_none_or(|s| !s.up) || mtu.is_some() {
-        plan.push(Step::RaiseBridge { name: name.clone(), mtu }, "it is down or has another MTU");
+        plan.push(
+            Step::RaiseBridge { name: name.clone(), mtu, loopback6: spec.leads_loopback6() },
+            "it is down or has another MTU",
+        );
     }
 }
 
@@ -262,7 +265,14 @@ fn change_link(links: &mut Socket, scope: &Scope, step: &Step) -> Result<()> {
             let add = matches!(step, Step::AddAddress { .. });
             link::address(&mut batch, index(links, name)?, address, add);
         }
-        Step::RaiseBridge { name, mtu } => link::up(&mut batch, index(links, name)?, *mtu),
+        Step::RaiseBridge { name, mtu, loopback6 } => {
+            let index = index(links, name)?;
+            link::up(&mut batch, index, *mtu);
+            // With a link that goes down its routes go.
+            if *loopback6 {
+                link::loopback6_route(&mut batch, index);
+            }
+        }
         _ => {}
     }
     links.submit(batch).map_err(|f| explain(&step.to_string(), f))
@@ -373,7 +383,7 @@ mod tests {
                 Step::AddAddress { name, address } => {
                     o.links.iter_mut().filter(|l| l.0 == *name).for_each(|l| l.2.push(*address));
                 }
-                Step::RaiseBridge { name, mtu } => {
+                Step::RaiseBridge { name, mtu, .. } => {
                     for l in o.links.iter_mut().filter(|l| l.0 == *name) {
                         l.1.up = true;
                         l.1.mtu = mtu.unwrap_or(l.1.mtu);

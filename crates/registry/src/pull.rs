@@ -180,6 +180,18 @@ impl Registry {
         pull_from(&remote, blobs, &reference, options, progress, &mut unpack)
     }
 
+    /// Whether the registry has what a reference names.
+    ///
+    /// # Errors
+    /// As [`Registry::pull`], but for `Kind::NotFound`.
+    pub fn holds(&self, reference: &Reference) -> Result<bool> {
+        match manifest::head(&*self.remote(reference.domain())?, reference) {
+            Ok(_) => Ok(true),
+            Err(e) if e.kind() == Kind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
     /// The digest that a reference names now, without fetching anything else.
     ///
     /// # Errors

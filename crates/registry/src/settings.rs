@@ -19,7 +19,7 @@ pub struct Settings {
     /// Where credentials are read and written.
     pub credentials: CredentialFiles,
     /// Hosts (`HOST`, `HOST:PORT`) or IPv4 networks (`10.0.0.0/8`) whose certificates are not verified and that
-    /// may speak plain http. Loopback addresses always are.
+    /// may speak plain http; [`Settings::EVERYBODY`] stands for all. Loopback addresses always are.
     pub insecure: Vec<String>,
     /// Base URLs to try before the registry itself, by registry domain. Used for pulling only.
     pub mirrors: BTreeMap<String, Vec<String>>,
@@ -123,6 +123,9 @@ impl Default for Mirrors {
 }
 
 impl Settings {
+    /// In [`Settings::insecure`]: every host.
+    pub const EVERYBODY: &str = "*";
+
     /// Adds what the configuration file `path` says; a file that is not there says nothing.
     ///
     /// # Errors
@@ -158,7 +161,7 @@ impl Settings {
         is_loopback(host)
             || self.insecure.iter().any(|rule| {
                 let rule = rule.trim_start_matches("http://").trim_start_matches("https://");
-                rule == host || rule == name || in_network(name, rule)
+                rule == Self::EVERYBODY || rule == host || rule == name || in_network(name, rule)
             })
     }
 }

@@ -212,12 +212,16 @@ fn spawn(
     // Where nothing has to be done to the child from outside, its orders wait for it: on a busy machine it would
     // otherwise lose its turn once more.
     let process = &request.process;
+    let in_userns = flags & clone::NEWUSER != 0;
+    if in_userns {
+        crate::streams::give(&request.io, target_pid, &process.user);
+    }
     let at_once = born_inside && process.oom_score_adj.is_none() && process.rlimits.is_empty();
     if at_once {
         let (parent_end, _) = &ends;
         give_orders(&request, parent_end)?;
     }
-    let mut stage = Stage { request, late, in_userns: flags & clone::NEWUSER != 0, tasks };
+    let mut stage = Stage { request, late, in_userns, tasks };
     let mut ends = Some(ends);
     let mut child = || {
         let Some((parent_end, child_end)) = ends.take() else { return 1 };

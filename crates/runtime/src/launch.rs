@@ -24,7 +24,7 @@ pub enum Rootfs {
     Overlay {
         /// Read-only layers, the top one first.
         lower: Vec<PathBuf>,
-        /// The writable layer.
+        /// The writable layer; empty: none, the overlay is read-only.
         upper: PathBuf,
         /// overlayfs' work directory, on the file system of `upper`.
         work: PathBuf,
@@ -32,6 +32,9 @@ pub enum Rootfs {
         options: Vec<String>,
         /// An existing empty directory that serves as mount point.
         target: PathBuf,
+        /// All layers lie below this directory, and their ids are those inside the container's user namespace, new or
+        /// joined: the layers are seen through its mappings. Needs Linux 5.19 and a file system with mapped mounts.
+        mapped: Option<PathBuf>,
     },
 }
 
@@ -367,6 +370,11 @@ fn start(
         seal: seal.take().unwrap_or_default(),
     };
     starting.set_up(&resources, born_inside, attaches_itself)?;
+    if init.in_userns
+        && let Some(process) = &starting.spec.process
+    {
+        crate::streams::give(&init.io, starting.pid(), &process.user);
+    }
     Ok(starting)
 }
 

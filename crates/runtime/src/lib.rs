@@ -37,6 +37,7 @@ mod rdt;
 mod rlimit;
 mod seccomp;
 pub mod spec;
+mod streams;
 mod sync;
 mod systemd;
 mod validate;

@@ -162,6 +162,39 @@ fn spawn_via(
     step.result.unwrap_or_else(|| Err(io::Error::other("the stepping stone died")))
 }
 
+struct Errand<'a> {
+    work: &'a mut dyn FnMut(),
+}
+
+extern "C" fn run_errand(data: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `aside` passes a pointer to a live `Errand` and is suspended (CLONE_VFORK) while this runs.
+    let errand = unsafe { &mut *data.cast::<Errand<'_>>() };
+    (errand.work)();
+    0
+}
+
+/// Runs `work` in a process that shares the caller's memory and descriptors but neither its root and working directory
+/// nor, after an [`unshare`], its namespaces: what `work` opens stays with the caller, what it changes of itself ends with
+/// it. The caller must be single threaded and is suspended meanwhile.
+///
+/// # Errors
+/// No process can be made (`EAGAIN`).
+pub fn aside(work: &mut dyn FnMut()) -> io::Result<()> {
+    let mut stack = vec![0u128; STACK / 16];
+    let mut errand = Errand { work };
+    let share = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::SIGCHLD;
+    // SAFETY: the process runs on its own stack, which lives until after it is gone because CLONE_VFORK suspends this
+    // thread until then; it touches only `errand` and what `work` borrows mutably.
+    let pid = unsafe {
+        let top = stack.as_mut_ptr().add(STACK / 16);
+        libc::clone(run_errand, top.cast(), share, (&raw mut errand).cast())
+    };
+    if pid < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    reap(pid, true).map(drop)
+}
+
 /// Waits until the process behind `pidfd` has exited, without reaping it; `timeout` in milliseconds, -1 for ever.
 ///
 /// # Errors

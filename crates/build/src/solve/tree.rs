@@ -49,6 +49,7 @@ pub fn overlay(layers: &[PathBuf], upper: Option<(&Path, &Path)>, mountpoint: &P
         work: work.to_owned(),
         options: vec!["redirect_dir=off".to_owned(), "metacopy=off".to_owned()],
         target: mountpoint.to_owned(),
+        mapped: None,
     };
     let mount = fluyt_runtime::overlay(&rootfs)?;
     // What the mount gives is a path only.

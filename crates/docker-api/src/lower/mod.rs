@@ -8,6 +8,7 @@ mod merge;
 mod mounts;
 mod network;
 mod security;
+mod users;
 
 use fluyt_model::sandbox::{
     ContainerSpec, HealthCheck, LogSpec, ProcessSpec, RestartCondition, RestartPolicy as Restart,

@@ -63,6 +63,7 @@ fn plain(target: &str, source: MountSource) -> Result<MountSpec> {
         non_recursive: false,
         recursive_read_only: false,
         idmap: None,
+        no_idmap: false,
     })
 }
 
@@ -92,6 +93,7 @@ fn volumes_from(text: &str) -> Result<MountSpec> {
         non_recursive: false,
         recursive_read_only: false,
         idmap: None,
+        no_idmap: false,
     })
 }
 
@@ -148,6 +150,7 @@ fn apply(mount: &mut MountSpec, option: &str) -> Option<()> {
             option.clone_into(&mut mount.propagation)
         }
         "norecurse" => mount.non_recursive = true,
+        "noidmap" => mount.no_idmap = true,
         other => {
             mount.idmap = Some(idmap(other.strip_prefix("idmap=").or((other == "idmap").then_some(""))?)?)
         }
@@ -217,6 +220,7 @@ fn structured(mount: &Mount) -> Result<MountSpec> {
             }
             MountSource::Tmpfs { options: tmpfs_options(mount) }
         }
+        "image" if mount.source.is_empty() => return Err(invalid("field Source must not be empty")),
         "image" => MountSource::Image {
             image: mount.source.clone(),
             subpath: mount.image_options.clone().unwrap_or_default().subpath,
@@ -227,12 +231,14 @@ fn structured(mount: &Mount) -> Result<MountSpec> {
         }
     };
     let mut lowered = plain(&mount.target, source)?;
-    lowered.read_only = mount.read_only || mount.kind == "image";
+    let writable_image = mount.image_options.as_ref().is_some_and(|i| i.read_write);
+    lowered.read_only = mount.read_only || (mount.kind == "image" && !writable_image);
     lowered.propagation = bind.propagation;
     lowered.non_recursive = bind.non_recursive;
     lowered.recursive_read_only = bind.read_only_force_recursive;
-    if !bind.idmap.is_empty() {
-        let text = if bind.idmap == "true" { "" } else { &bind.idmap };
+    lowered.no_idmap = bind.idmap == "false";
+    if !bind.idmap.is_empty() && !lowered.no_idmap {
+        let text = if matches!(bind.idmap.as_str(), "true" | "auto") { "" } else { &bind.idmap };
         lowered.idmap =
             Some(idmap(text).ok_or_else(|| invalid(&format!("cannot read idmap {}", bind.idmap)))?);
     }

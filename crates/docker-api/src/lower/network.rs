@@ -1,8 +1,6 @@
 //! Namespaces, networks, ports, names.
 
-use fluyt_model::sandbox::{
-    Dns, HostEntry, Namespace, Namespaces, NetworkAttachment, PortMapping, Protocol, UserNamespace,
-};
+use fluyt_model::sandbox::{Dns, HostEntry, Namespace, Namespaces, NetworkAttachment, PortMapping, Protocol};
 use fluyt_model::{Error, Result};
 
 use crate::types::network::EndpointSettings;
@@ -30,13 +28,7 @@ pub(super) fn namespaces(host: &HostConfig) -> Result<Namespaces> {
             mode => shared("ipc", mode)?,
         },
         uts: shared("uts", &host.uts_mode)?,
-        user: match host.userns_mode.as_str() {
-            "" | "host" => UserNamespace::Host,
-            other => {
-                return Err(Error::unsupported(format!("--userns={other}"))
-                    .with_hint("only --userns=host is there yet"));
-            }
-        },
+        user: super::users::namespace(host)?,
         cgroup: match host.cgroupns_mode.as_str() {
             "" if host.privileged => Namespace::Host,
             "" | "private" => Namespace::Private,

@@ -75,8 +75,11 @@ pub struct HostConfig {
     /// Empty or `host`.
     #[serde(rename = "UTSMode")]
     pub uts_mode: String,
-    /// Empty or `host`.
+    /// Empty, `host`, `private`, `auto[:size=N]`, `container:ID` or `ns:PATH`.
     pub userns_mode: String,
+    /// As Podman shows them: the mappings of a user namespace that are given one by one.
+    #[serde(rename = "IDMappings", skip_serializing_if = "Option::is_none")]
+    pub id_mappings: Option<IdMappings>,
     /// Bytes of /dev/shm; 0: the default.
     pub shm_size: i64,
     /// Namespaced sysctls.
@@ -100,6 +103,16 @@ pub struct HostConfig {
     /// Run an init as process 1; `None`: the default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<bool>,
+}
+
+/// Mappings of a user namespace, each `CONTAINERID:HOSTID:COUNT`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct IdMappings {
+    /// Of users; empty: those of groups.
+    pub uid_map: List<String>,
+    /// Of groups; empty: those of users.
+    pub gid_map: List<String>,
 }
 
 /// Limits, shared with `update`.

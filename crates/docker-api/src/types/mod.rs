@@ -20,8 +20,8 @@ pub mod volume;
 pub use container::{ContainerConfig, CreateRequest, CreateResponse, ExecOptions, HealthConfig};
 pub use events::{Actor, EventMessage};
 pub use host_config::{
-    DeviceMapping, DeviceRequest, HostConfig, LogConfig, Resources, RestartPolicy, ThrottleDevice, Ulimit,
-    WeightDevice,
+    DeviceMapping, DeviceRequest, HostConfig, IdMappings, LogConfig, Resources, RestartPolicy,
+    ThrottleDevice, Ulimit, WeightDevice,
 };
 pub use image::{HistoryItem, ImageConfig, ImageInspect, ImageSummary, RootFs};
 pub use inspect::{

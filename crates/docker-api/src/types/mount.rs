@@ -87,6 +87,9 @@ pub struct ImageOptions {
     /// A directory in the image.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub subpath: String,
+    /// An extension, after Podman's `readwrite`: what is written goes with the container.
+    #[serde(skip_serializing_if = "is_false")]
+    pub read_write: bool,
 }
 
 /// A volume driver with its options.

@@ -12,15 +12,21 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
 use fluyt_model::error::IoContext;
+use fluyt_model::sandbox::IdMaps;
 use fluyt_model::{Error, Result};
 use fluyt_runtime::{Root, Rootfs};
-use rustix::fs::CWD;
+use rustix::fs::{CWD, Gid, Uid};
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::Engine;
 use crate::api::{ContainerView, CopyOptions, PathStat};
+use crate::container::ids;
+use crate::container::idshift::Shifted;
 use crate::container::start::overlay_options;
+
+/// The owner of what belongs to nobody in a container's user namespace.
+const NOBODY: u64 = 65534;
 
 impl Engine {
     /// What is at `path` in a container.
@@ -30,7 +36,7 @@ impl Engine {
     pub fn path_stat(&self, name: &str, path: &str) -> Result<PathStat> {
         let view = self.container(name)?;
         let path = inside(path);
-        within(&view, || stat(&path, &view.name))
+        within(&view, |_| stat(&path, &view.name))
     }
 
     /// Writes `path` of a container, and all below it, as a tar archive whose entries begin with its last component.
@@ -46,7 +52,7 @@ impl Engine {
     ) -> Result<PathStat> {
         let view = self.container(name)?;
         let asked = inside(path);
-        within(&view, || {
+        within(&view, |maps| {
             let stat = stat(&asked, &view.name)?;
             let about = || format!("{}:{}", view.name, asked.display());
             let source = if follow && !stat.link_target.is_empty() {
@@ -55,7 +61,11 @@ impl Engine {
                 asked.clone()
             };
             let label = asked.file_name().map_or_else(|| PathBuf::from("."), PathBuf::from);
-            let mut archive = tar::Builder::new(out);
+            let down = |list: &[(u32, u32, u32)], id: u64| {
+                u32::try_from(id).ok().and_then(|id| ids::inside(list, id)).map_or(NOBODY, u64::from)
+            };
+            let inner = |uid, gid| maps.map_or((uid, gid), |m| (down(&m.uids, uid), down(&m.gids, gid)));
+            let mut archive = tar::Builder::new(Shifted::new(out, &inner));
             archive.follow_symlinks(false);
             archive.sparse(true);
             let metadata = std::fs::symlink_metadata(&source).about(about)?;
@@ -89,12 +99,17 @@ impl Engine {
                 "container rootfs is marked read-only",
             ));
         }
-        within(&view, || {
+        within(&view, |maps| {
+            let up = |list: &[(u32, u32, u32)], id: u64| {
+                let known = u32::try_from(id).ok().and_then(|id| ids::outside(list, id));
+                known.or_else(|| ids::outside(list, 0)).map_or(id, u64::from)
+            };
+            let outer = |uid, gid| maps.map_or((uid, gid), |m| (up(&m.uids, uid), up(&m.gids, gid)));
             let about = || format!("{}:{}", view.name, dest.display());
             if !std::fs::metadata(&dest).map_err(|e| missing(e, &dest, &view.name))?.is_dir() {
                 return Err(Error::invalid(format!("{}: not a directory", about())));
             }
-            let mut archive = tar::Archive::new(input);
+            let mut archive = tar::Archive::new(Shifted::new(input, &outer));
             archive.set_preserve_permissions(true);
             archive.set_preserve_mtime(true);
             archive.set_preserve_ownerships(options.keep_owner);
@@ -123,16 +138,22 @@ impl Engine {
 }
 
 /// Runs `work` with the container's file system as the root of the calling code's view.
-fn within<T: Send>(view: &ContainerView, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+///
+/// `work` gets the mappings of a running container's own user namespace: ids are those of the host then.
+fn within<T: Send>(
+    view: &ContainerView,
+    work: impl FnOnce(Option<&IdMaps>) -> Result<T> + Send,
+) -> Result<T> {
     let pid = view.status.pid;
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
+            let maps = ids::of_process(pid);
             if pid == 0 {
                 enter_stopped(view)?
             } else {
-                enter_running(pid)?
+                enter_running(pid, maps.as_ref())?
             }
-            work()
+            work(maps.as_ref())
         });
         thread.join().unwrap_or_else(|_| Err(Error::internal("the copying thread panicked")))
     })
@@ -151,19 +172,32 @@ fn enter_stopped(view: &ContainerView) -> Result<()> {
         work: view.paths.work.clone(),
         options: overlay_options(false),
         target: target.clone(),
+        // Ids on disk are the container's own, and nobody of it sees this mount.
+        mapped: None,
     })?);
     rustix::mount::move_mount(root.fd(), "", CWD, &target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .about(about)?;
-    for mount in view.mounts.iter().filter(|m| matches!(m.kind.as_str(), "bind" | "volume")) {
+    for mount in view.mounts.iter().filter(|m| matches!(m.kind.as_str(), "bind" | "volume" | "image")) {
         // A container that was never started has no places for its mounts yet.
         let place = Path::new(&mount.target);
-        let point = if mount.source.is_dir() { root.ensure_dir(place)? } else { root.ensure_file(place)? };
-        let source = rustix::mount::open_tree(
-            CWD,
-            &mount.source,
-            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE,
-        );
-        let source = source.about(|| mount.source.display().to_string())?;
+        let path = mount.lower.first().unwrap_or(&mount.source);
+        let point = if path.is_dir() { root.ensure_dir(place)? } else { root.ensure_file(place)? };
+        let source = if mount.lower.len() > 1 {
+            // What was written to a writable one is not shown: it ends with the run.
+            fluyt_runtime::overlay(&Rootfs::Overlay {
+                lower: mount.lower.clone(),
+                upper: PathBuf::new(),
+                work: PathBuf::new(),
+                options: overlay_options(false),
+                target: PathBuf::from(&mount.target),
+                mapped: None,
+            })?
+        } else {
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE
+                | OpenTreeFlags::OPEN_TREE_CLOEXEC
+                | OpenTreeFlags::AT_RECURSIVE;
+            rustix::mount::open_tree(CWD, path, flags).about(|| path.display().to_string())?
+        };
         if !mount.rw {
             let read_only = fluyt_sys::mount::Attr { set: fluyt_sys::mount::RDONLY, ..Default::default() };
             fluyt_sys::mount::setattr(source.as_fd(), &read_only, true).about(|| mount.target.clone())?;
@@ -177,13 +211,23 @@ fn enter_stopped(view: &ContainerView) -> Result<()> {
     rustix::process::chdir("/").about(about)
 }
 
-/// Takes this thread into the mount namespace of a running container.
-fn enter_running(pid: i32) -> Result<()> {
+/// Takes this thread into the mount namespace of a running container; with a user namespace of its own, as its root,
+/// but with all of the caller's rights.
+fn enter_running(pid: i32, maps: Option<&IdMaps>) -> Result<()> {
     let path = format!("/proc/{pid}/ns/mnt");
     let namespace = File::open(&path).about(|| path.clone())?;
     // A thread that shares its root and working directory with others may not change its mount namespace.
     fluyt_sys::clone::unshare(fluyt_sys::clone::FS).about(|| "file system attributes")?;
-    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount)).about(|| path)
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount)).about(|| path)?;
+    let root = maps.and_then(|m| Some((ids::outside(&m.uids, 0)?, ids::outside(&m.gids, 0)?)));
+    if let Some((uid, gid)) = root {
+        let rights = rustix::thread::capabilities(None).about(|| "capabilities")?;
+        rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::from_raw(gid), Gid::ROOT).about(|| "group")?;
+        rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::from_raw(uid), Uid::ROOT).about(|| "user")?;
+        // They went with the user; permitted they still are.
+        rustix::thread::set_capabilities(None, rights).about(|| "capabilities")?;
+    }
+    Ok(())
 }
 
 /// The absolute form of a path in a container, without `..` above the root.

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use fluyt_image::{Digest, Image};
 use fluyt_model::error::IoContext;
-use fluyt_model::sandbox::{MountSource, MountSpec, Namespace, SandboxSpec};
+use fluyt_model::sandbox::{MountSource, MountSpec, Namespace, Namespaces, SandboxSpec, UserNamespace};
 use fluyt_model::{Error, Kind, Result, id};
 use rustix::rand::GetRandomFlags;
 
 use crate::api::{CreateRequest, MountView, VolumeSpec};
+use crate::container::ids;
 use crate::records::{ContainerRecord, VolumeRecord};
 use crate::{Engine, lower, names};
 
@@ -75,6 +76,14 @@ impl Engine {
             let inserted = self.records().write(|tx| {
                 // Read again where nobody can remove it: the layers must stay from here on.
                 self.store.image(&image)?;
+                for mounted in record.mounts.iter().filter(|m| !m.image.is_empty()) {
+                    self.store.image(&Digest::parse(&mounted.image)?)?;
+                }
+                if record.spec.namespaces.user != UserNamespace::Host {
+                    let others = self.records().containers_in(tx)?;
+                    let start = u32::from_str_radix(self.paths.scope().suffix(), 16).unwrap_or(0);
+                    record.user_maps = ids::choose(&record.spec.namespaces.user, &others, start)?;
+                }
                 self.records().insert_container(tx, record)
             });
             match inserted {
@@ -94,6 +103,10 @@ impl Engine {
         fluyt_monitor::log::check(&container.log)?;
         if !container.stop.signal.is_empty() {
             signal(&container.stop.signal)?;
+        }
+        check_user_namespace(&spec.namespaces)?;
+        if let UserNamespace::Container(name) = &spec.namespaces.user {
+            self.records().container(name)?;
         }
         for namespace in
             [&spec.namespaces.network, &spec.namespaces.pid, &spec.namespaces.ipc, &spec.namespaces.uts]
@@ -157,10 +170,15 @@ impl Engine {
             }
             MountSource::Tmpfs { .. } => MountView { kind: "tmpfs".into(), ..view },
             MountSource::Image { image, subpath } => {
-                let _ = (self.store.resolve(image)?, subpath);
-                return Err(
-                    Error::unsupported("mounts of type image").with_hint("mount a volume or a directory")
-                );
+                let found = self.store.resolve(image)?;
+                MountView {
+                    kind: "image".into(),
+                    name: image.clone(),
+                    image: found.id.to_string(),
+                    lower: self.store.subtree(&found, subpath)?,
+                    links: link_names(&self.store.snapshot_lowers(&found)).collect(),
+                    ..view
+                }
             }
             MountSource::Volume { name, no_copy, subpath, driver, options, labels } => {
                 let spec = VolumeSpec {
@@ -241,6 +259,39 @@ impl Engine {
             None => Ok((self.volume_make(spec, anonymous)?, true)),
         }
     }
+}
+
+/// What a user namespace of its own cannot be combined with.
+fn check_user_namespace(wanted: &Namespaces) -> Result<()> {
+    if wanted.user == UserNamespace::Host {
+        return Ok(());
+    }
+    if let UserNamespace::Mapped { uids, gids } = &wanted.user
+        && (ids::outside(uids, 0).is_none() || ids::outside(gids, 0).is_none())
+    {
+        return Err(Error::invalid(
+            "the mappings of the user namespace leave out id 0, the container's root",
+        )
+        .with_hint("begin with 0:HOSTID:COUNT"));
+    }
+    let shared = |namespace: &Namespace| match (namespace, &wanted.user) {
+        (Namespace::Host, _) => true,
+        (Namespace::Container(other), UserNamespace::Container(user)) => other != user,
+        (Namespace::Container(_), _) => true,
+        _ => false,
+    };
+    if shared(&wanted.pid) {
+        return Err(Error::invalid(
+            "a container with a user namespace of its own cannot share the process namespace of somebody else",
+        )
+        .with_hint("leave out --pid or --userns"));
+    }
+    Ok(())
+}
+
+/// The short names of layers, from their paths.
+pub(crate) fn link_names(lower: &[PathBuf]) -> impl Iterator<Item = String> + '_ {
+    lower.iter().filter_map(|path| path.file_name()).map(|n| n.to_string_lossy().into_owned())
 }
 
 /// A directory inside a volume, never outside of it.

@@ -3,6 +3,8 @@
 pub mod copy;
 pub mod create;
 pub mod exec;
+pub(crate) mod ids;
+mod idshift;
 mod journal;
 pub(crate) mod known;
 pub(crate) mod log_spec;

@@ -149,7 +149,8 @@ impl Engine {
     }
 }
 
-fn delete_tree(path: &Path) -> Result<()> {
+/// Deletes a directory with all that is in it, if it is there.
+pub(crate) fn delete_tree(path: &Path) -> Result<()> {
     match std::fs::remove_dir_all(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path.display().to_string(), e)),
         _ => Ok(()),

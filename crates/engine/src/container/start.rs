@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use fluyt_model::error::IoContext;
-use fluyt_model::sandbox::{MountSource, Namespace, NetworkAttachment, Phase, SandboxSpec};
+use fluyt_model::sandbox::{MountSource, Namespace, NetworkAttachment, Phase, SandboxSpec, UserNamespace};
 use fluyt_model::{Error, Kind, Result, id};
 use fluyt_monitor::protocol::Request;
 use fluyt_monitor::restart::{self, Ended, Series};
@@ -21,7 +21,7 @@ use fluyt_net::resolvconf;
 use rustix::fs::FlockOperation;
 use rustix::mount::MountFlags;
 
-use crate::api::{EndpointView, StartOptions};
+use crate::api::{EndpointView, MountView, StartOptions};
 use crate::container::create::attributes;
 use crate::container::log_spec;
 use crate::lower::{self, Resolved, ResolvedMount};
@@ -157,6 +157,8 @@ impl Engine {
                 work: dir.join("work"),
                 options: overlay_options(record.spec.auto_remove),
                 target: dir.join("rootfs"),
+                mapped: (record.spec.namespaces.user != UserNamespace::Host)
+                    .then(|| self.paths.root().to_owned()),
             },
             tty: container.process.tty,
             stdin: container.process.stdin,
@@ -386,6 +388,7 @@ impl Engine {
             apparmor: apparmor::profile(&container.security)?,
             init,
             shm: self.shm(record)?,
+            user_maps: record.user_maps.clone(),
             ..Resolved::default()
         };
         let r = &container.resources;
@@ -417,21 +420,32 @@ impl Engine {
         ] {
             match from {
                 Namespace::Container(name) => {
-                    let other = self.records().container(name)?;
-                    let status = self.status(&other.id)?;
-                    if status.pid == 0 {
-                        return Err(Error::conflict(format!(
-                            "cannot join {kind} namespace of a non running container: {name}"
-                        ))
-                        .with_hint(format!("`fluyt start {name}` first")));
-                    }
-                    joined.insert(kind, PathBuf::from(format!("/proc/{}/ns/{file}", status.pid)));
+                    let path = self.namespace_of(name, kind)?;
+                    joined.insert(kind, path.with_file_name(file));
                 }
                 Namespace::Path(path) => drop(joined.insert(kind, path.clone())),
                 _ => {}
             }
         }
+        match &wanted.user {
+            UserNamespace::Container(name) => drop(joined.insert("user", self.namespace_of(name, "user")?)),
+            UserNamespace::Path(path) => drop(joined.insert("user", path.clone())),
+            _ => {}
+        }
         Ok(joined)
+    }
+
+    /// The file of a running container's namespace.
+    fn namespace_of(&self, name: &str, kind: &str) -> Result<PathBuf> {
+        let other = self.records().container(name)?;
+        let status = self.status(&other.id)?;
+        if status.pid == 0 {
+            return Err(Error::conflict(format!(
+                "cannot join {kind} namespace of a non running container: {name}"
+            ))
+            .with_hint(format!("`fluyt start {name}` first")));
+        }
+        Ok(PathBuf::from(format!("/proc/{}/ns/{kind}", status.pid)))
     }
 
     /// The directory behind /dev/shm of a container that shares its IPC namespace; it is mounted on the host, because
@@ -496,6 +510,7 @@ impl Engine {
                 non_recursive: asked.is_some_and(|m| m.non_recursive),
                 recursive_read_only: asked.is_some_and(|m| m.recursive_read_only),
                 idmap: asked.and_then(|m| m.idmap.clone()),
+                no_idmap: asked.is_some_and(|m| m.no_idmap),
                 ..ResolvedMount::default()
             };
             if let (true, Some(MountSource::Tmpfs { options })) =
@@ -508,6 +523,9 @@ impl Engine {
                     .map(str::to_owned)
                     .chain(options.iter().cloned())
                     .collect();
+            }
+            if view.kind == "image" {
+                self.image_mount(view, dir, &mut mount)?;
             }
             if view.kind == "volume" {
                 let volume = self.records().read(|tx| self.records().volume(tx, &view.name))?;
@@ -529,6 +547,32 @@ impl Engine {
             mounts.push(mount);
         }
         Ok(mounts)
+    }
+}
+
+impl Engine {
+    /// An image as a mount: its only layer itself, or an overlay; with a writable layer in the container's directory, if
+    /// it may be written to.
+    fn image_mount(&self, view: &MountView, dir: &Path, mount: &mut ResolvedMount) -> Result<()> {
+        if let ([only], false) = (&view.lower[..], view.rw) {
+            mount.source = only.clone();
+            return Ok(());
+        }
+        mount.kind = "overlay".to_owned();
+        mount.source = PathBuf::from("overlay");
+        mount.options = overlay_options(false);
+        mount.options.extend(view.lower.iter().map(|path| format!("lowerdir+={}", path.display())));
+        if view.rw {
+            // Named after its place, which is unique among the container's mounts.
+            let name = view.target.trim_matches('/').replace('_', "__").replace('/', "_");
+            let own = dir.join("images").join(name);
+            for (key, sub) in [("upperdir", "upper"), ("workdir", "work")] {
+                let path = own.join(sub);
+                std::fs::create_dir_all(&path).about(|| path.display().to_string())?;
+                mount.options.push(format!("{key}={}", path.display()));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use fluyt_model::Result;
 use fluyt_model::sandbox::{
-    ContainerSpec, MASKED_PATHS, Namespace, READ_ONLY_PATHS, SandboxSpec, UserNamespace,
+    ContainerSpec, IdMaps, MASKED_PATHS, Namespace, READ_ONLY_PATHS, SandboxSpec, UserNamespace,
 };
 use fluyt_runtime::spec::{
     Capabilities, ConsoleSize, IdMapping, Linux, Namespace as OciNamespace, Process, Rlimit, Root, Spec, User,
@@ -47,6 +47,8 @@ pub struct Resolved {
     pub shm: Option<PathBuf>,
     /// Path of the init program inside the container, if one is wanted.
     pub init: Option<String>,
+    /// The mappings of a new user namespace.
+    pub user_maps: Option<IdMaps>,
     /// Major and minor numbers of block devices that limits name.
     pub block_devices: BTreeMap<PathBuf, (i64, i64)>,
 }
@@ -71,8 +73,8 @@ pub fn oci(sandbox: &SandboxSpec, container: &ContainerSpec, resolved: &Resolved
         annotations: sandbox.annotations.clone(),
         linux: Some(Linux {
             namespaces: namespaces(sandbox, resolved),
-            uid_mappings: mappings(&sandbox.namespaces.user, true),
-            gid_mappings: mappings(&sandbox.namespaces.user, false),
+            uid_mappings: mappings(resolved.user_maps.as_ref().map(|m| &m.uids)),
+            gid_mappings: mappings(resolved.user_maps.as_ref().map(|m| &m.gids)),
             devices: devices::nodes(&resolved.devices),
             cgroups_path: resolved.cgroup.clone(),
             resources: Some(limits::oci(container, resolved)),
@@ -154,8 +156,12 @@ fn namespaces(sandbox: &SandboxSpec, resolved: &Resolved) -> Vec<OciNamespace> {
             }
         }
     }
-    if wanted.user != UserNamespace::Host {
-        list.push(namespace("user", None));
+    match &wanted.user {
+        UserNamespace::Host => {}
+        UserNamespace::Mapped { .. } | UserNamespace::Auto { .. } => list.push(namespace("user", None)),
+        UserNamespace::Container(_) | UserNamespace::Path(_) => {
+            list.push(namespace("user", resolved.joined.get("user")));
+        }
     }
     list
 }
@@ -164,11 +170,10 @@ fn namespace(kind: &str, path: Option<&PathBuf>) -> OciNamespace {
     OciNamespace { kind: kind.to_owned(), path: path.cloned().unwrap_or_default() }
 }
 
-fn mappings(user: &UserNamespace, users: bool) -> Vec<IdMapping> {
-    let UserNamespace::Mapped { uids, gids } = user else { return Vec::new() };
-    let triples = if users { uids } else { gids };
+fn mappings(triples: Option<&Vec<(u32, u32, u32)>>) -> Vec<IdMapping> {
     triples
-        .iter()
+        .into_iter()
+        .flatten()
         .map(|(container_id, host_id, size)| IdMapping {
             container_id: *container_id,
             host_id: *host_id,

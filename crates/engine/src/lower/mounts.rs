@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use fluyt_model::sandbox::{ContainerSpec, IdMaps, Namespace, SandboxSpec};
+use fluyt_model::sandbox::{ContainerSpec, IdMaps, Namespace, SandboxSpec, UserNamespace};
 use fluyt_runtime::spec::{IdMapping, Mount};
 
 use super::Resolved;
+use crate::container::ids;
 
 /// A mount with its source looked up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct ResolvedMount {
     pub propagation: String,
     /// Ids shifted at the mount.
     pub idmap: Option<IdMaps>,
+    /// Ids on disk stay what they are, whatever user namespace the container has.
+    pub no_idmap: bool,
 }
 
 pub(super) fn all(sandbox: &SandboxSpec, container: &ContainerSpec, resolved: &Resolved) -> Vec<Mount> {
@@ -39,7 +42,7 @@ pub(super) fn all(sandbox: &SandboxSpec, container: &ContainerSpec, resolved: &R
         .into_iter()
         .filter(|m| !m.destination.to_str().is_some_and(replaced))
         .collect();
-    mounts.extend(own.into_iter().map(oci));
+    mounts.extend(own.into_iter().map(|m| oci(m, sandbox, resolved)));
     mounts
 }
 
@@ -98,7 +101,7 @@ fn bind(target: &str, source: &str) -> Mount {
     Mount { source: source.into(), ..mount(target, "bind", &["rbind", "nosuid", "noexec", "nodev"]) }
 }
 
-fn oci(m: &ResolvedMount) -> Mount {
+fn oci(m: &ResolvedMount, sandbox: &SandboxSpec, resolved: &Resolved) -> Mount {
     let mut options = m.options.clone();
     if m.kind.is_empty() {
         options.push(if m.non_recursive { "bind" } else { "rbind" }.to_owned());
@@ -113,22 +116,25 @@ fn oci(m: &ResolvedMount) -> Mount {
         .to_owned(),
     );
     let maps = m.idmap.clone().unwrap_or_default();
-    if m.idmap.is_some() {
+    let own_users = sandbox.namespaces.user != UserNamespace::Host;
+    if m.idmap.is_some() || (own_users && m.kind.is_empty() && !m.no_idmap) {
         options.push("idmap".to_owned());
     }
-    let mapping = |triples: &[(u32, u32, u32)]| {
-        // The runtime maps ids on disk to ids of the host's view, which the container shares.
+    let mapping = |triples: &[(u32, u32, u32)], own: Option<&Vec<(u32, u32, u32)>>| {
+        // The runtime maps ids on disk to ids of the host's view; the container shares it or has its own.
+        let host = |seen: u32| own.map_or(Some(seen), |own| ids::outside(own, seen)).unwrap_or(seen);
         triples
             .iter()
-            .map(|(seen, disk, size)| IdMapping { container_id: *disk, host_id: *seen, size: *size })
+            .map(|(seen, disk, size)| IdMapping { container_id: *disk, host_id: host(*seen), size: *size })
             .collect()
     };
+    let own = resolved.user_maps.as_ref();
     Mount {
         destination: m.target.clone(),
         kind: if m.kind.is_empty() { "bind".to_owned() } else { m.kind.clone() },
         source: if m.source.as_os_str().is_empty() { m.kind.clone().into() } else { m.source.clone() },
         options,
-        uid_mappings: mapping(&maps.uids),
-        gid_mappings: mapping(&maps.gids),
+        uid_mappings: mapping(&maps.uids, own.map(|m| &m.uids)),
+        gid_mappings: mapping(&maps.gids, own.map(|m| &m.gids)),
     }
 }

@@ -19,11 +19,13 @@ mod logs;
 mod networks;
 mod parity;
 mod registry;
+mod reset;
 mod run;
 mod security;
 mod served;
 mod servers;
 mod tokens;
+mod users;
 mod volumes;
 
 /// The program under test.

@@ -382,3 +382,28 @@ fn macvlan_that_is_private_and_a_parent_that_is_missing() {
     host.ok("network rm apart");
     ip("address del 198.51.100.1/24 dev uplink-peer");
 }
+
+#[test]
+fn a_published_port_is_reached_over_the_loopback_of_ipv6() {
+    let host = host!();
+    ours_only!(host);
+    let filter = "/proc/sys/net/bridge/bridge-nf-call-ip6tables";
+    if std::path::Path::new(filter).exists() {
+        // Where bridged packets pass the host's firewall, the kernel drops the answers (ARCHITECTURE.md).
+        std::fs::write(filter, "0").expect("a parameter of the test's own namespace");
+    }
+    if !std::path::Path::new("/proc/net/if_inet6").exists() {
+        return fluyt_testkit::skip("no IPv6");
+    }
+    host.ok("network create --ipv6 six");
+    for (name, network, flags) in [("w1", "six", "-p 80"), ("w2", "six", "-p [::1]::80")] {
+        web(&host, &format!("--name {name} --network {network} {flags}"), name);
+        let address = published(&host, name, "80/tcp");
+        let port = address.rsplit(':').next().expect("a port").to_owned();
+        answers(&format!("[::1]:{port}"), name);
+        if name == "w2" {
+            assert!(http_get(&format!("127.0.0.1:{port}"), "/").is_none(), "bound to ::1 alone");
+        }
+    }
+    host.ok("rm -f w1 w2");
+}

@@ -98,3 +98,72 @@ fn a_registry_that_hangs_does_not_hang_us() {
     assert_eq!(outcome.code, 1, "{outcome:?}");
     assert!(outcome.stderr.contains(&address), "{outcome:?}");
 }
+
+/// Sends a request with a body to a registry; the whole answer.
+fn exchange(address: &str, head: &str, body: &str) -> String {
+    let mut stream = std::net::TcpStream::connect(address).expect("the registry");
+    let length = body.len();
+    write!(stream, "{head} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n")
+        .expect("sent");
+    let kinds = "application/vnd.oci.image.index.v1+json";
+    let accept = format!(
+        "{kinds}, application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
+    );
+    write!(stream, "Accept: {accept}\r\nContent-Type: {kinds}\r\n\r\n{body}").expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+#[test]
+fn an_index_stays_an_index_and_what_is_up_to_date_is_not_fetched() {
+    let host = host!();
+    ours_only!(host);
+    let Some(registry) = Registry::start() else { return };
+    let address = registry.address();
+    let described = |tag: &str, architecture: &str| {
+        let answer = exchange(address, &format!("GET /v2/team/multi/manifests/{tag}"), "");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a body");
+        let header = |name: &str| {
+            let line = head.lines().find(|l| l.to_lowercase().starts_with(name)).expect(name);
+            line.split_once(": ").expect("a value").1.to_owned()
+        };
+        let (kind, digest) = (header("content-type:"), header("docker-content-digest:"));
+        let platform = serde_json::json!({"os": "linux", "architecture": architecture});
+        serde_json::json!({"mediaType": kind, "digest": digest, "size": body.len(), "platform": platform})
+    };
+    host.ok_words(&["run", "--name", "other", BOX, "touch", "/other"]);
+    host.ok("commit other other");
+    host.ok("rm other");
+    for (image, tag) in [("box", "one"), ("other", "two")] {
+        host.ok(&format!("tag {image} {address}/team/multi:{tag}"));
+        host.ok(&format!("push -q {address}/team/multi:{tag}"));
+    }
+    let ours = if cfg!(target_arch = "aarch64") { ["arm64", "amd64"] } else { ["amd64", "arm64"] };
+    let index = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [described("one", ours[0]), described("two", ours[1])],
+    });
+    let put = exchange(address, "PUT /v2/team/multi/manifests/both", &index.to_string());
+    assert!(put.starts_with("HTTP/1.1 201"), "{put}");
+    let name = format!("{address}/team/multi:both");
+    let first = host.ok(&format!("pull {name}"));
+    assert!(first.contains("Status: Downloaded newer image for"), "{first}");
+    let second = host.ok(&format!("pull {name}"));
+    assert!(second.contains("Status: Image is up to date for"), "{second}");
+    // Pushed to where all of its images are, it is the same index; elsewhere only what is here can be pushed.
+    host.ok(&format!("tag {name} {address}/team/multi:again"));
+    host.ok(&format!("push {address}/team/multi:again"));
+    let again = exchange(address, "GET /v2/team/multi/manifests/again", "");
+    assert!(again.ends_with(&index.to_string()), "{again}");
+    host.ok(&format!("tag {name} {address}/else/single:1"));
+    let said = host.run(&format!("push {address}/else/single:1"));
+    assert!(said.code == 0 && said.stderr.contains("only the one for"), "{said:?}");
+    let single = exchange(address, "GET /v2/else/single/manifests/1", "");
+    assert!(single.contains("\"layers\"") && !single.contains("\"manifests\""), "{single}");
+    assert_eq!(host.ok(&format!("run --rm {address}/else/single:1 echo whole")), "whole");
+    // The flag for one command.
+    host.ok(&format!("pull --tls-verify=false -q {name}"));
+    host.ok(&format!("push --tls-verify=false -q {address}/else/single:1"));
+}

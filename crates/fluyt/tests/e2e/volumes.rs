@@ -291,3 +291,54 @@ fn nfs_for_real() {
     let stop = "echo 0 > /proc/fs/nfsd/threads; for c in nfsd.fh nfsd.export auth.unix.ip; do echo 2147483646 > /proc/net/rpc/$c/flush; done; umount /proc/fs/nfsd";
     mounts::run(&["sh", "-c", stop]);
 }
+
+#[test]
+fn an_image_is_mounted() {
+    let host = host!();
+    ours_only!(host);
+    let id = host.ok("create box true");
+    host.ok(&format!("rm {id}"));
+    host.ok_words(&[
+        "run",
+        "--name",
+        "maker",
+        BOX,
+        "sh",
+        "-c",
+        "mkdir -p /data/sub; echo deep > /data/sub/file; rm /etc/not-a-program",
+    ]);
+    host.ok("commit maker stuff");
+    host.ok("rm maker");
+    let mount = |options: &str| format!("--mount type=image,source=stuff,target=/x{options}");
+    assert_eq!(host.sh(&mount(""), "cat /x/data/sub/file; ls /x/bin/busybox"), "deep\n/x/bin/busybox");
+    assert_eq!(host.sh(&mount(""), "ls /x/etc/not-a-program 2> /dev/null || echo removed"), "removed");
+    assert_eq!(host.sh_outcome(&mount(""), "touch /x/new").code, 1, "read-only unless asked for");
+    assert_eq!(host.sh(&mount(",image-subpath=data/sub"), "ls /x"), "file");
+    assert_eq!(host.sh(&mount(",subpath=/data/sub/file"), "cat /x"), "deep");
+    assert_eq!(host.sh("--mount type=image,src=box,dst=/x", "ls /x/bin/busybox"), "/x/bin/busybox");
+    // What is written lives as long as the container.
+    let writable = mount(",readwrite");
+    stay(&host, &format!("--name c1 {writable}"));
+    host.ok_words(&["exec", "c1", "sh", "-c", "echo new > /x/new; rm /x/data/sub/file"]);
+    host.ok("restart -t 0 c1");
+    assert_eq!(host.ok_words(&["exec", "c1", "sh", "-c", "cat /x/new; ls /x/data/sub"]), "new");
+    assert_eq!(host.ok("diff c1"), "", "the mount is not the container's own");
+    assert_eq!(
+        host.sh(&mount(""), "ls /x/new 2> /dev/null; cat /x/data/sub/file"),
+        "deep",
+        "nor the image's"
+    );
+    // The image stays while the container is there.
+    host.fails(1, "in use", "rmi -f stuff");
+    host.ok("image prune -a -f");
+    assert_eq!(host.ok("exec c1 cat /x/new"), "new");
+    let shown =
+        host.ok_words(&["inspect", "-f", "{{range .Mounts}}{{.Type}} {{.Destination}} {{.RW}}{{end}}", "c1"]);
+    assert_eq!(shown, "image /x true");
+    host.ok("stop -t 0 c1");
+    host.ok(&format!("cp c1:/x/data/sub/file {}", host.scratch().join("copy").display()));
+    host.ok("rm c1");
+    host.ok("rmi stuff");
+    host.fails(125, "stuff", &format!("run --rm {} box true", mount("")));
+    host.fails(125, "nowhere", "run --rm --mount type=image,src=box,dst=/x,image-subpath=nowhere box true");
+}

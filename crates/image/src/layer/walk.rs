@@ -98,7 +98,7 @@ impl Stack {
     }
 
     /// The layers that contribute to the directory `path` (clean, no links on the way), topmost first.
-    fn contributors(&self, path: &[u8]) -> Result<Vec<usize>> {
+    pub(crate) fn contributors(&self, path: &[u8]) -> Result<Vec<usize>> {
         let mut layers: Vec<usize> = self.until_opaque((0..self.roots.len()).collect(), b"")?;
         let mut end = 0;
         while end < path.len() {

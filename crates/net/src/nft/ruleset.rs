@@ -14,7 +14,7 @@ use super::{Transaction, header, kind, refused};
 use crate::link::libc_errno;
 
 /// Raised whenever chains, rules or sets change; it is kept in the table's comment.
-pub(crate) const VERSION: &str = "fluyt rules 1";
+pub(crate) const VERSION: &str = "fluyt rules 2";
 
 /// Where a chain hooks into the kernel.
 struct Hook {

@@ -133,6 +133,14 @@ impl Cgroup {
         &self.paths
     }
 
+    /// The group with the path `cgroups_path`, as in a configuration, in every hierarchy; it need not exist.
+    ///
+    /// # Errors
+    /// The host has no cgroups.
+    pub fn at(cgroups_path: &str) -> Result<Self> {
+        Self::plan(cgroups_path, "", CgroupDriver::Cgroupfs)
+    }
+
     /// Finds the places for a container without making them.
     pub(crate) fn plan(cgroups_path: &str, id: &str, driver: CgroupDriver) -> Result<Self> {
         host::plan(cgroups_path, id, driver).map(|paths| Self { paths })

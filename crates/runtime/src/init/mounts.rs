@@ -82,7 +82,10 @@ impl Mounter<'_> {
             (self.root.ensure_dir(&place)?, false)
         };
         self.check_place(&place, target.as_fd(), &m.kind)?;
-        let mount = self.new_file_system(m, o, target.as_fd(), made)?;
+        let mount = match prepared {
+            Some(Source::Tree(fd)) => fd.try_clone().about(|| "mount")?,
+            _ => self.new_file_system(m, o, target.as_fd(), made)?,
+        };
         self.finish(&mount, o, target.as_fd(), m.kind == "tmpfs" || place == Path::new("dev"))?;
         if o.set & attr::RDONLY != 0 && (m.kind == "tmpfs" || place == Path::new("dev")) {
             self.deferred.0.push(mount);
@@ -133,7 +136,7 @@ impl Mounter<'_> {
             Some(Source::Tree(fd)) => fd.try_clone().about(|| "mount")?,
             Some(Source::Mapping(userns)) => {
                 let tree = self.late_source(m, o)?;
-                crate::prepare::map(tree.as_fd(), userns.as_fd(), o, m)?;
+                super::rootfs::map_ids(&tree, userns, o.idmap == Some(true))?;
                 tree
             }
             None => self.late_source(m, o)?,

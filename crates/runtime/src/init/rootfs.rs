@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use fluyt_model::error::{Error, IoContext, Result};
 use fluyt_sys::mount as attr;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, StatxFlags, Uid};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags};
 
 use super::mounts::clone_tree;
 use super::options;
 use super::root::{Root, attach};
 use crate::Rootfs;
+use crate::prepare::Users;
 
 /// Mounts the root so that `pivot_root` accepts it, in the current (private copy of the) mount namespace.
 pub(crate) fn prepare(rootfs: &Rootfs, prepared: Option<OwnedFd>, propagation: &str) -> Result<Root> {
@@ -110,33 +111,84 @@ fn name_of(path: &Path, keep: &mut Vec<OwnedFd>) -> Result<String> {
 /// # Errors
 /// The kernel refuses it, or a layer is missing.
 pub fn overlay(rootfs: &Rootfs) -> Result<OwnedFd> {
-    let Rootfs::Overlay { lower, upper, work, options, target } = rootfs else {
+    let Rootfs::Overlay { lower, upper, work, options, target, .. } = rootfs else {
         return Err(Error::internal("not an overlay"));
     };
     let mut keep = Vec::new();
-    let upper = name_of(upper, &mut keep)?;
-    let work = name_of(work, &mut keep)?;
+    let writable = if upper.as_os_str().is_empty() {
+        None
+    } else {
+        Some((name_of(upper, &mut keep)?, name_of(work, &mut keep)?))
+    };
+    let writable = writable.as_ref().map(|(upper, work)| (upper.as_str(), work.as_str()));
     let layers = lower.iter().map(|l| name_of(l, &mut keep)).collect::<Result<Vec<_>>>()?;
-    let mut made = overlay_by_layers(&layers, &upper, &work, options);
+    let mut made = overlay_by_layers(&layers, writable, options);
     let until = Instant::now() + GIVEN_UP;
     while made.as_ref().err() == Some(&rustix::io::Errno::BUSY) && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(5));
-        made = overlay_by_layers(&layers, &upper, &work, options);
+        made = overlay_by_layers(&layers, writable, options);
     }
     match made {
         Ok(fd) => Ok(fd),
         // Before Linux 6.5 layers cannot be given one by one; before 5.x not by fsconfig at all.
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP) => {
-            overlay_by_mount(lower, &upper, &work, options, target, &mut keep)
+            overlay_by_mount(lower, writable, options, target, &mut keep)
         }
         Err(e) => Err(Error::io(format!("overlay on {}", target.display()), e.into())),
     }
 }
 
+/// The same with the ids of all layers below the directory `base` seen through the mappings of `userns`: made in a mount
+/// namespace that only this lives in, where a mapped copy of the mount covers `base`.
+///
+/// # Errors
+/// As [`overlay`]; `Unsupported` if the kernel or the file system has no mapped layers.
+pub(crate) fn mapped_overlay(rootfs: &Rootfs, base: &Path, users: &Users) -> Result<OwnedFd> {
+    let mut made = Err(Error::internal("the process that mounts an overlay ended early"));
+    fluyt_sys::clone::aside(&mut || made = over_mapped(rootfs, base, users)).about(|| "mapped overlay")?;
+    made
+}
+
+fn over_mapped(rootfs: &Rootfs, base: &Path, users: &Users) -> Result<OwnedFd> {
+    let about = || base.display().to_string();
+    fluyt_sys::clone::unshare(fluyt_sys::clone::NEWNS).about(|| "mount namespace")?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private).about(|| "propagation of /")?;
+    let tree = clone_tree(CWD, base, false)?;
+    map_ids(&tree, &users.namespace, false).map_err(|e| e.context(about()))?;
+    let place = rustix::fs::open(base, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    attach(tree.as_fd(), place.about(about)?.as_fd()).about(about)?;
+    // The overlay does its work on the layers in the name of who mounts it: one who is mapped, or nothing could be made.
+    let rights = rustix::thread::capabilities(None).about(|| "capabilities")?;
+    let (uid, gid) = (Uid::from_raw(users.root.0), Gid::from_raw(users.root.1));
+    rustix::thread::set_thread_res_gid(Gid::ROOT, gid, Gid::ROOT).about(|| "group of the overlay")?;
+    rustix::thread::set_thread_res_uid(Uid::ROOT, uid, Uid::ROOT).about(|| "user of the overlay")?;
+    rustix::thread::set_capabilities(None, rights).about(|| "capabilities of the overlay")?;
+    overlay(rootfs)
+}
+
+/// Shows the ids of a detached mount as those that `userns` maps them to.
+///
+/// # Errors
+/// `Unsupported` if the file system cannot.
+pub(crate) fn map_ids(tree: &OwnedFd, userns: &OwnedFd, recursive: bool) -> Result<()> {
+    let change =
+        attr::Attr { set: attr::IDMAP, userns: Some(attr::Fd(userns.as_fd())), ..attr::Attr::default() };
+    attr::setattr(tree.as_fd(), &change, recursive).map_err(|e| {
+        if e.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) {
+            Error::unsupported("its file system cannot map ids").with_source(e).with_hint(
+                "ext4, xfs, btrfs, tmpfs and overlay's layers can since Linux 5.12 to 6.3; for a volume or a directory the option \
+                 noidmap leaves ids as they are",
+            )
+        } else {
+            Error::io("mapping ids", e)
+        }
+    })
+}
+
 fn overlay_by_layers(
     layers: &[String],
-    upper: &str,
-    work: &str,
+    writable: Option<(&str, &str)>,
     options: &[String],
 ) -> rustix::io::Result<OwnedFd> {
     use rustix::mount::{fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen};
@@ -145,7 +197,7 @@ fn overlay_by_layers(
     for layer in layers {
         fsconfig_set_string(fs.as_fd(), c"lowerdir+", layer)?;
     }
-    if !upper.is_empty() {
+    if let Some((upper, work)) = writable {
         fsconfig_set_string(fs.as_fd(), c"upperdir", upper)?;
         fsconfig_set_string(fs.as_fd(), c"workdir", work)?;
     }
@@ -162,8 +214,7 @@ fn overlay_by_layers(
 /// One `mount(2)` with all layers in its page of data, by descriptors if their paths do not fit.
 fn overlay_by_mount(
     lower: &[std::path::PathBuf],
-    upper: &str,
-    work: &str,
+    writable: Option<(&str, &str)>,
     options: &[String],
     target: &Path,
     keep: &mut Vec<OwnedFd>,
@@ -171,7 +222,7 @@ fn overlay_by_mount(
     const PAGE: usize = 4000;
     let line = |layers: &[String]| {
         let mut data = format!("lowerdir={}", layers.join(":"));
-        if !upper.is_empty() {
+        if let Some((upper, work)) = writable {
             data.push_str(&format!(",upperdir={upper},workdir={work}"));
         }
         for option in options {

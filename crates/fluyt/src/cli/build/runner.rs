@@ -109,6 +109,7 @@ fn request(step: &ExecStep, cgroup_parent: &str) -> Result<StepRequest> {
                     non_recursive: false,
                     recursive_read_only: false,
                     idmap: None,
+                    no_idmap: false,
                 });
                 request.mounts.push(MountView {
                     kind: "tmpfs".to_owned(),

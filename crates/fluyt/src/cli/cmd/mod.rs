@@ -17,6 +17,7 @@ mod meta;
 mod networks;
 mod prune;
 mod registry;
+mod reset;
 mod resume;
 mod run;
 mod save;
@@ -228,6 +229,7 @@ const SYSTEM: &[Node] = &[
     plain(&disk::DF, disk::df),
     plain(&system::EVENTS, system::events),
     plain(&disk::FSCK, disk::fsck),
+    plain(&reset::RESET, reset::reset),
     plain(&resume::RESUME, resume::resume),
     plain(&system::INFO, system::info),
     plain(&prune::SYSTEM, prune::system),

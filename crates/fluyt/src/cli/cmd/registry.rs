@@ -4,7 +4,8 @@ use std::io::{Read, Write, stdin};
 use std::path::Path;
 
 use fluyt_engine::Engine;
-use fluyt_image::{LayerSource, NewImage, Platform};
+use fluyt_image::oci::MAX_DOCUMENT;
+use fluyt_image::{Digest, Document, Image, LayerSource, NewImage, Platform, Store};
 use fluyt_model::error::IoContext;
 use fluyt_model::reference::Reference;
 use fluyt_model::{Error, Result};
@@ -13,9 +14,17 @@ use fluyt_registry::{CredentialFiles, Credentials, PullOptions, PushOptions, Reg
 use super::Cli;
 use super::archives::emit;
 use crate::cli::fail::Outcome;
-use crate::cli::flags::{Arity, Command, NONE, Parsed, switch, text};
+use crate::cli::flags::{Arity, Command, Flag, NONE, Parsed, switch, text};
 use crate::cli::progress::Report;
 use crate::cli::{print_line, terminal};
+
+/// Podman's flag, for one command; `insecure-registries` of the settings is for good.
+const TLS_VERIFY: Flag = switch(
+    NONE,
+    "tls-verify",
+    "Require HTTPS and verify certificates (registries on loopback addresses and listed insecure ones excepted)",
+)
+.default("true");
 
 /// `fluyt pull`.
 pub const PULL: Command = Command {
@@ -26,6 +35,7 @@ pub const PULL: Command = Command {
         switch('a', "all-tags", "Download all tagged images in the repository"),
         text(NONE, "platform", "Set platform if server is multi-platform capable"),
         switch('q', "quiet", "Suppress verbose output"),
+        TLS_VERIFY,
         switch(NONE, "disable-content-trust", "Skip image verification")
             .default("true")
             .deprecated("support for docker content trust was removed"),
@@ -47,6 +57,7 @@ pub const PUSH: Command = Command {
             "Push a platform-specific manifest as a single-platform image to the registry",
         ),
         switch('q', "quiet", "Suppress verbose output"),
+        TLS_VERIFY,
         switch(NONE, "disable-content-trust", "Skip image signing")
             .default("true")
             .deprecated("support for docker content trust was removed"),
@@ -63,6 +74,7 @@ pub const LOGIN: Command = Command {
     flags: &[&[
         text('p', "password", "Password or Personal Access Token (PAT)"),
         switch(NONE, "password-stdin", "Take the Password or Personal Access Token (PAT) from stdin"),
+        TLS_VERIFY,
         text('u', "username", "Username"),
     ]],
     arity: Arity::AtMost(1),
@@ -110,8 +122,12 @@ pub fn settings() -> Result<Settings> {
 }
 
 /// The client of all registries.
-fn registry() -> Result<Registry> {
-    Ok(Registry::new(settings()?))
+fn registry(verify: bool) -> Result<Registry> {
+    let mut settings = settings()?;
+    if !verify {
+        settings.insecure.push(Settings::EVERYBODY.to_owned());
+    }
+    Ok(Registry::new(settings))
 }
 
 /// Runs `fluyt pull`.
@@ -120,16 +136,17 @@ pub fn pull(cli: &Cli, flags: &Parsed) -> Outcome {
     let (name, quiet) = (&flags.args[0], flags.on("quiet"));
     let platform = flags.given("platform");
     let place = Where::Stdout { quiet };
+    let registry = registry(flags.on("tls-verify"))?;
     if !flags.on("all-tags") {
-        pull_one(engine, name, platform, place)?;
+        pull_from(engine, &registry, name, platform, place)?;
         return Ok(0);
     }
     let reference = Reference::parse_untagged(name)?;
     if !reference.is_name_only() {
         return Err(Error::invalid("tag can't be used with --all-tags/-a").into());
     }
-    for tag in registry()?.tags(&reference)? {
-        pull_one(engine, &reference.with_tag(&tag)?.familiar(), platform, place)?;
+    for tag in registry.tags(&reference)? {
+        pull_from(engine, &registry, &reference.with_tag(&tag)?.familiar(), platform, place)?;
     }
     Ok(0)
 }
@@ -139,6 +156,25 @@ pub fn pull(cli: &Cli, flags: &Parsed) -> Outcome {
 /// # Errors
 /// What the registry says; a store that cannot be written. Nothing half-done stays.
 pub fn pull_one(engine: &Engine, name: &str, platform: Option<&str>, place: Where) -> Result<()> {
+    pull_from(engine, &registry(true)?, name, platform, place)
+}
+
+/// What a name stands for here: the digest that the registry gave, if it can be compared with what it gives now.
+fn known(store: &Store, reference: &Reference) -> Result<Option<Digest>> {
+    let Some(image) = store.by_reference(reference)?.filter(|_| reference.digest().is_none()) else {
+        return Ok(None);
+    };
+    let name = reference.to_string();
+    Ok(store.targets(&image.id)?.into_iter().find(|(n, _)| *n == name).map(|(_, target)| target))
+}
+
+fn pull_from(
+    engine: &Engine,
+    registry: &Registry,
+    name: &str,
+    platform: Option<&str>,
+    place: Where,
+) -> Result<()> {
     let bare = Reference::parse_untagged(name)?;
     let reference = bare.clone().or_latest();
     let platform = platform.map(Platform::parse).transpose()?;
@@ -154,8 +190,8 @@ pub fn pull_one(engine: &Engine, name: &str, platform: Option<&str>, place: Wher
         print_line(&format!("{what}: Pulling from {}", reference.path()))?;
     }
     let store = engine.images();
-    let options = PullOptions { platform, ..PullOptions::default() };
-    let registry = registry()?;
+    let known = known(store, &reference)?;
+    let options = PullOptions { platform, known, ..PullOptions::default() };
     let (pulled, image) = store.undoing(|lease| {
         let blobs = lease.blobs();
         let (pulled, layers) = registry.pull(&blobs, &reference, &options, &report, |arriving| {
@@ -239,7 +275,7 @@ pub fn push(cli: &Cli, flags: &Parsed) -> Outcome {
     if !quiet {
         print_line(&format!("The push refers to repository [{}]", given.name()))?;
     }
-    let registry = registry()?;
+    let registry = registry(flags.on("tls-verify"))?;
     for reference in references {
         push_one(engine, &registry, &reference, platform.as_ref(), quiet)?;
     }
@@ -268,7 +304,7 @@ fn local_tags(engine: &Engine, repository: &Reference) -> Result<Vec<Reference>>
 /// # Errors
 /// What the registry says.
 pub fn push_built(engine: &Engine, reference: &Reference, quiet: bool) -> Result<()> {
-    push_one(engine, &registry()?, reference, None, quiet)
+    push_one(engine, &registry(true)?, reference, None, quiet)
 }
 
 fn push_one(
@@ -287,8 +323,10 @@ fn push_one(
         .with_hint(format!("give an image that name: fluyt tag IMAGE {}", reference.familiar()))
     };
     let image = store.by_reference(reference)?.ok_or_else(missing)?;
-    // The index that a name was pulled as can only be pushed if every image of it is here.
-    let target = image.manifest.clone();
+    let target = match platform {
+        None => whole(store, registry, reference, &image)?,
+        Some(_) => image.manifest.clone(),
+    };
     if let Some(platform) = platform {
         let own = Platform {
             architecture: image.config.architecture.clone(),
@@ -324,6 +362,31 @@ fn push_one(
     })?;
     emit(engine, "push", &reference.familiar(), &reference.familiar_name());
     print_line(&if quiet { reference_in_full(reference) } else { pushed.line() })
+}
+
+/// What is pushed for a name: the index that it was pulled as, if all of its images are here or there; else this image.
+fn whole(store: &Store, registry: &Registry, reference: &Reference, image: &Image) -> Result<Digest> {
+    let name = reference.to_string();
+    let named = store.targets(&image.id)?.into_iter().find(|(n, _)| *n == name).map(|(_, target)| target);
+    let blobs = store.blobs();
+    let Some(target) = named.filter(|t| *t != image.manifest && blobs.has(t)) else {
+        return Ok(image.manifest.clone());
+    };
+    let bytes = blobs.read_small(&target, MAX_DOCUMENT)?;
+    let Document::Index(index) = Document::parse(&bytes, target.as_str())? else {
+        return Ok(image.manifest.clone());
+    };
+    for child in &index.manifests {
+        let here = child.digest == image.manifest;
+        if !here && !registry.holds(&reference.with_digest(child.digest.as_str())?)? {
+            eprintln!(
+                "Not all images of the index {target} are here or in the repository: only the one for {} is pushed",
+                image.config.platform()
+            );
+            return Ok(image.manifest.clone());
+        }
+    }
+    Ok(target)
 }
 
 /// Runs `fluyt login`.
@@ -366,7 +429,8 @@ pub fn login(_: &Cli, flags: &Parsed) -> Outcome {
     if password.is_empty() {
         return Err(Error::invalid("password is empty").into());
     }
-    let done = registry()?.login(server, &Credentials::Password { username, password })?;
+    let done =
+        registry(flags.on("tls-verify"))?.login(server, &Credentials::Password { username, password })?;
     if let Some(warning) = done.warning {
         eprintln!("\n{warning}\n");
     }
@@ -386,7 +450,7 @@ fn read_line(prompt: &str) -> Result<String> {
 /// Runs `fluyt logout`.
 pub fn logout(_: &Cli, flags: &Parsed) -> Outcome {
     let server = flags.args.first().map_or("docker.io", String::as_str);
-    if registry()?.logout(server)? {
+    if registry(true)?.logout(server)? {
         print_line(&format!("Removing login credentials for {server}"))?;
     } else {
         print_line(&format!("Not logged in to {server}"))?;

@@ -76,7 +76,9 @@ pub const SECURITY: &[Flag] = &[
     text(NONE, "cgroup-parent", "Optional parent cgroup for the container"),
     text(NONE, "ipc", "IPC mode to use"),
     text(NONE, "pid", "PID namespace to use"),
-    text(NONE, "userns", "User namespace to use"),
+    text(NONE, "userns", "User namespace to use (host|auto[:size=N]|private|container:<name|id>|ns:<path>)"),
+    list(NONE, "uidmap", "Map user IDs of a private user namespace (CONTAINERID:HOSTID:COUNT)"),
+    list(NONE, "gidmap", "Map group IDs of a private user namespace (CONTAINERID:HOSTID:COUNT)"),
     text(NONE, "uts", "UTS namespace to use"),
     list(NONE, "device", "Add a host device to the container"),
     many(

@@ -13,7 +13,8 @@ mod security;
 use std::path::PathBuf;
 
 use fluyt_docker_api::types::{
-    ContainerConfig, CreateRequest, HealthConfig, HostConfig, List, LogConfig, Map, Resources, RestartPolicy,
+    ContainerConfig, CreateRequest, HealthConfig, HostConfig, IdMappings, List, LogConfig, Map, Resources,
+    RestartPolicy,
 };
 use fluyt_model::quantity;
 
@@ -183,6 +184,7 @@ fn host_config(
         tmpfs: mounts::tmpfs_map(flags.all("tmpfs")),
         uts_mode: owned("uts"),
         userns_mode: owned("userns"),
+        id_mappings: id_mappings(flags),
         shm_size: flags.bytes("shm-size"),
         sysctls: key_values(flags.all("sysctl")),
         runtime: owned("runtime"),
@@ -255,6 +257,11 @@ fn resources(flags: &Parsed) -> Result<Resources, String> {
     })
 }
 
+fn id_mappings(flags: &Parsed) -> Option<IdMappings> {
+    let maps = IdMappings { uid_map: flags.list("uidmap").into(), gid_map: flags.list("gidmap").into() };
+    (flags.changed("uidmap") || flags.changed("gidmap")).then_some(maps)
+}
+
 fn check_modes(flags: &Parsed) -> Result<(), String> {
     let container = |mode: &str| mode.strip_prefix("container:").is_some_and(|id| !id.is_empty());
     let pid = flags.text("pid");
@@ -264,7 +271,8 @@ fn check_modes(flags: &Parsed) -> Result<(), String> {
     if !matches!(flags.text("uts"), "" | "host" | "private") {
         return Err("--uts: invalid UTS mode".to_owned());
     }
-    if !matches!(flags.text("userns"), "" | "host" | "private") {
+    let (user, _) = flags.text("userns").split_once(':').unwrap_or((flags.text("userns"), ""));
+    if !matches!(user, "" | "host" | "private" | "auto" | "container" | "ns" | "keep-id" | "nomap") {
         return Err("--userns: invalid USER mode".to_owned());
     }
     if !matches!(flags.text("cgroupns"), "" | "host" | "private") {

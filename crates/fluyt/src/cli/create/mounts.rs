@@ -43,7 +43,17 @@ pub fn mount(text: &str, cwd: &Path) -> Result<Mount, String> {
             _ => {}
         }
         let key = key.to_ascii_lowercase();
-        let bare = ["readonly", "ro", "volume-nocopy", "bind-nonrecursive", "bind-create-src", "idmap"];
+        let bare = [
+            "noidmap",
+            "readwrite",
+            "rw",
+            "readonly",
+            "ro",
+            "volume-nocopy",
+            "bind-nonrecursive",
+            "bind-create-src",
+            "idmap",
+        ];
         if value.is_none() && !bare.contains(&key.as_str()) {
             return Err(format!("invalid field '{field}' must be a key=value pair"));
         }
@@ -78,12 +88,18 @@ fn option(mount: &mut Mount, key: &str, value: Option<&str>, field: &str, cwd: &
         },
         "bind-create-src" => bind(mount).create_mountpoint = flag_value(key, value)?,
         "idmap" => bind(mount).idmap = value.unwrap_or("auto").to_owned(),
+        "noidmap" => {
+            bind(mount).idmap = if flag_value(key, value)? { "false" } else { "" }.to_owned();
+        }
         "volume-subpath" => volume(mount).subpath = text.to_owned(),
         "volume-nocopy" => volume(mount).no_copy = flag_value(key, value)?,
         "volume-label" => insert(&mut volume(mount).labels, text),
         "volume-driver" => driver(mount).name = text.to_owned(),
         "volume-opt" => insert(&mut driver(mount).options, text),
-        "image-subpath" => image(mount).subpath = text.to_owned(),
+        "readwrite" | "rw" => {
+            image(mount).read_write = flag_value(key, value)?;
+        }
+        "image-subpath" | "subpath" => image(mount).subpath = text.to_owned(),
         "tmpfs-size" => tmpfs(mount).size_bytes = quantity::parse_bytes(text).map_err(|_| wrong())?,
         "tmpfs-mode" => tmpfs(mount).mode = u32::from_str_radix(text, 8).map_err(|_| wrong())?,
         _ => return Err(format!("unknown option '{key}' in '{field}'")),
@@ -256,6 +272,14 @@ mod tests {
             (
                 "type=image,src=i,dst=/i,image-subpath=x",
                 r#"{"Type":"image","Source":"i","Target":"/i","ImageOptions":{"Subpath":"x"}}"#,
+            ),
+            (
+                "type=image,src=i,dst=/i,rw",
+                r#"{"Type":"image","Source":"i","Target":"/i","ImageOptions":{"ReadWrite":true}}"#,
+            ),
+            (
+                "type=bind,src=/a,dst=/b,noidmap",
+                r#"{"Type":"bind","Source":"/a","Target":"/b","BindOptions":{"Idmap":"false"}}"#,
             ),
             (
                 "type=bind,src=/a,dst=/b,idmap",

@@ -1,0 +1,142 @@
+//! Taking a whole data root away: what it holds and what belongs to it on the host.
+//!
+//! Works also where the data root itself was deleted by hand and only its traces on the host are left. Only files that
+//! fluyt makes are deleted: a data root that was put into a directory with other things leaves those.
+
+use std::path::Path;
+
+use fluyt_model::error::IoContext;
+use fluyt_model::{Error, Result};
+use fluyt_net::{Desired, Scope};
+use fluyt_runtime::Cgroup;
+use rustix::process::{Pid, Signal};
+
+use crate::api::RemoveOptions;
+use crate::container::remove::delete_tree;
+use crate::{Engine, Paths};
+
+/// What is in a data root. The records go first: without them the rest is nobody's.
+const FILES: [&str; 7] = [
+    "db.sqlite",
+    "db.sqlite-wal",
+    "db.sqlite-shm",
+    "db.sqlite-journal",
+    "events.jsonl",
+    "events.jsonl.1",
+    "gc.lock",
+];
+const DIRECTORIES: [&str; 9] =
+    ["containers", "trash", "l", "layers", "blobs", "ingest", "leases", "volumes", "tmp"];
+
+/// Everything that could not be done, for one report at the end.
+#[derive(Default)]
+struct Failures(Vec<Error>);
+
+impl Failures {
+    fn note(&mut self, done: Result<()>) {
+        self.0.extend(done.err());
+    }
+
+    fn report(mut self) -> Result<()> {
+        match self.0.len() {
+            0 => Ok(()),
+            1 => Err(self.0.remove(0)),
+            _ => {
+                let list: String = self.0.iter().map(|e| format!("\n  {}", e.chain())).collect();
+                Err(Error::new(self.0[0].kind(), format!("not everything could be removed:{list}")))
+            }
+        }
+    }
+}
+
+/// Removes the containers, images, volumes and networks of the data root `root`, its bridges, its firewall table, its run
+/// directory and its cgroups, and its files; the directory itself if nothing else is in it.
+///
+/// # Errors
+/// Whatever could not be removed, after everything else was.
+pub fn reset(root: &Path) -> Result<()> {
+    let paths = Paths::new(root)?;
+    let mut failures = Failures::default();
+    if paths.root().join(FILES[0]).exists() {
+        match Engine::open(paths.root()) {
+            Ok(engine) => empty(&engine, &mut failures),
+            // A damaged record file must not keep anybody from getting rid of it.
+            Err(_) => {}
+        }
+    }
+    end_strays(&paths);
+    failures.note(remove_cgroups(&paths));
+    failures.note(remove_networks(&paths.scope()));
+    failures.note(remove_run(&paths));
+    for file in FILES {
+        let path = paths.root().join(file);
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                failures.note(Err(Error::io(path.display().to_string(), e)));
+            }
+            _ => {}
+        }
+    }
+    for directory in DIRECTORIES {
+        failures.note(delete_tree(&paths.root().join(directory)));
+    }
+    // Something else may be in there, or it may be a mount point.
+    let _ = std::fs::remove_dir(paths.root());
+    failures.report()
+}
+
+/// Containers and networks in good order, so that hooks, volumes and links go as they always do.
+fn empty(engine: &Engine, failures: &mut Failures) {
+    let records = match engine.records().containers() {
+        Ok(records) => records,
+        Err(e) => return failures.note(Err(e)),
+    };
+    for record in records {
+        let removed = engine.remove(&record.id, RemoveOptions { force: true, volumes: true });
+        failures.note(removed.map_err(|e| e.context(format!("container {}", record.name))));
+    }
+    let Ok(networks) = engine.networks() else { return };
+    for network in networks {
+        // The predefined ones refuse; their links go with all others of the root.
+        let _ = engine.network_remove(&network.id);
+    }
+}
+
+/// Monitors without a record: ended, and what they serve with them, by the cgroups.
+fn end_strays(paths: &Paths) {
+    for entry in std::fs::read_dir(paths.run()).into_iter().flatten().flatten() {
+        let owner = fluyt_monitor::owner(&entry.path()).and_then(Pid::from_raw);
+        if let Some(pid) = owner {
+            // It may end in this very moment.
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+fn remove_cgroups(paths: &Paths) -> Result<()> {
+    let cgroup = Cgroup::at(&paths.cgroup_parent())?;
+    if cgroup.is_populated() {
+        // Frozen processes do not die.
+        let _ = cgroup.thaw();
+        cgroup.kill(9)?;
+    }
+    cgroup.delete()
+}
+
+fn remove_networks(scope: &Scope) -> Result<()> {
+    let removed = fluyt_net::reconcile(scope, &Desired::default()).map(drop);
+    let default = fluyt_net::remove_bridge(scope, &scope.default_bridge());
+    removed.and(default).and(fluyt_net::remove_table(scope))
+}
+
+fn remove_run(paths: &Paths) -> Result<()> {
+    let run = paths.run();
+    for entry in std::fs::read_dir(run).into_iter().flatten().flatten() {
+        let shm = entry.path().join("shm");
+        if shm.exists() && crate::container::start::is_mount_point(&shm)? {
+            rustix::mount::unmount(&shm, rustix::mount::UnmountFlags::DETACH)
+                .about(|| shm.display().to_string())?;
+        }
+    }
+    delete_tree(run)
+}
