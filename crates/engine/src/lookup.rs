@@ -178,6 +178,7 @@ fn device(host: &Path, container: &Path, access: &str) -> Option<HostDevice> {
     let number = metadata.rdev();
     Some(HostDevice {
         path: container.to_owned(),
+        source: host.to_owned(),
         kind,
         major: i64::from(rustix::fs::major(number)),
         minor: i64::from(rustix::fs::minor(number)),

@@ -322,7 +322,11 @@ fn start(
     }
     let birth_place = if born_inside { state.cgroup.birth_place()? } else { None };
     let (early, late): (Vec<Join>, Vec<Join>) = if plan.early_joins {
-        joins.into_iter().partition(|j| j.kind != clone::NEWTIME)
+        // Version 2 lets nobody be born in a group beyond the border of the cgroup namespace that his parent is in: that one
+        // is joined by the child, in its group.
+        let after_birth =
+            |j: &Join| j.kind == clone::NEWTIME || (j.kind == clone::NEWCGROUP && birth_place.is_some());
+        joins.into_iter().partition(|j| !after_birth(j))
     } else {
         (Vec::new(), joins)
     };

@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
-use fluyt_runtime::spec::{Device, DeviceRule};
+use fluyt_runtime::spec::{Device, DeviceRule, Mount};
 
 /// A device of the host, looked up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostDevice {
     /// Where it appears.
     pub path: PathBuf,
+    /// Its node on the host.
+    pub source: PathBuf,
     /// `c` or `b`.
     pub kind: char,
     /// Major number.
@@ -39,6 +41,17 @@ pub fn nodes(devices: &[HostDevice]) -> Vec<Device> {
             gid: Some(d.gid),
         })
         .collect()
+}
+
+/// The nodes of the host as mounts, for a container in whose user namespace none can be made.
+pub fn binds(devices: &[HostDevice]) -> impl Iterator<Item = Mount> + '_ {
+    devices.iter().map(|d| Mount {
+        destination: d.path.clone(),
+        kind: "bind".to_owned(),
+        source: d.source.clone(),
+        options: ["bind", "nosuid", "noexec", "rprivate"].map(str::to_owned).to_vec(),
+        ..Mount::default()
+    })
 }
 
 /// The device cgroup: nothing, then what was asked for.

@@ -62,10 +62,15 @@ pub fn oci(sandbox: &SandboxSpec, container: &ContainerSpec, resolved: &Resolved
     let seccomp = profile::select(&container.security, &capabilities)?;
     // A host name can be given to a UTS namespace of the container's own only.
     let own_uts = matches!(sandbox.namespaces.uts, Namespace::Private);
+    let own_users = sandbox.namespaces.user != UserNamespace::Host;
+    let mut mounts = mounts::all(sandbox, container, resolved);
+    if own_users {
+        mounts.extend(devices::binds(&resolved.devices));
+    }
     Ok(Spec {
         oci_version: "1.2.0".to_owned(),
         root: Some(Root { path: PathBuf::from("rootfs"), readonly: container.security.read_only_root }),
-        mounts: mounts::all(sandbox, container, resolved),
+        mounts,
         process: Some(process(container, resolved, &capabilities)),
         hostname: if own_uts { resolved.hostname.clone() } else { String::new() },
         domainname: if own_uts { sandbox.domainname.clone() } else { String::new() },
@@ -75,7 +80,7 @@ pub fn oci(sandbox: &SandboxSpec, container: &ContainerSpec, resolved: &Resolved
             namespaces: namespaces(sandbox, resolved),
             uid_mappings: mappings(resolved.user_maps.as_ref().map(|m| &m.uids)),
             gid_mappings: mappings(resolved.user_maps.as_ref().map(|m| &m.gids)),
-            devices: devices::nodes(&resolved.devices),
+            devices: if own_users { Vec::new() } else { devices::nodes(&resolved.devices) },
             cgroups_path: resolved.cgroup.clone(),
             resources: Some(limits::oci(container, resolved)),
             sysctl: sandbox.sysctls.clone(),

@@ -329,7 +329,7 @@ fn an_image_is_mounted() {
         "nor the image's"
     );
     // The image stays while the container is there.
-    host.fails(1, "in use", "rmi -f stuff");
+    host.fails(1, "conflict", "rmi stuff");
     host.ok("image prune -a -f");
     assert_eq!(host.ok("exec c1 cat /x/new"), "new");
     let shown =
