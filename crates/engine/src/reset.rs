@@ -3,7 +3,9 @@
 //! Works also where the data root itself was deleted by hand and only its traces on the host are left. Only files that
 //! fluyt makes are deleted: a data root that was put into a directory with other things leaves those.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Result};
@@ -68,6 +70,11 @@ pub fn reset(root: &Path) -> Result<()> {
     failures.note(remove_cgroups(&paths));
     failures.note(remove_networks(&paths.scope()));
     failures.note(remove_run(&paths));
+    if let Err(e) = detach_below(paths.root()) {
+        // What is mounted in there is somebody's data: nothing is deleted through it.
+        failures.note(Err(e));
+        return failures.report();
+    }
     for file in FILES {
         let path = paths.root().join(file);
         match std::fs::remove_file(&path) {
@@ -129,6 +136,39 @@ fn remove_networks(scope: &Scope) -> Result<()> {
     removed.and(default).and(fluyt_net::remove_table(scope))
 }
 
+/// Takes down whatever is mounted below `root`: what killed monitors have left of volumes on other file systems.
+fn detach_below(root: &Path) -> Result<()> {
+    const TABLE: &str = "/proc/thread-self/mountinfo";
+    let table = std::fs::read_to_string(TABLE).about(|| TABLE)?;
+    // The table has no symbolic links.
+    let root = &root.canonicalize().unwrap_or_else(|_| root.to_owned());
+    let mut below: Vec<PathBuf> = table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(|point| PathBuf::from(OsString::from_vec(unescaped(point))))
+        .filter(|point| point.starts_with(root) && point != root)
+        .collect();
+    below.sort();
+    for point in below.iter().rev() {
+        rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH)
+            .about(|| point.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// A path of mountinfo: blanks and backslashes are three octal digits there.
+fn unescaped(text: &str) -> Vec<u8> {
+    let (mut out, mut rest) = (Vec::new(), text.as_bytes());
+    while let Some((first, after)) = rest.split_first() {
+        let octal = after.get(..3).filter(|_| *first == b'\\');
+        let byte =
+            octal.and_then(|d| std::str::from_utf8(d).ok()).and_then(|d| u8::from_str_radix(d, 8).ok());
+        out.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &after[3..] } else { after };
+    }
+    out
+}
+
 fn remove_run(paths: &Paths) -> Result<()> {
     let run = paths.run();
     for entry in std::fs::read_dir(run).into_iter().flatten().flatten() {
@@ -139,4 +179,15 @@ fn remove_run(paths: &Paths) -> Result<()> {
         }
     }
     delete_tree(run)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_the_mount_table_are_read() {
+        assert_eq!(unescaped("/a\\040b\\134c"), b"/a b\\c");
+        assert_eq!(unescaped("/plain\\"), b"/plain\\");
+    }
 }

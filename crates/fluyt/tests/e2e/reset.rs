@@ -12,11 +12,19 @@ fn a_reset_leaves_nothing_but_what_is_not_ours() {
     let refused = host.fails(1, "--force", "system reset");
     assert!(refused.stderr.contains(&host.root().display().to_string()), "{refused:?}");
     assert_eq!(host.ok("ps -q").lines().count(), 2, "nothing was done");
+    // A volume that is a mount: what is on the other side is not ours.
+    let elsewhere = host.scratch().join("elsewhere");
+    std::fs::create_dir(&elsewhere).expect("made");
+    std::fs::write(elsewhere.join("data"), "theirs").expect("written");
+    let bind = format!("volume create -o type=none -o o=bind -o device={} bound", elsewhere.display());
+    host.ok(&bind);
+    assert_eq!(host.sh("-v bound:/b", "cat /b/data"), "theirs");
     std::fs::write(host.root().join("mine"), "kept").expect("written");
     host.ok("system reset --force");
     let left: Vec<_> =
         std::fs::read_dir(host.root()).expect("the root").flatten().map(|e| e.file_name()).collect();
     assert_eq!(left, ["mine"], "what is not ours stays");
+    assert!(elsewhere.join("data").exists());
     gone(&host);
     std::fs::remove_file(host.root().join("mine")).expect("removed");
     // It can be used again at once, and reset when it is empty.
