@@ -60,10 +60,9 @@ pub fn reset(root: &Path) -> Result<()> {
     let paths = Paths::new(root)?;
     let mut failures = Failures::default();
     if paths.root().join(FILES[0]).exists() {
-        match Engine::open(paths.root()) {
-            Ok(engine) => empty(&engine, &mut failures),
-            // A damaged record file must not keep anybody from getting rid of it.
-            Err(_) => {}
+        // A damaged record file must not keep anybody from getting rid of it.
+        if let Ok(engine) = Engine::open(paths.root()) {
+            empty(&engine, &mut failures);
         }
     }
     end_strays(&paths);
