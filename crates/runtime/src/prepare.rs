@@ -157,6 +157,10 @@ fn overlay_of(l: &Launch, m: &Mount, o: &Options) -> Option<Rootfs> {
             _ => options.push(option.clone()),
         }
     }
+    if lower.iter().any(|layer| inside(&l.rootfs, layer).is_some()) {
+        // Earlier mounts may change what is there.
+        return None;
+    }
     let mapped = match &l.rootfs {
         Rootfs::Overlay { mapped, .. } => mapped.clone(),
         Rootfs::Dir(_) => None,
