@@ -9,7 +9,7 @@ use fluyt_image::{Digest, ImageConfig, LayerRef, Platform};
 
 /// Options that do not depend on the machine.
 pub fn options() -> Options {
-    let platform = Platform::parse("linux/amd64").unwrap();
+    let platform = Platform::parse("linux/amd64").expect("a platform");
     Options { platform: platform.clone(), build_platform: platform, ..Options::default() }
 }
 

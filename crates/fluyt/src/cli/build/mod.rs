@@ -124,7 +124,7 @@ fn carry_out(
     let store = engine.images();
     let lease = store.lease()?;
     let cancel = Arc::new(Cancel::default());
-    let _signals = cancelled_by_signals(&cancel)?;
+    cancelled_by_signals(&cancel)?;
     let mut contexts: BTreeMap<String, Context> = wanted.contexts.clone();
     if let Some(path) = &gathered.context {
         contexts
