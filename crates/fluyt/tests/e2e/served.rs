@@ -107,6 +107,19 @@ fn ours_pushes_pulls_and_finds() {
 }
 
 #[test]
+fn it_ends_in_order_when_it_is_told_to() {
+    let host = host!();
+    ours_only!(host);
+    let mut served = Served::start(&host, &[]);
+    let idle = TcpStream::connect(&served.address).expect("connected");
+    let pid = rustix::process::Pid::from_child(&served.child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("told");
+    let ended = wait::until("the registry to end", 30, || served.child.try_wait().ok().flatten());
+    assert_eq!(ended.code(), Some(0));
+    drop(idle);
+}
+
+#[test]
 fn one_data_root_serves_what_it_runs() {
     let host = host!();
     ours_only!(host);

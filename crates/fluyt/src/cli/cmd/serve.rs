@@ -66,6 +66,8 @@ pub fn serve(cli: &Cli, flags: &Parsed) -> Outcome {
     })?;
     print_line(&format!("registry: listening on {}", bound.address))?;
     bound.serve(signals.as_fd())?;
+    // Taken, or they would have their usual effect as soon as they are no longer held back.
+    while signals.next()?.is_some() {}
     Ok(0)
 }
 
