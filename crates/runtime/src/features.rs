@@ -63,8 +63,7 @@ pub const SECCOMP_FLAGS: [&str; 4] = [
     "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
 ];
 
-/// The flags with which a filter is loaded, as the kernel's numbers, without those that the runtime adds or leaves out by
-/// itself. `None` for unknown ones.
+/// The flags with which a filter is loaded, as the kernel's numbers. `None` for unknown ones.
 #[must_use]
 pub fn seccomp_flags(seccomp: &crate::spec::Seccomp) -> Option<u64> {
     crate::seccomp::configured_flags(seccomp).ok()

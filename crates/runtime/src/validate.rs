@@ -139,7 +139,7 @@ fn sysctls(spec: &Spec, has: &dyn Fn(&str) -> bool) -> Result<()> {
         "kernel.shmmni",
         "kernel.shm_rmid_forced",
     ];
-    for name in spec.linux().sysctl.keys() {
+    for (name, value) in &spec.linux().sysctl {
         let dotted = name.replace('/', ".");
         let name = if name.contains('.') { name.as_str() } else { dotted.as_str() };
         let need = if IPC.contains(&name) || name.starts_with("fs.mqueue.") {
@@ -161,7 +161,7 @@ fn sysctls(spec: &Spec, has: &dyn Fn(&str) -> bool) -> Result<()> {
         if name == "kernel.hostname" && !spec.hostname.is_empty() {
             return Err(Error::invalid("sysctl kernel.hostname conflicts with hostname"));
         }
-        if name == "kernel.domainname" && !spec.domainname.is_empty() {
+        if name == "kernel.domainname" && !spec.domainname.is_empty() && *value != spec.domainname {
             return Err(Error::invalid("sysctl kernel.domainname conflicts with domainname"));
         }
     }

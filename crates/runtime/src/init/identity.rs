@@ -52,7 +52,7 @@ pub(crate) const NAMES: [&str; 41] = [
     "CAP_CHECKPOINT_RESTORE",
 ];
 
-fn number(name: &String) -> Option<usize> {
+fn number(name: &str) -> Option<usize> {
     let upper = name.to_ascii_uppercase();
     NAMES.iter().position(|n| *n == upper || n.strip_prefix("CAP_") == Some(&upper))
 }
@@ -60,7 +60,7 @@ fn number(name: &String) -> Option<usize> {
 /// The bits of a list of names. Unknown names are ignored, as the specification asks.
 #[must_use]
 pub(crate) fn bits(names: &[String]) -> u64 {
-    names.iter().filter_map(number).fold(0, |set, n| set | 1 << n)
+    names.iter().filter_map(|n| number(n)).fold(0, |set, n| set | 1 << n)
 }
 
 /// The specification wants a word about names that mean nothing here.

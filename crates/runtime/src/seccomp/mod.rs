@@ -176,9 +176,11 @@ fn action(name: &str, errno: Option<u32>) -> Result<u32> {
     })
 }
 
-/// The flags as configured, without that of the listener; synchronising threads means nothing to a single one.
+/// The flags that the kernel gets; synchronising threads means nothing to a single one.
 pub(crate) fn configured_flags(seccomp: &Seccomp) -> Result<u64> {
-    Ok(flags(seccomp.flags.as_deref(), false)? & !kernel::FLAG_TSYNC)
+    let notify = |action: &String| action == "SCMP_ACT_NOTIFY";
+    let notifies = notify(&seccomp.default_action) || seccomp.syscalls.iter().any(|s| notify(&s.action));
+    Ok(flags(seccomp.flags.as_deref(), notifies)? & !kernel::FLAG_TSYNC)
 }
 
 fn flags(names: Option<&[String]>, notifies: bool) -> Result<u64> {
