@@ -123,7 +123,7 @@ fn it_ends_in_order_when_it_is_told_to() {
 fn one_data_root_serves_what_it_runs() {
     let host = host!();
     ours_only!(host);
-    let served = Served::at(&host, &host.root().to_owned(), wait::free_port(), &[]);
+    let served = Served::at(&host, host.root(), wait::free_port(), &[]);
     let name = format!("{}/box:1", served.address);
     host.ok(&format!("tag box {name}"));
     host.ok(&format!("push {name}"));

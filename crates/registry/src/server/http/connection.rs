@@ -1,14 +1,14 @@
 //! One connection: requests one after the other until either side has enough.
 
 use std::io::{self, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::listen::Shared;
 use super::request::{Framing, Malformed};
 use super::stream::Stream;
-use super::{Body, Head, Method, Request, Response};
+use super::{Body, Head, Method, Payload, Request, Response};
 
 /// The longest head of a request.
 const MAX_HEAD: usize = 64 << 10;
@@ -100,6 +100,15 @@ pub(super) fn serve(stream: Stream, peer: SocketAddr, secure: bool, shared: &Sha
         }
     }
     wire.stream.close_write();
+}
+
+/// Tells a client that speaks http where https is served; clients that try both go on at once then.
+pub(super) fn refuse_plain(socket: TcpStream) {
+    let mut wire = Wire { stream: Stream::Plain(socket), buffer: Vec::new(), start: 0 };
+    let text = b"this address is served by https\n".to_vec();
+    let response = Response::new(400).header("Content-Type", "text/plain").payload(Payload::Bytes(text));
+    let _ = response.write(&mut wire.stream, &mut Vec::new(), false, true);
+    linger(&mut wire);
 }
 
 /// The next request's head, or the refusal of it; `None` when there is no next request.

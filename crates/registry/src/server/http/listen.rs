@@ -144,6 +144,11 @@ fn start(socket: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, tls: Option<
             let secure = tls.is_some();
             let stream = match tls {
                 None => Ok(Stream::Plain(socket)),
+                Some(_) if speaks_plainly(&socket) => {
+                    connection::refuse_plain(socket);
+                    shared.connections.fetch_sub(1, Ordering::Relaxed);
+                    return;
+                }
                 Some(tls) => tls.accept(socket),
             };
             if let Ok(stream) = stream {
@@ -156,4 +161,12 @@ fn start(socket: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, tls: Option<
     if spawned.is_err() {
         shared.connections.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Whether what comes on a connection that should begin with a handshake of TLS is something else: http, most likely.
+fn speaks_plainly(socket: &TcpStream) -> bool {
+    const HANDSHAKE: u8 = 22;
+    let _ = socket.set_read_timeout(Some(Duration::from_secs(30)));
+    let mut first = [0];
+    matches!(socket.peek(&mut first), Ok(1) if first[0] != HANDSHAKE)
 }
