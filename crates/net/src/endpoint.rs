@@ -202,6 +202,9 @@ fn configure(spec: &EndpointSpec, netns: BorrowedFd<'_>) -> Result<Socket> {
         Ok(socket)
     })?;
     let index = index_of(&inner, name, "link")?;
+    if matches!(spec.link, Link::Macvlan { .. }) {
+        raise_when_free(&mut inner, name, index)?;
+    }
     let mut batch = Batch::new();
     link::up(&mut batch, LOOPBACK, None);
     for cidr in &spec.addresses {
@@ -216,6 +219,24 @@ fn configure(spec: &EndpointSpec, netns: BorrowedFd<'_>) -> Result<Socket> {
     }
     inner.submit(batch).map_err(|f| explain(&format!("cannot configure {name} in the container"), f))?;
     Ok(inner)
+}
+
+/// Brings a macvlan link up. Its hardware address may still be that of the same sandbox's link of before, whose namespace
+/// the kernel takes apart in its own time.
+fn raise_when_free(inner: &mut Socket, name: &str, index: u32) -> Result<()> {
+    const ROUNDS: u32 = 1000;
+    for round in 0.. {
+        let mut batch = Batch::new();
+        link::up(&mut batch, index, None);
+        match inner.submit(batch) {
+            Ok(()) => break,
+            Err(f) if f.errno() == libc_errno::EADDRINUSE && round < ROUNDS => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(f) => return Err(explain(&format!("cannot bring up {name} in the container"), f)),
+        }
+    }
+    Ok(())
 }
 
 /// Tells the neighbours a hardware address that was asked for: they may know the address with another one.

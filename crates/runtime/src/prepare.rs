@@ -67,7 +67,7 @@ impl Mapper<'_> {
     /// A mount of the whole overlay, its layers mapped if the root file system's are.
     fn overlay(&mut self, rootfs: &Rootfs) -> Result<OwnedFd> {
         let Rootfs::Overlay { mapped: Some(base), target, .. } = rootfs else {
-            return rootfs::overlay(rootfs);
+            return rootfs::overlay_apart(rootfs);
         };
         rootfs::mapped_overlay(rootfs, base, self.own(target)?)
     }
@@ -161,11 +161,11 @@ fn overlay_of(l: &Launch, m: &Mount, o: &Options) -> Option<Rootfs> {
         // Earlier mounts may change what is there.
         return None;
     }
-    let mapped = match &l.rootfs {
-        Rootfs::Overlay { mapped, .. } => mapped.clone(),
-        Rootfs::Dir(_) => None,
+    // The root's place serves as theirs where an old kernel must mount before it can hand a mount out.
+    let (mapped, target) = match &l.rootfs {
+        Rootfs::Overlay { mapped, target, .. } => (mapped.clone(), target.clone()),
+        Rootfs::Dir(dir) => (None, dir.clone()),
     };
-    let target = m.destination.clone();
     (!lower.is_empty()).then_some(Rootfs::Overlay { lower, upper, work, options, target, mapped })
 }
 

@@ -189,7 +189,7 @@ fn enter_stopped(view: &ContainerView) -> Result<()> {
                 upper: PathBuf::new(),
                 work: PathBuf::new(),
                 options: overlay_options(false),
-                target: PathBuf::from(&mount.target),
+                target: target.clone(),
                 mapped: None,
             })?
         } else {

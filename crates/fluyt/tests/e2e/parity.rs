@@ -117,3 +117,14 @@ fn copying_to_a_directory_that_is_not_there_says_so() {
     host.ok("create --name still box true");
     host.fails(1, "Could not find the file /no/such in container still", "cp /etc/hostname still:/no/such/x");
 }
+
+#[test]
+fn a_command_that_cannot_be_started_ends_with_126() {
+    let host = host!();
+    let id = stay(&host, "");
+    host.fails(126, "/no/such", &format!("exec -w /no/such {id} true"));
+    host.fails(126, "nobody-here", &format!("exec -u nobody-here {id} true"));
+    host.fails(127, "no-such-program", &format!("exec {id} no-such-program"));
+    host.ok(&format!("stop -t 0 {id}"));
+    host.fails(1, "not running", &format!("exec {id} true"));
+}

@@ -138,22 +138,41 @@ pub fn overlay(rootfs: &Rootfs) -> Result<OwnedFd> {
     }
 }
 
+/// The same for a caller in the host's mount namespace, in which nothing appears even for a moment.
+///
+/// # Errors
+/// As [`overlay`].
+pub(crate) fn overlay_apart(rootfs: &Rootfs) -> Result<OwnedFd> {
+    made_aside(&mut || {
+        private_mounts()?;
+        overlay(rootfs)
+    })
+}
+
+fn made_aside(make: &mut dyn FnMut() -> Result<OwnedFd>) -> Result<OwnedFd> {
+    let mut made = Err(Error::internal("the process that mounts an overlay ended early"));
+    fluyt_sys::clone::aside(&mut || made = make()).about(|| "overlay")?;
+    made
+}
+
+fn private_mounts() -> Result<()> {
+    fluyt_sys::clone::unshare(fluyt_sys::clone::NEWNS).about(|| "mount namespace")?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private).about(|| "propagation of /")
+}
+
 /// The same with the ids of all layers below the directory `base` seen through the mappings of `userns`: made in a mount
 /// namespace that only this lives in, where a mapped copy of the mount covers `base`.
 ///
 /// # Errors
 /// As [`overlay`]; `Unsupported` if the kernel or the file system has no mapped layers.
 pub(crate) fn mapped_overlay(rootfs: &Rootfs, base: &Path, users: &Users) -> Result<OwnedFd> {
-    let mut made = Err(Error::internal("the process that mounts an overlay ended early"));
-    fluyt_sys::clone::aside(&mut || made = over_mapped(rootfs, base, users)).about(|| "mapped overlay")?;
-    made
+    made_aside(&mut || over_mapped(rootfs, base, users))
 }
 
 fn over_mapped(rootfs: &Rootfs, base: &Path, users: &Users) -> Result<OwnedFd> {
     let about = || base.display().to_string();
-    fluyt_sys::clone::unshare(fluyt_sys::clone::NEWNS).about(|| "mount namespace")?;
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", private).about(|| "propagation of /")?;
+    private_mounts()?;
     let tree = clone_tree(CWD, base, false)?;
     map_ids(&tree, &users.namespace, false).map_err(|e| e.context(about()))?;
     let place = rustix::fs::open(base, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());

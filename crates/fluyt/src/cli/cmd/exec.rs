@@ -54,19 +54,22 @@ pub fn exec(cli: &Cli, flags: &Parsed) -> Outcome {
         stdin,
     };
     // A container that cannot be asked is no failure of the command in it.
-    let plain = |error: Error| match error.kind() {
+    let plain = |error: Error| Failure::Coded(error, 1);
+    let unstarted = |error: Error| match error.kind() {
         Kind::CommandNotFound | Kind::CommandNotExecutable => Failure::Error(error),
-        _ => Failure::Coded(error, 1),
+        Kind::Conflict => plain(error),
+        // As Docker says of a command that was accepted and could not be started.
+        _ => Failure::Coded(error, 126),
     };
     let target = match ExecTarget::recall(cli.root(), &flags.args[0]) {
         Some(target) => target,
         None => cli.engine().and_then(|engine| engine.exec_target(&flags.args[0])).map_err(plain)?,
     };
     if detach {
-        target.exec_detached(&options).map_err(plain)?;
+        target.exec_detached(&options).map_err(unstarted)?;
         return Ok(0);
     }
-    let exec = target.exec(&options).map_err(plain)?;
+    let exec = target.exec(&options).map_err(unstarted)?;
     follow(exec, stdin, tty, keys)
 }
 
