@@ -277,6 +277,9 @@ impl Host {
         }
         if self.reference {
             self.run("image prune -a -f");
+        } else if !self.scope.own_network {
+            // No namespace takes the bridge and the firewall's table along.
+            self.run("system reset --force");
         }
     }
 

@@ -25,6 +25,25 @@ fn calls_fail_as_the_filter_says() {
     }
 }
 
+/// A profile may be older than the calls by which the runtime itself tidies up.
+#[test]
+fn a_created_container_needs_no_new_calls_behind_its_filter() {
+    for nnp in [true, false] {
+        let Some(mut b) = Bundle::new() else { return };
+        b.spec["process"]["noNewPrivileges"] = json!(nnp);
+        let new =
+            ["close_range", "openat2", "clone3", "signalfd4", "pidfd_open", "faccessat2", "mount_setattr"];
+        b.spec["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": new, "action": "SCMP_ACT_ERRNO"}],
+        });
+        b.script("true");
+        b.write_config();
+        b.runtime(&["create", &b.id]).ok();
+        b.runtime(&["start", &b.id]).ok();
+    }
+}
+
 #[test]
 fn killing_actions_kill() {
     let Some(mut b) = Bundle::new() else { return };

@@ -321,11 +321,14 @@ impl Init {
         self.io = Io::Inherit;
         crate::affinity::reset();
         let mut filter = if self.filtered { Some(sync.take_filter()?) } else { None };
-        let target = assume_process(process, filter.as_ref(), self.preserve_fds, sync)?;
-        if let Some(listener) = self.park.take() {
-            // Whatever else the caller had open is not to stay open for as long as the start takes.
+        if let Some(listener) = &self.park {
+            // Whatever else the caller had open is not to stay open for as long as the start takes. Before the filter,
+            // which may be older than the call.
             let ours = [listener.as_raw_fd(), sync.raw()];
             task::close_from_except(3 + self.preserve_fds, &ours).about(|| "descriptors")?;
+        }
+        let target = assume_process(process, filter.as_ref(), self.preserve_fds, sync)?;
+        if let Some(listener) = self.park.take() {
             // The filter may be in force already and know less than it takes to listen to signals as well.
             let signals = Signals::block(&ENDING).ok();
             sync.parked()?;
