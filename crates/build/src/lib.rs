@@ -15,6 +15,7 @@
 
 pub mod dockerfile;
 pub mod executor;
+pub mod git;
 pub mod graph;
 pub mod ignore;
 pub mod mode;

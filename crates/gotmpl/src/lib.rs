@@ -31,6 +31,7 @@ pub use docker::docker_functions;
 pub use format::{sprint, sprintf};
 pub use function::{Function, Functions, Param, Signature};
 pub use json::to_json;
+pub use quote::quote;
 pub use value::{Elem, List, Map, Shape, Struct, Value};
 
 use ast::{Source, Tree};

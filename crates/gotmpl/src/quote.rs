@@ -12,8 +12,9 @@ pub(crate) fn is_print(c: char) -> bool {
     probe.escape_debug().count() == 2 && !c.is_whitespace()
 }
 
-/// `"…"` with Go's escapes.
-pub(crate) fn quote(s: &str) -> String {
+/// A text in double quotes as Go's `strconv.Quote` and `%q` write it.
+#[must_use]
+pub fn quote(s: &str) -> String {
     quote_with(s, '"', false)
 }
 

@@ -9,7 +9,7 @@ use fluyt_model::sandbox::{PortMapping, RestartCondition, Stdin};
 use fluyt_model::{Error, Result};
 use fluyt_net::Firewall;
 use fluyt_runtime::spec::Spec;
-use fluyt_runtime::{Io, Launch, Rootfs, Running};
+use fluyt_runtime::{Io, Launch, Running};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
@@ -189,14 +189,7 @@ impl Run {
         firewall: &mut Option<Firewall>,
     ) -> Result<Self> {
         let (io, ends) = streams(spec, size)?;
-        let rootfs = Rootfs::Overlay {
-            lower: spec.rootfs.lower.clone(),
-            upper: spec.rootfs.upper.clone(),
-            work: spec.rootfs.work.clone(),
-            options: spec.rootfs.options.clone(),
-            target: spec.rootfs.target.clone(),
-            mapped: spec.rootfs.mapped.clone(),
-        };
+        let rootfs = spec.rootfs.overlay();
         let own_pids =
             oci.linux().namespaces.iter().any(|n| n.kind == "pid" && n.path.as_os_str().is_empty());
         let block_signals = runs_our_init(&oci);

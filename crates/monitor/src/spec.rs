@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use fluyt_model::error::IoContext;
 use fluyt_model::sandbox::{HealthCheck, LogSpec, PortMapping, RestartPolicy, Stdin, StopSpec};
 use fluyt_model::{Error, Result};
+use fluyt_runtime::Rootfs;
 use serde::{Deserialize, Serialize};
 
 /// What a monitor runs and how it keeps it running.
@@ -68,6 +69,20 @@ pub struct RootfsSpec {
     pub target: PathBuf,
     /// The layers are seen through the mappings of the container's user namespace; all lie below this directory.
     pub mapped: Option<PathBuf>,
+}
+
+impl RootfsSpec {
+    /// The same in the runtime's words.
+    pub(crate) fn overlay(&self) -> Rootfs {
+        Rootfs::Overlay {
+            lower: self.lower.clone(),
+            upper: self.upper.clone(),
+            work: self.work.clone(),
+            options: self.options.clone(),
+            target: self.target.clone(),
+            mapped: self.mapped.clone(),
+        }
+    }
 }
 
 /// What is plugged in before the container's first instruction.

@@ -126,14 +126,7 @@ fn run(order: &Order) -> Result<i32> {
         mount_secrets(order)?;
     }
     let spec = &order.spec;
-    let rootfs = Rootfs::Overlay {
-        lower: spec.rootfs.lower.clone(),
-        upper: spec.rootfs.upper.clone(),
-        work: spec.rootfs.work.clone(),
-        options: spec.rootfs.options.clone(),
-        target: spec.rootfs.target.clone(),
-        mapped: spec.rootfs.mapped.clone(),
-    };
+    let rootfs = spec.rootfs.overlay();
     let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
     let io = Io::Fds {
         stdin: null.about(|| "/dev/null")?,

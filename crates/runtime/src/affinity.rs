@@ -26,17 +26,9 @@ pub fn mask(list: &str) -> Option<u64> {
 
 fn parse(list: &str) -> Result<CpuSet> {
     let bad = || Error::invalid(format!("CPU list {list:?}"));
-    let number = |s: &str| s.trim().parse::<usize>().ok().filter(|n| *n < CpuSet::MAX_CPU).ok_or_else(bad);
     let mut set = CpuSet::new();
-    for part in list.split(',').filter(|p| !p.trim().is_empty()) {
-        let (from, to) = match part.split_once('-') {
-            Some((a, b)) => (number(a)?, number(b)?),
-            None => (number(part)?, number(part)?),
-        };
-        if from > to {
-            return Err(bad());
-        }
-        (from..=to).for_each(|n| set.set(n));
+    for range in crate::list::ranges(list, CpuSet::MAX_CPU).ok_or_else(bad)? {
+        range.for_each(|n| set.set(n));
     }
     if set.count() == 0 { Err(bad()) } else { Ok(set) }
 }

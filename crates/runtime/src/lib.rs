@@ -29,6 +29,7 @@ pub mod features;
 pub mod hooks;
 mod init;
 mod launch;
+mod list;
 mod netdev;
 mod numa;
 mod prepare;

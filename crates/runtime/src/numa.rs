@@ -5,7 +5,7 @@ use fluyt_model::error::{Error, IoContext, Result};
 use crate::spec::MemoryPolicy;
 
 /// More nodes than any kernel is built for.
-const MOST_NODES: u32 = 4096;
+const MOST_NODES: usize = 4096;
 
 /// Modes by name, with the kernel's numbers.
 pub(crate) const MODES: [(&str, u32); 7] = [
@@ -53,23 +53,13 @@ fn nodes(list: &str) -> Result<Vec<u64>> {
         Error::invalid(format!("invalid memory policy nodes {list:?}"))
             .with_hint(format!("a list of node numbers below {MOST_NODES} and ranges of them, like 0-1,3"))
     };
-    let number = |s: &str| s.trim().parse::<u32>().ok().filter(|n| *n < MOST_NODES).ok_or_else(bad);
     let mut words: Vec<u64> = Vec::new();
-    for part in list.split(',').filter(|p| !p.trim().is_empty()) {
-        let (from, to) = match part.split_once('-') {
-            Some((a, b)) => (number(a)?, number(b)?),
-            None => (number(part)?, number(part)?),
-        };
-        if from > to {
-            return Err(bad());
+    for n in crate::list::ranges(list, MOST_NODES).ok_or_else(bad)?.into_iter().flatten() {
+        let word = n / 64;
+        if words.len() <= word {
+            words.resize(word + 1, 0);
         }
-        for n in from..=to {
-            let word = (n / 64) as usize;
-            if words.len() <= word {
-                words.resize(word + 1, 0);
-            }
-            words[word] |= 1 << (n % 64);
-        }
+        words[word] |= 1 << (n % 64);
     }
     Ok(words)
 }

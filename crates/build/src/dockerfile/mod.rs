@@ -20,22 +20,5 @@ pub use fault::{Fault, Lines};
 pub use instruction::{Dockerfile, Instruction, Stage, Step};
 pub use parse::parse;
 
-/// A text in double quotes as Go's `%q` writes it.
-#[must_use]
-pub fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\t' => out.push_str("\\t"),
-            '\r' => out.push_str("\\r"),
-            c if c.is_control() => out.push_str(&format!("\\x{:02x}", c as u32)),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
-}
+/// A text in double quotes, as BuildKit's messages have it.
+pub(crate) use fluyt_gotmpl::quote as quoted;

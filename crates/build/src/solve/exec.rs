@@ -289,32 +289,10 @@ impl Solver<'_> {
 
     pub(super) fn git(&self, store: &Store, op: &GitOp, layer: NewLayer) -> Result<LayerRef> {
         let checkout = layer.dir().join("checkout");
-        let git = |args: &[&str], dir: &Path| -> Result<String> {
-            let output = std::process::Command::new("git")
-                .args(args)
-                .current_dir(dir)
-                .env("GIT_TERMINAL_PROMPT", "0")
-                .output()
-                .map_err(|e| Error::io("git", e).with_hint("install git: repositories are fetched by it"))?;
-            if output.status.success() {
-                return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
-            }
-            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            Err(Error::new(Kind::Unavailable, format!("failed to fetch remote {}: {said}", op.remote)))
-        };
         std::fs::create_dir(&checkout).about(|| checkout.display().to_string())?;
-        git(&["init", "-q"], &checkout)?;
-        let reference = if op.reference.is_empty() { "HEAD" } else { &op.reference };
-        git(&["fetch", "-q", "--depth=1", "--", &op.remote, reference], &checkout)?;
-        git(&["checkout", "-q", "FETCH_HEAD"], &checkout)?;
-        let commit = git(&["rev-parse", "HEAD"], &checkout)?;
-        if !op.checksum.is_empty() && !commit.starts_with(&op.checksum) {
-            return Err(Error::corrupt(format!("expected checksum to match {}, got {commit}", op.checksum)));
-        }
-        git(&["submodule", "update", "-q", "--init", "--recursive", "--depth=1"], &checkout)?;
+        crate::git::checkout(&op.remote, &op.reference, &op.checksum, &checkout)?;
         if !op.keep_git_dir {
-            let own = checkout.join(".git");
-            std::fs::remove_dir_all(&own).about(|| own.display().to_string())?;
+            crate::git::forget(&checkout)?;
         }
         let from = tree::open_dir(&checkout)?;
         let source = super::Source { root: &from, ignore: None, anonymous: true };

@@ -1,5 +1,8 @@
 //! A registry in this process, and a client that sends exactly what a test says.
 
+#[path = "../support/noise.rs"]
+mod noise;
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,6 +14,8 @@ use fluyt_image::Digest;
 use fluyt_registry::Settings;
 use fluyt_registry::server::{self, ServeOptions};
 use serde_json::{Value, json};
+
+pub use noise::noise;
 
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -212,18 +217,6 @@ impl Answer {
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).expect("JSON")
     }
-}
-
-/// Bytes that do not repeat.
-pub fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) as u8
-    };
-    (0..len).map(|_| next()).collect()
 }
 
 /// How many blobs a data root has.

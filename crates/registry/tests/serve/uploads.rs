@@ -110,7 +110,8 @@ fn an_upload_cut_at_any_byte_goes_on_where_it_was_cut() {
     let registry = Served::new();
     let bytes = noise(5, 50_000);
     let digest = Digest::of(&bytes);
-    for cut in [0, 1, 4095, 8192, 8193, 40_000, 49_999] {
+    // Not 1: an upload of nothing and one of a single byte both answer `0-0`, so the test could not tell when the byte is in.
+    for cut in [0, 2, 4095, 8192, 8193, 40_000, 49_999] {
         let location = registry.upload("a");
         let mut stream = registry.connect();
         let head = format!("PATCH {location} HTTP/1.1\r\nHost: x\r\nContent-Length: 50000\r\n\r\n");

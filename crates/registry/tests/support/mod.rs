@@ -1,6 +1,8 @@
 //! What the tests share: images made of bytes, a server that misbehaves on request, Debian's registry.
 #![allow(dead_code)]
 
+mod noise;
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -13,6 +15,8 @@ use std::time::Duration;
 use fluyt_image::{Blobs, Descriptor, Digest, Lease, Store, oci};
 use fluyt_model::reference::Reference;
 use fluyt_registry::{CredentialFiles, Settings};
+
+pub use noise::noise;
 
 pub fn reference(text: &str) -> Reference {
     Reference::parse(text).expect("a reference")
@@ -54,18 +58,6 @@ impl Place {
     pub fn settings(&self) -> Settings {
         settings(self.dir.path())
     }
-}
-
-/// Bytes that do not repeat.
-pub fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) as u8
-    };
-    (0..len).map(|_| next()).collect()
 }
 
 /// An image of these layers, put into `blobs`; its manifest.

@@ -43,8 +43,10 @@ pub fn gather(engine: &Engine, wanted: &Wanted) -> Result<Gathered> {
     if let Some(git) = git_source(&wanted.path) {
         let unpacked = engine.images().new_layer()?;
         let dir = unpacked.fs();
-        clone(&git.remote, &git.reference, &dir)?;
-        let context = if git.subdir.is_empty() { dir } else { dir.join(git.subdir.trim_start_matches('/')) };
+        let checkout = fluyt_build::git::checkout(&git.remote, &git.reference, "", &dir);
+        checkout.map_err(|e| e.context("unable to prepare context"))?;
+        fluyt_build::git::forget(&dir)?;
+        let context = fluyt_build::git::subdirectory(&dir, &git.subdir)?;
         return from_directory(context, wanted, Some(unpacked));
     }
     if wanted.path.starts_with("http://") || wanted.path.starts_with("https://") {
@@ -155,27 +157,4 @@ fn read_text(input: &mut dyn Read, name: &str) -> Result<String> {
         return Err(Error::invalid(format!("{name}: too long for a Dockerfile")));
     }
     String::from_utf8(bytes).map_err(|_| Error::invalid(format!("{name}: not UTF-8")))
-}
-
-fn clone(remote: &str, reference: &str, dir: &Path) -> Result<()> {
-    let reference = if reference.is_empty() { "HEAD" } else { reference };
-    let git = |args: &[&str]| -> Result<()> {
-        let output = std::process::Command::new("git")
-            .args(args)
-            .current_dir(dir)
-            .env("GIT_TERMINAL_PROMPT", "0")
-            .output()
-            .map_err(|e| Error::io("git", e).with_hint("install git: repositories are fetched by it"))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        Err(Error::new(Kind::Unavailable, format!("unable to prepare context: {remote}: {said}")))
-    };
-    git(&["init", "-q"])?;
-    git(&["fetch", "-q", "--depth=1", "--", remote, reference])?;
-    git(&["checkout", "-q", "FETCH_HEAD"])?;
-    git(&["submodule", "update", "-q", "--init", "--recursive", "--depth=1"])?;
-    let own = dir.join(".git");
-    std::fs::remove_dir_all(&own).about(|| own.display().to_string())
 }

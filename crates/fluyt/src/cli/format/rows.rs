@@ -54,7 +54,7 @@ pub fn container(c: &ContainerSummary, trunc: bool, now: i64) -> Row {
         .with("ID", if trunc { id::short(&c.id) } else { &c.id })
         .with("Names", if trunc { own.unwrap_or_default().to_owned() } else { names.join(",") })
         .with("Image", image_name(c, trunc))
-        .with("Command", quote(&command))
+        .with("Command", fluyt_gotmpl::quote(&command))
         .with("CreatedAt", time::go_string(c.created * 1_000_000_000))
         .with("RunningFor", ago(c.created, now))
         .with("Ports", ports(&c.ports))
@@ -95,24 +95,6 @@ fn container_size(c: &ContainerSummary) -> String {
         return format!("{} (virtual {})", size(c.size_rw), size(c.size_root_fs));
     }
     size(c.size_rw)
-}
-
-/// Go's `strconv.Quote` of printable text.
-fn quote(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\t' => out.push_str("\\t"),
-            '\r' => out.push_str("\\r"),
-            c if c.is_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }
 
 /// `3 hours ago`; `seconds` since 1970, `now` in nanoseconds.
