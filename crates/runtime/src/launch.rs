@@ -373,7 +373,9 @@ fn start(
         netns: state.netns,
         seal: seal.take().unwrap_or_default(),
     };
-    starting.set_up(&resources, born_inside, attaches_itself)?;
+    if let Err(e) = starting.set_up(&resources, born_inside, attaches_itself) {
+        return Err(starting.cause(e));
+    }
     if init.in_userns
         && let Some(process) = &starting.spec.process
     {
@@ -443,12 +445,29 @@ impl Starting {
     /// The container's network namespace, open.
     ///
     /// # Errors
-    /// `NotFound` if the child died meanwhile.
+    /// What the child reported, if it failed meanwhile.
     pub fn netns(&self) -> Result<OwnedFd> {
         let path =
             self.netns.clone().unwrap_or_else(|| PathBuf::from(format!("/proc/{}/ns/net", self.pid())));
         rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .about(|| path.display().to_string())
+            .map_err(|e| self.cause(e))
+    }
+
+    /// Why the parent's part failed: `error`, or what a child that has ended said before it did.
+    fn cause(&self, error: Error) -> Error {
+        // A process loses its namespaces and groups a little before it counts as ended.
+        let patience = if error.kind() == Kind::NotFound { 200 } else { 0 };
+        if !clone::wait_exit(self.pidfd(), patience).unwrap_or(false) {
+            return error;
+        }
+        loop {
+            match self.sync.next() {
+                Ok(report @ (Report::Failed(_) | Report::Eof)) => return self.unexpected(report),
+                Ok(_) => {}
+                Err(_) => return error,
+            }
+        }
     }
 
     /// The container's control groups.
