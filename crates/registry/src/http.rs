@@ -118,6 +118,9 @@ impl Answer {
 pub(crate) struct Http {
     agent: Agent,
     read_timeout: Duration,
+    /// The host that this is for, and what its requests have to say further.
+    host: String,
+    headers: Vec<(String, String)>,
 }
 
 impl Http {
@@ -138,7 +141,12 @@ impl Http {
         if https {
             config = config.tls_config(tls::config(settings, host)?);
         }
-        Ok(Self { agent: config.build().new_agent(), read_timeout: settings.read_timeout })
+        Ok(Self {
+            agent: config.build().new_agent(),
+            read_timeout: settings.read_timeout,
+            host: host.to_owned(),
+            headers: settings.rules.get(host).map(|r| r.headers.clone()).unwrap_or_default(),
+        })
     }
 
     /// Sends the request and follows redirects of GET and HEAD. `authorization` goes to the first host only.
@@ -161,6 +169,9 @@ impl Http {
         let mut request = Request::builder().method(ask.method.clone()).uri(url);
         for (name, value) in &ask.headers {
             request = request.header(*name, value);
+        }
+        for (name, value) in self.headers.iter().filter(|_| host_of(url) == self.host) {
+            request = request.header(name, value);
         }
         if let Some(value) = authorization {
             request = request.header("authorization", value);

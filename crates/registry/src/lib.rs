@@ -9,6 +9,9 @@
 //! - [`Settings`]: what to trust, mirrors, limits. [`Registry`]: the way in.
 //! - `http` makes one exchange, `remote` adds authentication and repetition, `auth` talks to token services.
 //! - `manifest`, `download`, `pull` fetch; `upload`, `push` send, `compress` prepares for that.
+//! - `places` says where a name is fetched from, by `registries_conf` and `hosts_toml`; `content` reads, puts and copies
+//!   documents and blobs by themselves.
+//! - `signed` finds and attaches signatures, and asks the policy; what they mean is the trust crate's part.
 //! - `config_file`, `helper`, `login` keep credentials.
 //!
 //! # Names in a static binary
@@ -21,29 +24,38 @@ mod auth;
 mod challenge;
 mod compress;
 mod config_file;
+mod content;
 mod download;
 mod fetch;
 mod helper;
+mod hosts_toml;
 mod http;
 mod login;
 mod manifest;
+mod places;
 mod platform;
 mod pull;
 mod push;
 mod refusal;
+mod registries_conf;
 mod registry;
 mod remote;
 mod search;
 pub mod server;
 mod settings;
+mod signed;
 mod tls;
 mod upload;
 
 pub use config_file::Credentials;
+pub use content::{Put, RawDocument};
 pub use fetch::fetch_file;
+pub use hosts_toml::Rules;
 pub use login::LoggedIn;
 pub use pull::{Arriving, PullOptions, Pulled};
 pub use push::{PushOptions, Pushed};
+pub use registries_conf::RegistriesConf;
 pub use registry::Registry;
 pub use search::FoundRepository;
 pub use settings::{CredentialFiles, Settings};
+pub use signed::SignatureMode;

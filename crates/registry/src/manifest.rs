@@ -24,7 +24,7 @@ pub(crate) struct Fetched {
     pub document: Document,
 }
 
-fn accept() -> String {
+pub(crate) fn accept() -> String {
     let wanted = [oci::OCI_INDEX, oci::DOCKER_MANIFEST_LIST, oci::OCI_MANIFEST, oci::DOCKER_MANIFEST];
     format!("{}, {};q=0.1, {};q=0.1", wanted.join(", "), SCHEMA1[0], SCHEMA1[1])
 }
@@ -41,7 +41,7 @@ pub(crate) fn head(remote: &Remote, reference: &Reference) -> Result<Option<Dige
 }
 
 /// What stands behind `/manifests/`: the digest if there is one, else the tag.
-fn key(reference: &Reference) -> &str {
+pub(crate) fn key(reference: &Reference) -> &str {
     reference.digest().or(reference.tag()).unwrap_or(fluyt_model::reference::DEFAULT_TAG)
 }
 
@@ -129,7 +129,7 @@ fn parsed(
 }
 
 /// Docker's words for the refusals that users meet most.
-fn explain(e: Error, reference: &Reference) -> Error {
+pub(crate) fn explain(e: Error, reference: &Reference) -> Error {
     let (name, host) = (reference.familiar_name(), reference.domain());
     match e.kind() {
         Kind::Unauthorized | Kind::PermissionDenied => {

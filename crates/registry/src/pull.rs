@@ -9,12 +9,15 @@ use fluyt_image::oci::{self, MAX_DOCUMENT};
 use fluyt_image::{Blobs, Descriptor, Digest, Document, ImageConfig, Manifest, Outcome, Platform, Progress};
 use fluyt_model::reference::Reference;
 use fluyt_model::{Error, Kind, Result};
+use fluyt_trust::Signature;
 
 use crate::download::Download;
 use crate::manifest::{self, Fetched};
+use crate::places::Place;
 use crate::platform;
 use crate::registry::Registry;
 use crate::remote::Remote;
+use crate::signed::Judge;
 
 /// Indexes within indexes that are followed.
 const MAX_INDEX_DEPTH: usize = 4;
@@ -52,6 +55,8 @@ pub struct Pulled {
     pub config: ImageConfig,
     /// Whether nothing had to be fetched because the reference stands for the same as before.
     pub up_to_date: bool,
+    /// The signatures by which a policy let it be used; empty when no policy wants any.
+    pub signatures: Vec<Signature>,
 }
 
 impl Pulled {
@@ -153,7 +158,8 @@ impl Registry {
     /// Pulls what `reference` names into `blobs` (those of a lease). `unpack` runs on this thread while the layers
     /// arrive; it opens each with [`Arriving::open_layer`].
     ///
-    /// Mirrors are tried first, in their order; the registry itself comes last.
+    /// Mirrors are tried first, in their order; the registry itself comes last. [`Settings::policy`](crate::Settings::policy)
+    /// decides before any layer is fetched.
     ///
     /// # Errors
     /// `Kind::NotFound`, `Kind::Unauthorized`, `Kind::PermissionDenied`, `Kind::RateLimited`, `Kind::Unavailable`,
@@ -168,16 +174,23 @@ impl Registry {
         mut unpack: impl FnMut(&Arriving<'_>) -> Result<T>,
     ) -> Result<(Pulled, T)> {
         let reference = reference.clone().or_latest();
-        for mirror in self.mirrors(reference.domain()) {
-            let from_mirror =
-                mirror.and_then(|r| pull_from(&r, blobs, &reference, options, progress, &mut unpack));
-            match from_mirror {
+        let mut places = self.places(&reference)?;
+        let itself = places.pop();
+        let judge = Judge::of(&self.settings, &reference)?;
+        let mut pull = |place: &Place| {
+            let remote = place.remote(self)?;
+            let (mut pulled, unpacked) =
+                pull_from(&remote, blobs, &place.reference, options, &judge, progress, &mut unpack)?;
+            pulled.reference = reference.clone();
+            Ok((pulled, unpacked))
+        };
+        for mirror in &places {
+            match pull(mirror) {
                 Err(e) if is_remote_failure(&e) => {}
                 other => return other,
             }
         }
-        let remote = self.remote(reference.domain())?;
-        pull_from(&remote, blobs, &reference, options, progress, &mut unpack)
+        pull(&itself.ok_or_else(|| Error::internal(format!("no place for {reference}")))?)
     }
 
     /// Whether the registry has what a reference names.
@@ -221,6 +234,7 @@ fn pull_from<T>(
     blobs: &Blobs,
     reference: &Reference,
     options: &PullOptions<'_>,
+    judge: &Judge<'_>,
     progress: &dyn Progress,
     unpack: &mut dyn FnMut(&Arriving<'_>) -> Result<T>,
 ) -> Result<(Pulled, T)> {
@@ -229,6 +243,8 @@ fn pull_from<T>(
     let Document::Manifest(document) = chosen.document else {
         return Err(Error::corrupt(format!("{}: indexes are nested too deeply", reference.familiar())));
     };
+    let signatures =
+        judge.approve(remote, reference, &target.descriptor.digest, &chosen.descriptor.digest)?;
     let stop = AtomicBool::new(false);
     let config = fetch_config(remote, blobs, reference, &document, &stop)?;
     check_platform(&config, reference, options)?;
@@ -267,6 +283,7 @@ fn pull_from<T>(
         document,
         config,
         up_to_date,
+        signatures,
     };
     Ok((pulled, unpacked?))
 }

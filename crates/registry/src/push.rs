@@ -210,7 +210,7 @@ fn put_manifest(
     }
 }
 
-fn explain(e: Error, reference: &Reference) -> Error {
+pub(crate) fn explain(e: Error, reference: &Reference) -> Error {
     match e.kind() {
         Kind::Unauthorized | Kind::PermissionDenied => {
             let text = format!(

@@ -9,7 +9,9 @@ use serde::Deserialize;
 
 use crate::auth::percent;
 use crate::config_file::{self, Credentials};
+use crate::hosts_toml;
 use crate::http::{Ask, join};
+use crate::places;
 use crate::remote::{Remote, Scope};
 use crate::settings::Settings;
 
@@ -47,35 +49,31 @@ impl Registry {
         self.remotes.lock().unwrap_or_else(PoisonError::into_inner).remove(domain);
     }
 
+    /// Credentials that were given for a domain.
+    pub(crate) fn given(&self, domain: &str) -> Option<Credentials> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).get(domain).cloned()
+    }
+
     /// The registry of a domain, contacted at the first use.
     pub(crate) fn remote(&self, domain: &str) -> Result<Arc<Remote>> {
         let mut remotes = self.remotes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(remote) = remotes.get(domain) {
             return Ok(Arc::clone(remote));
         }
-        let given = self.given.lock().unwrap_or_else(PoisonError::into_inner).get(domain).cloned();
-        let credentials = match given {
-            Some(given) => Some(given),
-            None => config_file::find(&self.settings.credentials, domain)?,
+        let server =
+            hosts_toml::find(&self.settings.certificate_dirs, domain)?.and_then(|hosts| hosts.server);
+        let remote = if let Some(host) = server {
+            places::connect(self, &host, domain)?
+        } else {
+            let credentials = match self.given(domain) {
+                Some(given) => Some(given),
+                None => config_file::find(&self.settings.credentials, domain)?,
+            };
+            Remote::connect(&self.settings, host_of_domain(domain), credentials)?
         };
-        let remote = Arc::new(Remote::connect(&self.settings, host_of_domain(domain), credentials)?);
+        let remote = Arc::new(remote);
         remotes.insert(domain.to_owned(), Arc::clone(&remote));
         Ok(remote)
-    }
-
-    /// The mirrors of a domain, each contacted when its turn comes.
-    pub(crate) fn mirrors(&self, domain: &str) -> impl Iterator<Item = Result<Arc<Remote>>> + '_ {
-        let urls = self.settings.mirrors.get(domain).map_or(&[][..], Vec::as_slice);
-        urls.iter().map(|url| {
-            let host = crate::http::host_of(url);
-            let credentials = config_file::find(&self.settings.credentials, host)?;
-            let remote = if url.contains("://") {
-                Remote::at(&self.settings, url, credentials)
-            } else {
-                Remote::connect(&self.settings, url, credentials)
-            };
-            remote.map(Arc::new)
-        })
     }
 
     /// All tags of a repository, sorted as the registry sorts them.
@@ -119,7 +117,7 @@ pub(crate) fn host_of_domain(domain: &str) -> &str {
 }
 
 /// The target of `<URL>; rel="next"`.
-fn next_link(header: &str) -> Option<&str> {
+pub(crate) fn next_link(header: &str) -> Option<&str> {
     let (url, rest) = header.trim().strip_prefix('<')?.split_once('>')?;
     rest.replace('"', "").contains("rel=next").then_some(url)
 }

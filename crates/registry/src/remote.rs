@@ -21,6 +21,8 @@ use crate::settings::Settings;
 pub(crate) struct Remote {
     /// `SCHEME://HOST[:PORT]` and perhaps a path, without a final slash.
     pub base: String,
+    /// The path of the API there, `/v2` but for servers of a `hosts.toml`.
+    api: String,
     pub http: Http,
     pub settings: Settings,
     credentials: Option<Credentials>,
@@ -76,10 +78,21 @@ impl Remote {
 
     /// The registry at a base URL.
     pub fn at(settings: &Settings, base: &str, credentials: Option<Credentials>) -> Result<Self> {
+        Self::at_api(settings, base, "/v2", credentials)
+    }
+
+    /// The registry at a base URL whose API has another path there.
+    pub fn at_api(
+        settings: &Settings,
+        base: &str,
+        api: &str,
+        credentials: Option<Credentials>,
+    ) -> Result<Self> {
         let base = base.trim_end_matches('/').to_owned();
         let http = Http::new(settings, host_of(&base), base.starts_with("https:"))?;
         let remote = Self {
             base,
+            api: api.to_owned(),
             http,
             settings: settings.clone(),
             credentials,
@@ -97,7 +110,7 @@ impl Remote {
 
     /// The URL of a path below `/v2/`.
     pub fn url(&self, path: &str) -> String {
-        format!("{}/v2/{path}", self.base)
+        format!("{}{}/{path}", self.base, self.api)
     }
 
     /// `GET /v2/`: does it answer, and what does it ask for?

@@ -6,12 +6,17 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fluyt_model::error::IoContext;
 use fluyt_model::reference::DEFAULT_DOMAIN;
 use fluyt_model::{Error, Result};
+use fluyt_trust::Policy;
 use serde::Deserialize;
+
+use crate::hosts_toml::Rules;
+use crate::registries_conf::RegistriesConf;
 
 /// Everything that a [`crate::Registry`] needs to know beforehand.
 #[derive(Clone, Debug)]
@@ -23,7 +28,13 @@ pub struct Settings {
     pub insecure: Vec<String>,
     /// Base URLs to try before the registry itself, by registry domain. Used for pulling only.
     pub mirrors: BTreeMap<String, Vec<String>>,
-    /// Directories with `HOST[:PORT]/{*.crt,*.cert,*.key}`, the first that has the host counts.
+    /// Containers' `registries.conf`: where names are fetched from in truth.
+    pub registries: RegistriesConf,
+    /// Which images may be used; `None`: all.
+    pub policy: Option<Arc<Policy>>,
+    /// How single hosts are spoken to.
+    pub rules: BTreeMap<String, Rules>,
+    /// Directories with `HOST[:PORT]/{*.crt,*.cert,*.key}` or `HOST[:PORT]/hosts.toml`; the first that has the host counts.
     pub certificate_dirs: Vec<PathBuf>,
     /// A PEM file with the certificate authorities of the system; without it a built-in list is used.
     pub system_authorities: Vec<PathBuf>,
@@ -79,7 +90,15 @@ impl Default for Settings {
             credentials: CredentialFiles::default(),
             insecure: Vec::new(),
             mirrors: BTreeMap::new(),
-            certificate_dirs: paths(&["/etc/docker/certs.d", "/etc/containers/certs.d"]),
+            registries: RegistriesConf::default(),
+            policy: None,
+            rules: BTreeMap::new(),
+            certificate_dirs: paths(&[
+                "/etc/fluyt/certs.d",
+                "/etc/docker/certs.d",
+                "/etc/containers/certs.d",
+                "/etc/containerd/certs.d",
+            ]),
             system_authorities: paths(&[
                 "/etc/ssl/certs/ca-certificates.crt",
                 "/etc/pki/tls/certs/ca-bundle.crt",
@@ -152,6 +171,26 @@ impl Settings {
         self.downloads = file.max_concurrent_downloads.unwrap_or(self.downloads).clamp(1, 64);
         self.uploads = file.max_concurrent_uploads.unwrap_or(self.uploads).clamp(1, 64);
         self.attempts = file.max_download_attempts.unwrap_or(self.attempts).clamp(1, 100);
+        Ok(())
+    }
+
+    /// Reads containers' configuration: `$CONTAINERS_REGISTRIES_CONF`, else `/etc/fluyt/registries.conf`, else
+    /// `/etc/containers/registries.conf`, each with its `.d` directory. Short names are taken from all but the last, which
+    /// is there on many machines for Podman, where they mean something else than for Docker.
+    ///
+    /// # Errors
+    /// I/O errors; `Kind::Invalid`.
+    pub fn read_registries_conf(&mut self, env: &dyn Fn(&str) -> Option<std::ffi::OsString>) -> Result<()> {
+        let given = env("CONTAINERS_REGISTRIES_CONF").filter(|v| !v.is_empty()).map(PathBuf::from);
+        let own = PathBuf::from("/etc/fluyt/registries.conf");
+        let (path, aliases) = match given {
+            Some(path) => (path, true),
+            None if own.exists() || Path::new("/etc/fluyt/registries.conf.d").is_dir() => (own, true),
+            None => (PathBuf::from("/etc/containers/registries.conf"), false),
+        };
+        self.registries.read(&path, aliases)?;
+        let insecure: Vec<String> = self.registries.insecure_hosts().map(str::to_owned).collect();
+        self.insecure.extend(insecure);
         Ok(())
     }
 

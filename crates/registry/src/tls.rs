@@ -22,10 +22,17 @@ pub(crate) fn config(settings: &Settings, host: &str) -> Result<TlsConfig> {
             return Err(Error::invalid(format!("{}: no certificate in it", path.display())));
         }
     }
+    let rules = settings.rules.get(host);
+    for path in rules.iter().flat_map(|r| &r.authorities) {
+        roots.extend(certificates(&read(path)?));
+    }
     let roots = if roots.is_empty() { RootCerts::WebPki } else { RootCerts::new_with_certs(&roots) };
     Ok(TlsConfig::builder()
         .root_certs(roots)
-        .client_cert(client_certificate(&own)?)
+        .client_cert(match rules.and_then(|r| r.client.as_ref()) {
+            Some((certificate, key)) => Some(presented(certificate, key)?),
+            None => client_certificate(&own)?,
+        })
         .disable_verification(settings.is_insecure(host))
         .build())
 }
@@ -82,8 +89,12 @@ fn client_certificate(files: &[PathBuf]) -> Result<Option<ClientCert>> {
     if !files.contains(&key_path) {
         return Err(Error::invalid(format!("{}: its key {} is missing", path.display(), key_path.display())));
     }
-    let chain = certificates(&read(path)?);
-    let key = PrivateKey::from_pem(&read(&key_path)?)
-        .map_err(|e| Error::invalid(format!("{}: not a private key", key_path.display())).with_source(e))?;
-    Ok(Some(ClientCert::new_with_certs(&chain, key)))
+    presented(path, &key_path).map(Some)
+}
+
+fn presented(certificate: &Path, key: &Path) -> Result<ClientCert> {
+    let chain = certificates(&read(certificate)?);
+    let key = PrivateKey::from_pem(&read(key)?)
+        .map_err(|e| Error::invalid(format!("{}: not a private key", key.display())).with_source(e))?;
+    Ok(ClientCert::new_with_certs(&chain, key))
 }

@@ -118,6 +118,7 @@ pub fn settings() -> Result<Settings> {
     for path in ["/etc/docker/daemon.json", "/etc/fluyt/registries.json"] {
         settings.read_file(Path::new(path))?;
     }
+    settings.read_registries_conf(&|key| std::env::var_os(key))?;
     Ok(settings)
 }
 
