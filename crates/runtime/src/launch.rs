@@ -501,9 +501,10 @@ impl Starting {
             match self.sync.next()? {
                 Report::HooksPoint => {
                     if let Some(h) = &self.spec.hooks {
-                        let state = self.state("creating");
-                        hooks::run("prestart", &h.prestart, &state)?;
-                        hooks::run("createRuntime", &h.create_runtime, &state)?;
+                        // prestart is older than the status `creating`: specification 1.0 ran it for a created container,
+                        // and what still uses it (as crun tells it, and its validation suite checks) knows that word only.
+                        hooks::run("prestart", &h.prestart, &self.state("created"))?;
+                        hooks::run("createRuntime", &h.create_runtime, &self.state("creating"))?;
                     }
                     self.sync.order(Order::HooksDone);
                 }
