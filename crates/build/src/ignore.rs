@@ -102,6 +102,12 @@ impl Ignore {
         self.patterns.is_empty()
     }
 
+    /// Whether a pattern says in so many words that nothing exists.
+    #[must_use]
+    pub fn leaves_out_everything(&self) -> bool {
+        self.patterns.iter().any(|p| !p.takes_back && matches!(p.text.as_str(), "*" | "**" | "**/*"))
+    }
+
     /// Whether a pattern takes back what others leave out: then directories that are left out must be looked into.
     #[must_use]
     pub fn takes_back(&self) -> bool {

@@ -68,6 +68,11 @@ const CORPUS: &[(&str, &str, u32)] = &[
     ("FROM a AS s\nCOPY --from=s x /\n", "circular dependency detected on stage: s", 2),
     (
         "FROM a AS one\nCOPY --from=two x /\nFROM b AS two\nCOPY --from=one /x /\n",
+        "circular dependency detected on stage: one",
+        2,
+    ),
+    (
+        "FROM a AS one\nCOPY --from=two x /\nFROM b AS two\nRUN y\nFROM one\n",
         "cannot copy from stage \"two\", it needs to be defined before current stage \"one\"",
         2,
     ),
@@ -83,7 +88,7 @@ const CORPUS: &[(&str, &str, u32)] = &[
     ("FROM a\nCOPY [1, 2]\n", "when using JSON array syntax, arrays must be comprised of strings only", 2),
     ("FROM a\nCOPY x <<EOF\nEOF\n", "COPY cannot accept a heredoc as a destination", 2),
     ("FROM a\nRUN <<EOF\ntrue\n", "unterminated heredoc", 2),
-    ("FROM a\nRUN\n", "RUN requires at least one argument", 2),
+    ("FROM a\nRUN []\n", "arguments are required", 2),
     ("FROM a\nRUN --mont=type=bind true\n", "unknown flag: --mont (did you mean mount?)", 2),
     (
         "FROM a\nRUN --mount=type=bnd,target=/x true\n",
@@ -101,7 +106,7 @@ const CORPUS: &[(&str, &str, u32)] = &[
     ("FROM a\nRUN --mount=type=bind,mode=7,target=/x true\n", "mode not allowed for \"bind\" type mounts", 2),
     ("FROM a\nRUN --mount=type=bind,nope=7,target=/x true\n", "unexpected key 'nope' in 'nope=7'", 2),
     (
-        "FROM a AS one\nRUN --mount=from=two,target=/x true\nFROM b AS two\nCOPY --from=one x y\n",
+        "FROM a AS one\nRUN --mount=from=two,target=/x true\nFROM b AS two\nFROM one\n",
         "cannot mount from stage \"two\" to \"/x\", stage needs to be defined before current command",
         2,
     ),

@@ -324,7 +324,7 @@ impl Run<'_> {
             }),
             Some(':') => match self.next() {
                 Some(c @ ('-' | '+' | '?')) => self.modified(&name, c, true),
-                Some(c) => Err(unsupported(&format!(":{c}"))),
+                Some(c) => self.unknown_modifier(&name, &format!(":{c}"), matches!(c, '#' | '%')),
                 None => Err(Fault::new("syntax error: missing '}'")),
             },
             Some(c @ ('-' | '+' | '?' | '#' | '%')) => self.modified(&name, c, false),
@@ -332,6 +332,18 @@ impl Run<'_> {
             Some(c) => Err(unsupported(&c.to_string())),
             None => Err(Fault::new("syntax error: missing '}'")),
         }
+    }
+
+    /// What only a shell understands (`${x:1:2}`) is an error, unless it is to be left to the shell.
+    fn unknown_modifier(&mut self, name: &str, modifier: &str, always: bool) -> Result<String> {
+        if always {
+            return Err(unsupported(modifier));
+        }
+        let word = self.closing('}', false, "syntax error: missing '}'")?;
+        if self.value(name).is_none() && self.lexer.keep_unset {
+            return Ok(format!("${{{name}{modifier}{word}}}"));
+        }
+        Err(unsupported(modifier))
     }
 
     fn closing(&mut self, stop: char, raw: bool, missing: &str) -> Result<String> {

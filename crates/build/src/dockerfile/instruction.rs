@@ -42,6 +42,8 @@ pub struct Stage {
     pub lines: Lines,
     /// What follows.
     pub steps: Vec<Step>,
+    /// The comment lines before it.
+    pub comments: Vec<String>,
     /// The description in the comment before it.
     pub description: String,
 }
@@ -57,6 +59,8 @@ pub struct Step {
     pub source: String,
     /// Where.
     pub lines: Lines,
+    /// The comment lines before it.
+    pub comments: Vec<String>,
 }
 
 /// A name and its value.
@@ -130,12 +134,21 @@ pub struct Run {
     pub command: CommandLine,
     /// `--mount`, each, not expanded.
     pub mounts: Vec<String>,
-    /// `--network`.
+    /// `--network`; empty when it was not given.
     pub network: String,
-    /// `--security`.
+    /// `--security`; empty when it was not given.
     pub security: String,
     /// `--device`, each.
-    pub devices: Vec<String>,
+    pub devices: Vec<Device>,
+}
+
+/// `RUN --device`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// `vendor.com/class=name`.
+    pub name: String,
+    /// The step fails without it.
+    pub required: bool,
 }
 
 /// `HEALTHCHECK`. Durations are in nanoseconds.

@@ -211,7 +211,8 @@ impl<'a> Splitter<'a> {
         let escape = self.file.escape;
         let mut line = Line { comments, ..words(&text, escape) };
         line.original = text;
-        if takes_heredocs(&line) && line.original.contains("<<") {
+        super::parse::syntax(&line, escape)?;
+        if takes_heredocs(&line, escape) && line.original.contains("<<") {
             for mut heredoc in heredocs_of(&line.original)? {
                 heredoc.content = self.heredoc(&heredoc, first)?;
                 line.heredocs.push(heredoc);
@@ -247,7 +248,7 @@ pub fn words(text: &str, escape: char) -> Line {
 }
 
 /// The blanks between words.
-fn is_blank(c: char) -> bool {
+pub(super) fn is_blank(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\u{b}' | '\u{c}' | '\r')
 }
 
@@ -293,10 +294,12 @@ fn flags(text: &str, escape: char) -> (Vec<String>, &str) {
 }
 
 /// Whether the instruction may have here-documents: RUN, COPY and ADD, unless their words are a JSON list.
-fn takes_heredocs(line: &Line) -> bool {
+fn takes_heredocs(line: &Line, escape: char) -> bool {
     let keyword = line.keyword.to_lowercase();
     if keyword == "onbuild" {
-        return takes_heredocs(&words(&line.rest, '\\'));
+        // Only one step down: there is no ONBUILD of an ONBUILD.
+        let inner = words(&line.rest, escape);
+        return !inner.keyword.eq_ignore_ascii_case("onbuild") && takes_heredocs(&inner, escape);
     }
     matches!(keyword.as_str(), "add" | "copy" | "run") && json_list(&line.rest).is_none()
 }

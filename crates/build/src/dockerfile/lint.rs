@@ -51,6 +51,7 @@ rules! {
     RedundantTargetPlatform, "redundant-target-platform", "Setting platform to predefined $TARGETPLATFORM in FROM is redundant as this is the default behavior";
     SecretsUsedInArgOrEnv, "secrets-used-in-arg-or-env", "Sensitive data should not be used in the ARG or ENV commands";
     InvalidDefaultArgInFrom, "invalid-default-arg-in-from", "Default value for global ARG results in an empty or invalid base image name";
+    InvalidBaseImagePlatform, "", "Base image platform does not match expected target platform";
     FromPlatformFlagConstDisallowed, "from-platform-flag-const-disallowed", "FROM --platform flag should not use a constant value";
     CopyIgnoredFile, "copy-ignored-file", "Attempting to Copy file that is excluded by .dockerignore";
     InvalidDefinitionDescription, "invalid-definition-description", "Comment for build stage or argument should follow the format: `# <arg/stage name> <description>`. If this is not intended to be a description comment, add an empty line or comment between the instruction and the comment.";
@@ -59,9 +60,12 @@ rules! {
 }
 
 impl Rule {
-    /// Where more is written about it.
+    /// Where more is written about it; empty when nothing is.
     #[must_use]
     pub fn url(self) -> String {
+        if self.page().is_empty() {
+            return String::new();
+        }
         format!("https://docs.docker.com/go/dockerfile/rule/{}/", self.page())
     }
 
@@ -83,16 +87,78 @@ pub struct Warning {
     pub message: String,
 }
 
-/// Collects findings of the rules that are on.
+/// Which rules are on.
 #[derive(Clone, Debug, Default)]
-pub struct Lint {
-    found: Vec<Warning>,
+pub struct Rules {
     skip: Vec<String>,
     skip_all: bool,
     experimental: Vec<String>,
     experimental_all: bool,
     is_error: bool,
+}
+
+/// Collects findings of the rules that are on.
+#[derive(Clone, Debug, Default)]
+pub struct Lint {
+    found: Vec<Warning>,
+    rules: Rules,
+    /// What the comment before the instruction at hand says.
+    here: Rules,
+    /// The rules are the caller's: the file's own do not count.
+    given: bool,
     silent: bool,
+}
+
+impl Rules {
+    /// Reads `skip=A,B;error=true`.
+    ///
+    /// # Errors
+    /// An option that does not exist, a value that is no boolean.
+    pub fn read(text: &str) -> Result<Self> {
+        let mut rules = Self::default();
+        let text = text.trim();
+        if text.is_empty() {
+            return Ok(rules);
+        }
+        for option in text.splitn(3, ';') {
+            let (key, value) = option
+                .split_once('=')
+                .ok_or_else(|| Fault::new(format!("invalid check option {}", super::quoted(option))))?;
+            let (key, value) = (key.trim(), value.trim());
+            let names = || value.split(',').map(|name| name.trim().to_owned()).collect::<Vec<_>>();
+            match key {
+                "skip" if value == "all" => rules.skip_all = true,
+                "skip" => rules.skip = names(),
+                "experimental" if value == "all" => rules.experimental_all = true,
+                "experimental" => rules.experimental = names(),
+                "error" => {
+                    rules.is_error = match value {
+                        "1" | "t" | "T" | "TRUE" | "true" | "True" => true,
+                        "0" | "f" | "F" | "FALSE" | "false" | "False" => false,
+                        _ => {
+                            return Err(Fault::new(format!(
+                                "failed to parse check option {}: strconv.ParseBool: parsing {}: invalid syntax",
+                                super::quoted(option),
+                                super::quoted(value)
+                            )));
+                        }
+                    }
+                }
+                key => return Err(Fault::new(format!("invalid check option {}", super::quoted(key)))),
+            }
+        }
+        Ok(rules)
+    }
+
+    /// Whether the rule is switched: off, or on if it is an experimental one.
+    fn says(&self, rule: Rule) -> bool {
+        let named = |names: &[String]| names.iter().any(|name| name == rule.name());
+        if rule.experimental() {
+            self.experimental_all || named(&self.experimental)
+        } else {
+            self.skip_all || named(&self.skip)
+        }
+    }
 }
 
 impl Lint {
@@ -102,46 +168,48 @@ impl Lint {
         Self { silent: true, ..Self::default() }
     }
 
-    /// Takes the settings of `# check=` or of `BUILDKIT_DOCKERFILE_CHECK`: `skip=A,B;error=true`.
+    /// Takes the caller's settings (`BUILDKIT_DOCKERFILE_CHECK`): those in the file no longer count.
     ///
     /// # Errors
-    /// An option that does not exist, a value that is no boolean.
+    /// See [`Rules::read`].
     pub fn configure(&mut self, text: &str) -> Result<()> {
-        for option in text.split(';').map(str::trim).filter(|option| !option.is_empty()) {
-            let (key, value) = option
-                .split_once('=')
-                .ok_or_else(|| Fault::new(format!("invalid check option {}", super::quoted(option))))?;
-            let names = || value.split(',').map(|name| name.trim().to_owned()).collect::<Vec<_>>();
-            match key.trim() {
-                "skip" if value.trim() == "all" => self.skip_all = true,
-                "skip" => self.skip.extend(names()),
-                "experimental" if value.trim() == "all" => self.experimental_all = true,
-                "experimental" => self.experimental.extend(names()),
-                "error" => {
-                    self.is_error = match value.trim() {
-                        "true" | "1" => true,
-                        "false" | "0" => false,
-                        _ => {
-                            return Err(Fault::new(format!(
-                                "failed to parse check option \"error\": {value}"
-                            )));
-                        }
-                    }
-                }
-                key => return Err(Fault::new(format!("invalid check option {}", super::quoted(key)))),
-            }
+        self.rules =
+            Rules::read(text).map_err(|e| e.prefixed("failed to parse BUILDKIT_DOCKERFILE_CHECK: "))?;
+        self.given = true;
+        Ok(())
+    }
+
+    /// Takes the settings of the directive `# check=`.
+    ///
+    /// # Errors
+    /// See [`Rules::read`].
+    pub fn directive(&mut self, text: &str) -> Result<()> {
+        if !self.given {
+            self.rules = Rules::read(text).map_err(|e| e.prefixed("failed to parse check options: "))?;
         }
         Ok(())
     }
 
+    /// Heeds `# check=skip=…` in the comments right before an instruction, until [`Lint::restore`] gets what this
+    /// returned. What cannot be read there is a comment like any other.
+    pub fn focus(&mut self, comments: &[String]) -> Rules {
+        let here = comments.iter().find_map(|comment| {
+            let (name, value) = comment.split_once('=')?;
+            name.trim().eq_ignore_ascii_case("check").then(|| value.split_whitespace().next().unwrap_or(""))
+        });
+        let here = here.map(Rules::read).and_then(Result::ok).unwrap_or_default();
+        std::mem::replace(&mut self.here, here)
+    }
+
+    /// Ends what [`Lint::focus`] began.
+    pub fn restore(&mut self, around: Rules) {
+        self.here = around;
+    }
+
     /// Tells of a finding.
     pub fn tell(&mut self, rule: Rule, lines: Lines, message: String) {
-        let off = self.silent
-            || self.skip_all
-            || self.skip.iter().any(|name| name == rule.name())
-            || rule.experimental()
-                && !self.experimental_all
-                && !self.experimental.iter().any(|name| name == rule.name());
+        let said = self.rules.says(rule) || self.here.says(rule);
+        let off = self.silent || said != rule.experimental();
         let warning = Warning { rule, lines, message };
         if !off && !self.found.contains(&warning) {
             self.found.push(warning);
@@ -159,7 +227,7 @@ impl Lint {
     /// The findings as a failure, if they are to be one.
     #[must_use]
     pub fn failure(&self) -> Option<Fault> {
-        if !self.is_error || self.found.is_empty() {
+        if !self.rules.is_error || self.found.is_empty() {
             return None;
         }
         let rules: std::collections::BTreeSet<&str> = self.found.iter().map(|w| w.rule.name()).collect();

@@ -242,7 +242,7 @@ fn unexpected_for(key: &str, mount: &Mount) -> Fault {
     Fault::new(format!("unexpected key '{key}' for mount type '{}'", mount.kind.name()))
 }
 
-fn boolean(key: &str, value: &str) -> Result<bool> {
+pub(super) fn boolean(key: &str, value: &str) -> Result<bool> {
     match value {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
@@ -267,6 +267,17 @@ fn sharing_of(value: &str) -> Result<Sharing> {
 /// # Errors
 /// A quote is not closed, or something follows one.
 pub fn fields(text: &str) -> Result<Vec<String>> {
+    csv(text).map_err(|e| e.prefixed("failed to parse csv mounts: "))
+}
+
+/// Splits a line of comma-separated values; a field in quotes may hold commas.
+///
+/// # Errors
+/// A quote is not closed, or something follows one.
+pub(super) fn csv(text: &str) -> Result<Vec<String>> {
+    if text.is_empty() {
+        return Err(Fault::new("EOF"));
+    }
     let mut found = Vec::new();
     let mut rest = text;
     loop {
@@ -275,9 +286,7 @@ pub fn fields(text: &str) -> Result<Vec<String>> {
             let mut after = quoted;
             loop {
                 let Some((piece, tail)) = after.split_once('"') else {
-                    return Err(Fault::new(
-                        "failed to parse csv mounts: extraneous or missing \" in quoted-field",
-                    ));
+                    return Err(Fault::new("extraneous or missing \" in quoted-field"));
                 };
                 field.push_str(piece);
                 after = tail;
@@ -294,16 +303,14 @@ pub fn fields(text: &str) -> Result<Vec<String>> {
                 Some(rest) => rest,
                 None if after.is_empty() => return Ok(found),
                 None => {
-                    return Err(Fault::new(
-                        "failed to parse csv mounts: extraneous or missing \" in quoted-field",
-                    ));
+                    return Err(Fault::new("extraneous or missing \" in quoted-field"));
                 }
             };
             continue;
         }
         let (field, tail) = rest.split_once(',').map_or((rest, None), |(field, tail)| (field, Some(tail)));
         if field.contains('"') {
-            return Err(Fault::new("failed to parse csv mounts: bare \" in non quoted-field"));
+            return Err(Fault::new("bare \" in non quoted-field"));
         }
         found.push(field.to_owned());
         match tail {

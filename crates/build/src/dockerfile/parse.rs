@@ -4,7 +4,7 @@ use fluyt_model::quantity;
 
 use super::fault::{Fault, Result};
 use super::instruction::{
-    ArgDef, ArgStep, CommandLine, Copy, Dockerfile, Health, Instruction, Pair, Run, Stage, Step,
+    ArgDef, ArgStep, CommandLine, Copy, Device, Dockerfile, Health, Instruction, Pair, Run, Stage, Step,
 };
 use super::lines::{self, Heredoc, Json, Line};
 use super::lint::{self, Lint, Rule};
@@ -44,7 +44,7 @@ enum Said {
 /// # Errors
 /// The first mistake, with its lines.
 pub fn parse(text: &str, lint: &mut Lint) -> Result<Dockerfile> {
-    if text.trim().is_empty() {
+    if text.is_empty() {
         return Err(Fault::new("the Dockerfile cannot be empty"));
     }
     let file = lines::split(text)?;
@@ -55,15 +55,18 @@ pub fn parse(text: &str, lint: &mut Lint) -> Result<Dockerfile> {
         ..Dockerfile::default()
     };
     if let Some(check) = &file.check {
-        lint.configure(check)?;
+        // What follows a blank is a remark.
+        lint.directive(check.split(' ').next().unwrap_or_default())?;
     }
     for line in &file.empty_continuations {
         lint.tell(Rule::NoEmptyContinuation, lines_of(*line), "Empty continuation line".to_owned());
     }
     for line in &file.lines {
+        let around = lint.focus(&line.comments);
         let said = instruction(line, file.escape, lint).map_err(|e| {
             e.prefixed(&format!("dockerfile parse error on line {}: ", line.lines.first)).at(line.lines)
         })?;
+        lint.restore(around);
         match said {
             Said::From(stage) => parsed.stages.push(stage),
             Said::Step(step) => match (parsed.stages.last_mut(), step.instruction) {
@@ -78,6 +81,26 @@ pub fn parse(text: &str, lint: &mut Lint) -> Result<Dockerfile> {
     }
     lint::casing(&file.lines, lint);
     Ok(parsed)
+}
+
+/// What is wrong with the form of an instruction's words, whatever they mean. A whole file is looked through for this
+/// before any instruction is understood.
+///
+/// # Errors
+/// A list with something else than strings in it, a pair without a value.
+pub(super) fn syntax(line: &Line, escape: char) -> Result<()> {
+    match line.keyword.to_ascii_lowercase().as_str() {
+        "env" => pairs("ENV", &line.rest, escape).map(drop),
+        "label" => pairs("LABEL", &line.rest, escape).map(drop),
+        "add" | "copy" | "volume" | "cmd" | "entrypoint" | "run" | "shell" => list(&line.rest).map(drop),
+        "healthcheck" => list(healthcheck_words(&line.rest).1).map(drop),
+        "onbuild" => {
+            let inner = lines::words(&line.rest, escape);
+            // One step down is enough: an ONBUILD of an ONBUILD is refused.
+            if inner.keyword.eq_ignore_ascii_case("onbuild") { Ok(()) } else { syntax(&inner, escape) }
+        }
+        _ => Ok(()),
+    }
 }
 
 fn lines_of(line: u32) -> super::fault::Lines {
@@ -104,31 +127,33 @@ fn instruction(line: &Line, escape: char, lint: &mut Lint) -> Result<Said> {
     if keyword == "FROM" {
         return from(line, lint).map(Said::From);
     }
-    let mut flags = Flags::new(&line.flags);
+    let no_flags = || Flags::read(&line.flags, &[]).map(drop);
     let instruction = match keyword.as_str() {
         "ADD" => Instruction::Copy(copy(line, true)?),
         "COPY" => Instruction::Copy(copy(line, false)?),
         "ARG" => Instruction::Arg(args(line, escape, lint)?),
-        "CMD" => Instruction::Cmd(flags.none().and_then(|()| command(line, &line.rest))?),
-        "ENTRYPOINT" => Instruction::Entrypoint(flags.none().and_then(|()| command(line, &line.rest))?),
-        "ENV" => Instruction::Env(flags.none().and_then(|()| pairs("ENV", &line.rest, escape))?),
-        "LABEL" => Instruction::Label(flags.none().and_then(|()| pairs("LABEL", &line.rest, escape))?),
+        "CMD" => Instruction::Cmd(no_flags().and_then(|()| command(line, &line.rest))?),
+        "ENTRYPOINT" => Instruction::Entrypoint(no_flags().and_then(|()| command(line, &line.rest))?),
+        "ENV" => Instruction::Env(no_flags().and_then(|()| named_pairs("ENV", &line.rest, escape))?),
+        "LABEL" => Instruction::Label(no_flags().and_then(|()| named_pairs("LABEL", &line.rest, escape))?),
         "EXPOSE" => {
-            let mut ports = lines::at_blanks(&line.rest);
-            flags.none()?;
+            let mut ports = at_least_one("EXPOSE", lines::at_blanks(&line.rest))?;
+            no_flags()?;
             ports.sort();
-            Instruction::Expose(at_least_one("EXPOSE", ports)?)
+            Instruction::Expose(ports)
         }
         "HEALTHCHECK" => Instruction::Healthcheck(healthcheck(line)?),
         "MAINTAINER" => {
             let message = "Maintainer instruction is deprecated in favor of using label";
             lint.tell(Rule::MaintainerDeprecated, line.lines, message.to_owned());
-            Instruction::Maintainer(exactly_one("MAINTAINER", &line.rest)?)
+            let text = exactly_one("MAINTAINER", &line.rest)?;
+            no_flags()?;
+            Instruction::Maintainer(text)
         }
-        "ONBUILD" => Instruction::Onbuild(onbuild(line)?),
+        "ONBUILD" => Instruction::Onbuild(onbuild(line, escape)?),
         "RUN" => Instruction::Run(run(line)?),
         "SHELL" => {
-            flags.none()?;
+            no_flags()?;
             match list(&line.rest)? {
                 Some(words) if words.is_empty() => return Err(needs_one("SHELL")),
                 Some(words) => Instruction::Shell(words),
@@ -137,18 +162,24 @@ fn instruction(line: &Line, escape: char, lint: &mut Lint) -> Result<Said> {
             }
         }
         "STOPSIGNAL" => Instruction::StopSignal(exactly_one("STOPSIGNAL", &line.rest)?),
-        "USER" => Instruction::User(flags.none().and_then(|()| exactly_one("USER", &line.rest))?),
+        "USER" => {
+            let user = exactly_one("USER", &line.rest)?;
+            no_flags()?;
+            Instruction::User(user)
+        }
         "VOLUME" => {
             let paths = list(&line.rest)?.unwrap_or_else(|| lines::at_blanks(&line.rest));
             let paths = at_least_one("VOLUME", paths)?;
-            flags.none()?;
+            no_flags()?;
             if paths.iter().any(|path| path.trim().is_empty()) {
                 return Err(Fault::new("VOLUME specified can not be an empty string"));
             }
             Instruction::Volume(paths.iter().map(|path| path.trim().to_owned()).collect())
         }
         "WORKDIR" => {
-            Instruction::Workdir(exactly_one("WORKDIR", &line.rest).and_then(|p| flags.none().map(|()| p))?)
+            let path = exactly_one("WORKDIR", &line.rest)?;
+            no_flags()?;
+            Instruction::Workdir(path)
         }
         _ => {
             let message = format!("unknown instruction: {}", line.keyword);
@@ -160,6 +191,7 @@ fn instruction(line: &Line, escape: char, lint: &mut Lint) -> Result<Said> {
         keyword: line.keyword.clone(),
         source: line.original.trim().to_owned(),
         lines: line.lines,
+        comments: line.comments.clone(),
     }))
 }
 
@@ -192,18 +224,17 @@ fn from(line: &Line, lint: &mut Lint) -> Result<Stage> {
         }
         _ => return Err(Fault::new("FROM requires either one or three arguments")),
     };
-    let mut flags = Flags::new(&line.flags);
-    let platform = flags.text("platform");
-    flags.finish(&["platform"])?;
+    let flags = Flags::read(&line.flags, &[("platform", Takes::Text)])?;
     if !name.is_empty() {
         lint::description(lint, "FROM", &[&name], &line.comments, line.lines);
     }
     Ok(Stage {
         base: words[0].clone(),
-        platform: platform?,
+        platform: flags.text("platform"),
         source: line.original.trim().to_owned(),
         lines: line.lines,
         steps: Vec::new(),
+        comments: line.comments.clone(),
         description: description_of(&line.comments, &name),
         name,
     })
@@ -236,15 +267,26 @@ fn args(line: &Line, escape: char, lint: &mut Lint) -> Result<Vec<ArgDef>> {
     Ok(found)
 }
 
+/// The pairs of `ENV` and `LABEL`; there is one, and each has a name.
+fn named_pairs(keyword: &str, rest: &str, escape: char) -> Result<Vec<Pair>> {
+    let pairs = pairs(keyword, rest, escape)?;
+    if pairs.is_empty() {
+        return Err(needs_one(keyword));
+    }
+    if pairs.iter().any(|pair| pair.name.is_empty()) {
+        return Err(Fault::new(format!("{keyword} names can not be blank")));
+    }
+    Ok(pairs)
+}
+
 /// `NAME=value …`, or the old form `NAME value with blanks`.
 fn pairs(keyword: &str, rest: &str, escape: char) -> Result<Vec<Pair>> {
     let words = lines::quoted_words(rest, escape);
-    let Some(first) = words.first() else { return Err(needs_one(keyword)) };
-    let blank = || Fault::new(format!("{keyword} names can not be blank"));
+    let Some(first) = words.first() else { return Ok(Vec::new()) };
     if !first.contains('=') {
-        let at = rest.find(char::is_whitespace);
+        let at = rest.find(lines::is_blank);
         let (name, value) = at
-            .map(|at| (&rest[..at], rest[at..].trim_start()))
+            .map(|at| (&rest[..at], rest[at..].trim_start_matches(lines::is_blank)))
             .ok_or_else(|| Fault::new(format!("{keyword} must have two arguments")))?;
         return Ok(vec![Pair { name: name.to_owned(), value: value.to_owned(), legacy: true }]);
     }
@@ -255,7 +297,6 @@ fn pairs(keyword: &str, rest: &str, escape: char) -> Result<Vec<Pair>> {
                 "Syntax error - can't find = in {}. Must be of the form: name=value",
                 super::quoted(word)
             ))),
-            Some(("", _)) => Err(blank()),
             Some((name, value)) => Ok(Pair { name: name.to_owned(), value: value.to_owned(), legacy: false }),
         })
         .collect()
@@ -282,25 +323,57 @@ fn command(line: &Line, rest: &str) -> Result<CommandLine> {
 }
 
 fn run(line: &Line) -> Result<Run> {
-    let mut flags = Flags::new(&line.flags);
-    let (mounts, devices) = (flags.many("mount"), flags.many("device"));
-    let (network, security) = (flags.text("network"), flags.text("security"));
-    flags.finish(&["mount", "device", "network", "security"])?;
-    let (network, security, mounts) = (network?, security?, mounts?);
-    if !matches!(network.as_str(), "" | "default" | "none" | "host") {
-        return Err(Fault::new(format!("invalid network mode {}", super::quoted(&network))));
-    }
-    if !matches!(security.as_str(), "" | "sandbox" | "insecure") {
-        return Err(Fault::new(format!("security {} is not valid", super::quoted(&security))));
-    }
+    const KNOWN: [(&str, Takes); 4] = [
+        ("mount", Takes::Many),
+        ("device", Takes::Many),
+        ("network", Takes::Text),
+        ("security", Takes::Text),
+    ];
+    let flags = Flags::read(&line.flags, &KNOWN)?;
+    let command = command(line, &line.rest)?;
+    let devices = flags.many("device").iter().map(|text| device(text)).collect::<Result<_>>()?;
+    let mounts = flags.many("mount");
     for text in &mounts {
         mount::from_of(text)?;
     }
-    let command = command(line, &line.rest)?;
-    if command.words.is_empty() {
-        return Err(needs_one("RUN"));
+    let network = flags.text("network");
+    if flags.given("network") && !matches!(network.as_str(), "default" | "none" | "host") {
+        return Err(Fault::new(format!("invalid network mode {}", super::quoted(&network))));
     }
-    Ok(Run { command, mounts, network, security, devices: devices? })
+    let security = flags.text("security");
+    if flags.given("security") && !matches!(security.as_str(), "sandbox" | "insecure") {
+        return Err(Fault::new(format!("security {} is not valid", super::quoted(&security))));
+    }
+    Ok(Run { command, mounts, network, security, devices })
+}
+
+/// `NAME[,required[=true]]`, or with `name=`.
+fn device(text: &str) -> Result<Device> {
+    let mut device = Device::default();
+    let fields = mount::csv(text).map_err(|e| e.prefixed("failed to parse csv devices: "))?;
+    for field in fields {
+        let (key, value) = match field.split_once('=') {
+            Some((key, value)) => (key.to_lowercase(), Some(value)),
+            None => (field.to_lowercase(), None),
+        };
+        match (key.as_str(), value) {
+            ("required", None) => device.required = true,
+            ("required", Some(value)) => device.required = mount::boolean("required", value)?,
+            ("name", Some(value)) if device.name.is_empty() => value.clone_into(&mut device.name),
+            ("name", Some(_)) => {
+                return Err(Fault::new(format!("device name already set to {}", device.name)));
+            }
+            _ if device.name.is_empty() => device.name = field,
+            (_, None) => {
+                return Err(Fault::new(format!("invalid field '{field}' must be a key=value pair")));
+            }
+            (key, Some(_)) => {
+                let message = format!("unexpected key '{key}' in '{field}'");
+                return Err(Fault::new(with_nearest(message, key, ["name", "required"], true)));
+            }
+        }
+    }
+    Ok(device)
 }
 
 fn copy(line: &Line, add: bool) -> Result<Copy> {
@@ -311,15 +384,14 @@ fn copy(line: &Line, add: bool) -> Result<Copy> {
             "{keyword} requires at least two arguments, but only one was provided. Destination could not be determined"
         )));
     }
-    let mut flags = Flags::new(&line.flags);
-    let (chown, chmod, from, checksum) =
-        (flags.text("chown"), flags.text("chmod"), flags.text("from"), flags.text("checksum"));
-    let (link, parents) = (flags.switch("link"), flags.switch("parents"));
-    let (keep_git_dir, unpack) = (flags.switch("keep-git-dir"), flags.switch("unpack"));
-    let exclude = flags.many("exclude");
-    let both = ["chown", "chmod", "link", "exclude"];
-    let own: &[&str] = if add { &["keep-git-dir", "checksum", "unpack"] } else { &["from", "parents"] };
-    flags.finish(&[&both[..], own].concat())?;
+    const BOTH: [(&str, Takes); 4] =
+        [("chown", Takes::Text), ("chmod", Takes::Text), ("link", Takes::Switch), ("exclude", Takes::Many)];
+    let own: &[(&str, Takes)] = if add {
+        &[("keep-git-dir", Takes::Switch), ("checksum", Takes::Text), ("unpack", Takes::Switch)]
+    } else {
+        &[("from", Takes::Text), ("parents", Takes::Switch)]
+    };
+    let flags = Flags::read(&line.flags, &[&BOTH[..], own].concat())?;
     let target = words.pop().unwrap_or_default();
     if lines::heredoc_of(&target)?.is_some() {
         return Err(Fault::new(format!("{keyword} cannot accept a heredoc as a destination")));
@@ -327,15 +399,15 @@ fn copy(line: &Line, add: bool) -> Result<Copy> {
     let mut copy = Copy {
         add,
         target,
-        from: from?,
-        chown: chown?,
-        chmod: chmod?,
-        link: link? == Some(true),
-        parents: parents? == Some(true),
-        exclude: exclude?,
-        checksum: checksum?,
-        keep_git_dir: keep_git_dir?,
-        unpack: unpack?,
+        from: flags.text("from"),
+        chown: flags.text("chown"),
+        chmod: flags.text("chmod"),
+        link: flags.switch("link") == Some(true),
+        parents: flags.switch("parents") == Some(true),
+        exclude: flags.many("exclude"),
+        checksum: flags.text("checksum"),
+        keep_git_dir: flags.switch("keep-git-dir"),
+        unpack: flags.switch("unpack"),
         ..Copy::default()
     };
     for word in words {
@@ -351,12 +423,13 @@ fn copy(line: &Line, add: bool) -> Result<Copy> {
     Ok(copy)
 }
 
-fn onbuild(line: &Line) -> Result<String> {
-    Flags::new(&line.flags).none()?;
-    let inner = lines::at_blanks(&line.rest);
-    let Some(trigger) = inner.first().map(|word| word.to_uppercase()) else {
+/// The trigger is not looked into: it is the stages on top of this one that it must be right for.
+fn onbuild(line: &Line, escape: char) -> Result<String> {
+    let trigger = lines::words(&line.rest, escape).keyword.to_uppercase();
+    if line.rest.is_empty() {
         return Err(needs_one("ONBUILD"));
-    };
+    }
+    Flags::read(&line.flags, &[])?;
     match trigger.as_str() {
         "ONBUILD" => return Err(Fault::new("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")),
         "MAINTAINER" | "FROM" => {
@@ -364,36 +437,38 @@ fn onbuild(line: &Line) -> Result<String> {
         }
         _ => {}
     }
-    // Its own grammar counts here already.
-    let mut nested = lines::words(&line.rest, '\\');
-    nested.heredocs.clone_from(&line.heredocs);
-    nested.original.clone_from(&line.rest);
-    instruction(&nested, '\\', &mut Lint::silent())?;
-    let mut text = line.rest.clone();
+    let whole = line.original.trim_start();
+    let mut text = whole.get(line.keyword.len()..).unwrap_or_default().trim_start().to_owned();
     for heredoc in &line.heredocs {
         text.push_str(&format!("\n{}{}", heredoc.content, heredoc.name));
     }
     Ok(text)
 }
 
+/// The kind of a health check, and its command.
+fn healthcheck_words(rest: &str) -> (&str, &str) {
+    let (kind, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    (kind, rest.trim())
+}
+
 fn healthcheck(line: &Line) -> Result<Health> {
-    let (kind, rest) = line.rest.split_once(char::is_whitespace).unwrap_or((&line.rest, ""));
-    let (kind, rest) = (kind.to_uppercase(), rest.trim());
+    let (kind, rest) = healthcheck_words(&line.rest);
+    let kind = kind.to_uppercase();
     if kind.is_empty() {
         return Err(needs_one("HEALTHCHECK"));
     }
     let words = list(rest)?;
     if kind == "NONE" {
-        if !rest.is_empty() {
+        if !rest.is_empty() && words.as_ref().is_none_or(|words| !words.is_empty()) {
             return Err(Fault::new("HEALTHCHECK NONE takes no arguments"));
         }
         return Ok(Health { test: vec![kind], ..Health::default() });
     }
-    let mut flags = Flags::new(&line.flags);
     const NAMES: [&str; 4] = ["interval", "timeout", "start-period", "start-interval"];
-    let texts = NAMES.map(|name| flags.text(name));
-    let retries = flags.text("retries");
-    flags.finish(&[&NAMES[..], &["retries"]].concat())?;
+    let flags = Flags::read(
+        &line.flags,
+        &[&NAMES.map(|name| (name, Takes::Text))[..], &[("retries", Takes::Text)]].concat(),
+    )?;
     if kind != "CMD" {
         return Err(Fault::new(format!("Unknown type {} in HEALTHCHECK (try CMD)", super::quoted(&kind))));
     }
@@ -403,14 +478,18 @@ fn healthcheck(line: &Line) -> Result<Health> {
         _ => return Err(Fault::new("Missing command after HEALTHCHECK CMD")),
     };
     let mut times = [0_i64; 4];
-    for ((text, name), time) in texts.into_iter().zip(NAMES).zip(&mut times) {
-        *time = interval(&text?, name)?;
+    for (name, time) in NAMES.into_iter().zip(&mut times) {
+        *time = interval(&flags.text(name), name)?;
     }
-    let retries = retries?;
-    let retries = match retries.as_str() {
+    let retries = match flags.text("retries").as_str() {
         "" => 0,
-        text => text.parse::<i32>().map_err(|_| {
-            Fault::new(format!("strconv.ParseInt: parsing {}: invalid syntax", super::quoted(text)))
+        text => text.parse::<i32>().map_err(|e| {
+            use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+            let why = match e.kind() {
+                PosOverflow | NegOverflow => "value out of range",
+                _ => "invalid syntax",
+            };
+            Fault::new(format!("strconv.ParseInt: parsing {}: {why}", super::quoted(text)))
         })?,
     };
     if retries < 0 {
@@ -446,70 +525,70 @@ fn exactly_one(keyword: &str, rest: &str) -> Result<String> {
     Ok(rest.to_owned())
 }
 
-/// The flags of one instruction.
-struct Flags<'a> {
-    given: Vec<(&'a str, Option<&'a str>)>,
+/// What a flag takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    /// A value.
+    Text,
+    /// A value, and it may come again.
+    Many,
+    /// Nothing, or `true` or `false`.
+    Switch,
 }
 
-/// Those that can be given more than once.
-const REPEATABLE: [&str; 3] = ["mount", "device", "exclude"];
+/// The flags of one instruction.
+struct Flags<'a> {
+    given: Vec<(&'a str, &'a str)>,
+}
 
 impl<'a> Flags<'a> {
-    fn new(flags: &'a [String]) -> Self {
-        let given = flags.iter().map(|flag| match flag.split_once('=') {
-            Some((name, value)) => (name, Some(value)),
-            None => (flag.as_str(), None),
-        });
-        Self { given: given.collect() }
-    }
-
-    fn values(&self, name: &str) -> impl Iterator<Item = Option<&'a str>> {
-        let flag = format!("--{name}");
-        self.given.iter().filter(move |(given, _)| *given == flag).map(|(_, value)| *value)
-    }
-
-    fn text(&mut self, name: &str) -> Result<String> {
-        match self.values(name).next() {
-            None => Ok(String::new()),
-            Some(Some(value)) => Ok(value.to_owned()),
-            Some(None) => Err(Fault::new(format!("missing a value on flag: --{name}"))),
-        }
-    }
-
-    fn many(&mut self, name: &str) -> Result<Vec<String>> {
-        let missing = || Fault::new(format!("missing a value on flag: --{name}"));
-        self.values(name).map(|value| value.map(str::to_owned).ok_or_else(missing)).collect()
-    }
-
-    fn switch(&mut self, name: &str) -> Result<Option<bool>> {
-        let Some(value) = self.values(name).next() else { return Ok(None) };
-        match value.map(str::to_lowercase).as_deref() {
-            None | Some("true") => Ok(Some(true)),
-            Some("false") => Ok(Some(false)),
-            Some("") => Err(Fault::new(format!("missing a value on flag: --{name}"))),
-            Some(_) => Err(Fault::new(format!(
-                "expecting boolean value for flag --{name}, not: {}",
-                value.unwrap_or_default()
-            ))),
-        }
-    }
-
-    /// No others than these, and each once.
-    fn finish(&self, known: &[&str]) -> Result<()> {
-        for (at, (flag, _)) in self.given.iter().enumerate() {
-            let name = flag.strip_prefix("--").unwrap_or(flag);
-            if !known.contains(&name) {
-                let message = format!("unknown flag: {flag}");
-                return Err(Fault::new(with_nearest(message, name, known.iter().copied(), true)));
+    /// Reads flags, in order: no others than `known` ones.
+    fn read(flags: &'a [String], known: &[(&str, Takes)]) -> Result<Self> {
+        let mut given: Vec<(&str, &str)> = Vec::new();
+        for flag in flags {
+            let (name, value) = match flag.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (flag.as_str(), None),
+            };
+            let Some(bare) = name.strip_prefix("--") else {
+                return Err(Fault::new(format!("arg should start with -- : {flag}")));
+            };
+            let Some((_, takes)) = known.iter().find(|(known, _)| *known == bare) else {
+                let message = format!("unknown flag: {name}");
+                let names = known.iter().map(|(name, _)| *name);
+                return Err(Fault::new(with_nearest(message, bare, names, true)));
+            };
+            if *takes != Takes::Many && given.iter().any(|(other, _)| *other == bare) {
+                return Err(Fault::new(format!("duplicate flag specified: {name}")));
             }
-            if !REPEATABLE.contains(&name) && self.given[..at].iter().any(|(other, _)| other == flag) {
-                return Err(Fault::new(format!("duplicate flag specified: {flag}")));
+            let missing = || Fault::new(format!("missing a value on flag: {name}"));
+            let value = match (takes, value) {
+                (Takes::Switch, None) => "true",
+                (Takes::Switch, Some("")) | (_, None) => return Err(missing()),
+                (_, Some(value)) => value,
+            };
+            if *takes == Takes::Switch && !["true", "false"].contains(&value.to_lowercase().as_str()) {
+                let message = format!("expecting boolean value for flag {name}, not: {value}");
+                return Err(Fault::new(message));
             }
+            given.push((bare, value));
         }
-        Ok(())
+        Ok(Self { given })
     }
 
-    fn none(&mut self) -> Result<()> {
-        self.finish(&[])
+    fn given(&self, name: &str) -> bool {
+        self.given.iter().any(|(given, _)| *given == name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.many(name).into_iter().next().unwrap_or_default()
+    }
+
+    fn many(&self, name: &str) -> Vec<String> {
+        self.given.iter().filter(|(given, _)| *given == name).map(|(_, value)| (*value).to_owned()).collect()
+    }
+
+    fn switch(&self, name: &str) -> Option<bool> {
+        self.given(name).then(|| self.text(name).eq_ignore_ascii_case("true"))
     }
 }

@@ -22,7 +22,14 @@ pub fn nearest<'a>(
             best = Some((distance, option));
         }
     }
-    best.map(|(_, option)| option.to_owned())
+    let (_, option) = best?;
+    Some(if case_sensitive {
+        option.to_owned()
+    } else if word == word.to_uppercase() {
+        option.to_uppercase()
+    } else {
+        option.to_lowercase()
+    })
 }
 
 /// `message`, with the nearest option behind it if there is one.
@@ -62,6 +69,7 @@ mod tests {
     fn near_words_are_suggested() {
         assert_eq!(nearest("RUNN", ["RUN", "COPY"], false).as_deref(), Some("RUN"));
         assert_eq!(nearest("FORM", ["FROM", "RUN"], false).as_deref(), Some("FROM"));
+        assert_eq!(nearest("runn", ["RUN"], false).as_deref(), Some("run"), "in the case of the word");
         assert_eq!(nearest("run", ["RUN"], false), None);
         assert_eq!(nearest("PLATYPUS", ["RUN"], false), None);
         assert_eq!(edits("kitten", "sitting"), 3);

@@ -2,13 +2,13 @@
 
 use fluyt_image::Platform;
 
-use super::stage::{Counter, Planner, State, absolute, history, upper_keyword};
+use super::stage::{Counter, Planner, State, absolute, from_text, history, upper_keyword};
 use crate::dockerfile::fault::{Fault, Result};
 use crate::dockerfile::instruction::Copy;
 use crate::dockerfile::lint::Rule;
 use crate::dockerfile::{Lexer, Lines, Step, quoted};
 use crate::graph::{Action, CopyAction, FileOp, GitOp, HttpOp, Op, Tree, Vertex, WriteAction};
-use crate::ignore::{clean, has_wildcards};
+use crate::ignore::clean;
 
 impl Planner<'_> {
     pub(super) fn copy_step(
@@ -24,7 +24,7 @@ impl Planner<'_> {
         let copy = self.expanded(state, copy, lines)?;
         check(&copy)?;
         let source = self.source(&copy.from, &state.platform, index)?;
-        let shown = self.shown(&copy_text(&copy, step), &state.env);
+        let shown = self.shown(&step.source, &state.env);
         let name = self.step_name(state, counter, &format!("{mark}{}", upper_keyword(&shown)));
         let target = target_path(state, &copy.target);
         let mut actions = Vec::new();
@@ -125,7 +125,7 @@ impl Planner<'_> {
         if vertex.name.is_empty()
             && let Op::Image(image) = &vertex.op
         {
-            vertex.name = format!("FROM {}@{}", image.reference, image.manifest);
+            vertex.name = from_text(image);
         }
         Ok(Tree::Vertex(id))
     }
@@ -178,15 +178,21 @@ impl Planner<'_> {
         Ok(true)
     }
 
+    /// Says so when a source is left out for sure: where patterns take back, nobody can know it beforehand.
     fn warn_ignored(&mut self, copy: &Copy, path: &str, lines: Lines) {
+        let ignore = self.inputs.ignore;
         let clean = clean(path);
-        let bare = clean.trim_start_matches('/');
-        if bare.is_empty() || bare == "." || has_wildcards(bare) || !self.inputs.ignore.leaves_out(bare) {
+        let whole = matches!(clean.as_str(), "." | "/");
+        if ignore.is_empty()
+            || ignore.takes_back()
+            || whole && !ignore.leaves_out_everything()
+            || !ignore.leaves_out(&clean)
+        {
             return;
         }
         let keyword = if copy.add { "Add" } else { "Copy" };
         let message =
-            format!("Attempting to {keyword} file {} that is excluded by .dockerignore", quoted(path));
+            format!("Attempting to {keyword} file {} that is excluded by .dockerignore", quoted(&clean));
         self.lint.tell(Rule::CopyIgnoredFile, lines, message);
     }
 }
@@ -229,12 +235,6 @@ fn target_path(state: &State, target: &str) -> String {
     let path = absolute(&state.config.config.working_dir, target);
     let directory = target.ends_with('/') || target == "." || target.ends_with("/.") || target.is_empty();
     if directory && !path.ends_with('/') { format!("{path}/") } else { path }
-}
-
-fn copy_text(copy: &Copy, step: &Step) -> String {
-    // The source text has the here-documents' marks in it, and every flag.
-    let _ = copy;
-    step.source.clone()
 }
 
 fn history_text(copy: &Copy) -> String {

@@ -32,6 +32,8 @@ pub struct Options {
     pub build_args: BTreeMap<String, String>,
     /// `--target`; empty: the last stage.
     pub target: String,
+    /// Stages that the target does not need are planned as well: a check looks at all of them.
+    pub all_stages: bool,
     /// `--label`.
     pub labels: Vec<(String, String)>,
     /// The cache is not asked.
@@ -61,6 +63,7 @@ impl Default for Options {
         Self {
             build_args: BTreeMap::new(),
             target: String::new(),
+            all_stages: false,
             labels: Vec::new(),
             no_cache: false,
             no_cache_stages: Vec::new(),

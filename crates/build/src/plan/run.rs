@@ -22,17 +22,21 @@ impl Planner<'_> {
         index: usize,
     ) -> Result<Vertex> {
         let mut mounts = Vec::new();
+        let mut env = state.env.clone();
         let (words, summary) = command_words(run, &mut mounts)?;
         let args = if run.command.shell { with_shell(&state.config, &words) } else { words };
         if args.is_empty() {
-            return Err(Fault::new("RUN requires at least one argument"));
+            return Err(Fault::new("arguments are required"));
         }
         for text in &run.mounts {
             let mut expand = |value: &str| self.expand(state, step.lines, value);
             let mount = mount::parse(text, &mut expand)?;
+            if let (MountKind::Secret, Some(name)) = (mount.kind, &mount.env) {
+                env.set(if name.is_empty() { &mount.id } else { name }, "****");
+            }
             mounts.push(self.exec_mount(state, mount, index)?);
         }
-        let shown = format!("{}{summary}", self.shown(&step.source, &state.env));
+        let shown = format!("{}{summary}", self.shown_command(&step.source, &env));
         let name = self.step_name(state, counter, &format!("{mark}{}", upper_keyword(&shown)));
         history(state, format!("RUN {} # buildkit", history_words(state, &args)), false, self.epoch);
         let network = if run.network.is_empty() { self.options.network.clone() } else { run.network.clone() };
@@ -54,7 +58,7 @@ impl Planner<'_> {
             shm_size: self.options.shm_size,
             ulimits: self.options.ulimits.clone(),
             hostname: self.options.build_args.get("BUILDKIT_SANDBOX_HOSTNAME").cloned().unwrap_or_default(),
-            devices: run.devices.clone(),
+            devices: run.devices.iter().map(|device| device.name.clone()).collect(),
             epoch: self.epoch,
         };
         Ok(Vertex { op: Op::Exec(Box::new(exec)), name, lines: Some(step.lines), no_cache: false })
@@ -62,7 +66,10 @@ impl Planner<'_> {
 
     fn exec_mount(&mut self, state: &State, mount: Mount, index: usize) -> Result<ExecMount> {
         let target = match mount.target.as_str() {
-            "" => default_target(&mount),
+            "" => match mount.kind {
+                MountKind::Secret | MountKind::Ssh => default_target(&mount),
+                _ => absolute(&state.config.config.working_dir, ""),
+            },
             target => absolute(&state.config.config.working_dir, target),
         };
         let env_only = mount.kind == MountKind::Secret && mount.env.is_some() && mount.target.is_empty();
@@ -138,8 +145,7 @@ fn default_target(mount: &Mount) -> String {
             let id = secret_id(mount);
             format!("/run/secrets/{}", id.rsplit('/').next().unwrap_or(&id))
         }
-        MountKind::Ssh => "/run/buildkit/ssh_agent.0".to_owned(),
-        _ => "/".to_owned(),
+        _ => "/run/buildkit/ssh_agent.0".to_owned(),
     }
 }
 
@@ -159,8 +165,9 @@ fn command_words(run: &Run, mounts: &mut Vec<ExecMount>) -> Result<(Vec<String>,
         return Ok((vec![text], String::new()));
     }
     let text = first.text();
-    let summary = text.lines().next().unwrap_or("").chars().take(60).collect::<String>();
-    let summary = format!(" ({summary}{})", if text.lines().count() > 1 { "..." } else { "" });
+    let mut shown = first.content.trim().lines();
+    let summary = shown.next().unwrap_or("");
+    let summary = format!(" ({summary}{})", if shown.next().is_some() { "..." } else { "" });
     if text.starts_with("#!") {
         mounts.push(ExecMount {
             target: PIPES.trim_end_matches('/').to_owned(),

@@ -10,6 +10,7 @@ use super::{BaseImage, Inputs, NamedContext, Options, Plan, args};
 use crate::dockerfile::fault::{Fault, Result};
 use crate::dockerfile::instruction::{ArgDef, CommandLine, Health, Pair};
 use crate::dockerfile::lint::{Lint, Rule, is_secret_name};
+use crate::dockerfile::mount;
 use crate::dockerfile::parse::parse_trigger;
 use crate::dockerfile::suggest::{nearest, with_nearest};
 use crate::dockerfile::{Dockerfile, Env, Instruction, Lexer, Lines, Stage, Step, quoted};
@@ -29,8 +30,6 @@ pub(super) struct State {
     /// `ARG`s, in order.
     pub args: Vec<(String, Option<String>)>,
     pub workdir_set: bool,
-    /// `ONBUILD`s of this stage, for stages on top of it.
-    pub triggers: Vec<String>,
 }
 
 /// Where the numbering of the steps of a stage is.
@@ -97,7 +96,7 @@ impl<'a> Planner<'a> {
         };
         planner.epoch = planner.epoch_given()?;
         planner.stage_names();
-        planner.default_bases()?;
+        planner.default_bases();
         planner.find_bases()?;
         planner.check_sources()?;
         Ok(planner)
@@ -105,6 +104,11 @@ impl<'a> Planner<'a> {
 
     pub(super) fn run(mut self) -> Result<Plan> {
         let target = self.target()?;
+        if self.options.all_stages {
+            for index in 0..self.file.stages.len() {
+                self.stage(index)?;
+            }
+        }
         let mut state = self.stage(target)?;
         for (name, value) in &self.options.labels {
             state.config.config.labels.insert(name.clone(), value.clone());
@@ -154,13 +158,12 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Bases must be names also when nobody gives arguments.
-    fn default_bases(&mut self) -> Result<()> {
-        let env = args::global(self.file, self.options, false)?;
+    /// Bases must be names also when nobody gives arguments. What cannot be expanded is told of later.
+    fn default_bases(&mut self) {
+        let Ok(env) = args::global(self.file, self.options, false) else { return };
         for stage in &self.file.stages {
-            let Ok(base) = self.lexer.expand(&stage.base, &env) else { continue };
-            let fine = !base.text.is_empty() && Reference::parse_untagged(&base.text).is_ok();
-            if !fine && base.text != stage.base {
+            let Ok(base) = self.lexer.expand(&stage.base, &env) else { return };
+            if base.text.is_empty() || Reference::parse_untagged(&base.text).is_err() {
                 let message = format!(
                     "Default value for ARG {} results in empty or invalid base image name",
                     stage.base
@@ -168,7 +171,21 @@ impl<'a> Planner<'a> {
                 self.lint.tell(Rule::InvalidDefaultArgInFrom, stage.lines, message);
             }
         }
-        Ok(())
+    }
+
+    /// Arguments in a `FROM` that are not declared anywhere before it.
+    fn undeclared<'n>(&mut self, names: impl IntoIterator<Item = &'n String>, lines: Lines) {
+        let mut declared: Vec<&str> = self.global.names().collect();
+        declared.extend(self.file.meta_args.iter().flat_map(|step| &step.args).map(|arg| arg.name.as_str()));
+        for name in names {
+            if declared.contains(&name.as_str()) {
+                continue;
+            }
+            let near = nearest(name, declared.iter().copied(), true);
+            let near = near.map(|n| format!(" (did you mean {n}?)")).unwrap_or_default();
+            let message = format!("FROM argument '{name}' is not declared{near}");
+            self.lint.tell(Rule::UndefinedArgInFrom, lines, message);
+        }
     }
 
     fn find_bases(&mut self) -> Result<()> {
@@ -176,20 +193,13 @@ impl<'a> Planner<'a> {
         for (index, stage) in file.stages.iter().enumerate() {
             let at = |e: Fault| e.at(stage.lines);
             let base = self.lexer.expand(&stage.base, &self.global).map_err(at)?;
-            let declared: Vec<&str> = self.global.names().collect();
-            let mut messages = Vec::new();
-            for name in &base.unmatched {
-                let near = nearest(name, declared.iter().copied(), true);
-                let near = near.map(|n| format!(" (did you mean {n}?)")).unwrap_or_default();
-                messages.push(format!("FROM argument '{name}' is not declared{near}"));
-            }
-            for message in messages {
-                self.lint.tell(Rule::UndefinedArgInFrom, stage.lines, message);
-            }
+            let around = self.lint.focus(&stage.comments);
+            self.undeclared(&base.unmatched, stage.lines);
             if base.text.is_empty() {
                 return Err(at(Fault::new(format!("base name ({}) should not be blank", stage.base))));
             }
             let platform = self.platform_of(stage)?;
+            self.lint.restore(around);
             self.platforms.push(platform);
             let earlier = file.stages[..index]
                 .iter()
@@ -197,7 +207,12 @@ impl<'a> Planner<'a> {
             self.bases.push(match earlier {
                 Some(earlier) => Base::Stage(earlier),
                 None if base.text == "scratch" => Base::Scratch,
-                None => Base::Image(base.text),
+                None => {
+                    if !self.options.contexts.contains_key(&base.text) {
+                        reference_of(&base.text).map_err(at)?;
+                    }
+                    Base::Image(base.text)
+                }
             });
         }
         Ok(())
@@ -209,7 +224,11 @@ impl<'a> Planner<'a> {
         }
         let at = |e: Fault| e.at(stage.lines);
         let found = self.lexer.expand(&stage.platform, &self.global).map_err(at)?;
-        if found.matched.len() == 1 && found.matched.contains("TARGETPLATFORM") && found.unmatched.is_empty()
+        self.undeclared(&found.unmatched, stage.lines);
+        if found.matched.len() == 1
+            && found.unmatched.is_empty()
+            && found.matched.contains("TARGETPLATFORM")
+            && self.global.get("TARGETPLATFORM") == Some(&found.text)
         {
             let message = format!(
                 "Setting platform to predefined {} in FROM is redundant as this is the default behavior",
@@ -217,12 +236,28 @@ impl<'a> Planner<'a> {
             );
             self.lint.tell(Rule::RedundantTargetPlatform, stage.lines, message);
         }
+        let near = found
+            .unmatched
+            .iter()
+            .find_map(|name| nearest(name, self.global.names(), true))
+            .unwrap_or_default();
+        let near = if near.is_empty() { near } else { format!(" (did you mean {near}?)") };
         if found.text.is_empty() {
-            return Err(at(Fault::new(format!("empty platform value from expression {}", stage.platform))));
+            let message = format!("empty platform value from expression {}{near}", stage.platform);
+            return Err(at(Fault::new(message)));
         }
         let platform = Platform::parse(&found.text).map_err(|e| {
-            at(Fault::from(e).prefixed(&format!("failed to parse platform {}: ", stage.platform)))
+            let message = format!("failed to parse platform {}: {}{near}", stage.platform, e.chain());
+            at(Fault::new(message))
         })?;
+        if !found.text.contains('/') && !is_known(&platform) {
+            let message = format!(
+                "failed to parse platform {}: {}: unknown operating system or architecture{near}",
+                stage.platform,
+                quoted(&found.text)
+            );
+            return Err(at(Fault::new(message)));
+        }
         let named = stage.name.contains(&platform.os) || stage.name.contains(&platform.architecture);
         if found.matched.is_empty() && found.unmatched.is_empty() && !named {
             let message =
@@ -234,7 +269,7 @@ impl<'a> Planner<'a> {
 
     /// What every `COPY --from` names must be possible, also in stages that are not built.
     fn check_sources(&self) -> Result<()> {
-        for (index, stage) in self.file.stages.iter().enumerate() {
+        for stage in &self.file.stages {
             for step in &stage.steps {
                 let Instruction::Copy(copy) = &step.instruction else { continue };
                 if copy.from.is_empty() {
@@ -253,16 +288,58 @@ impl<'a> Planner<'a> {
                 {
                     return Err(Fault::new(format!("invalid stage index {number}")).at(step.lines));
                 }
-                if self.stage_named(&copy.from) == Some(index) {
-                    return Err(Fault::new(format!(
-                        "circular dependency detected on stage: {}",
-                        self.stage_label(index)
-                    ))
-                    .at(step.lines));
+            }
+        }
+        self.check_circles()
+    }
+
+    /// No stage may need itself, over however many others.
+    fn check_circles(&self) -> Result<()> {
+        let needs: Vec<Vec<(usize, Lines)>> =
+            self.file.stages.iter().map(|stage| self.copied_from(stage)).collect();
+        let mut seen = vec![false; needs.len()];
+        for start in 0..needs.len() {
+            // The stages on the way, each with the number of its needs that were followed.
+            let mut way: Vec<(usize, usize)> = Vec::new();
+            if !std::mem::replace(&mut seen[start], true) {
+                way.push((start, 0));
+            }
+            while let Some((stage, next)) = way.last_mut() {
+                let Some((need, _)) = needs[*stage].get(*next).copied() else {
+                    way.pop();
+                    continue;
+                };
+                *next += 1;
+                if way.iter().any(|(other, _)| *other == need) {
+                    let message =
+                        format!("circular dependency detected on stage: {}", self.stage_label(start));
+                    // Where the circle is entered.
+                    let first = needs[start].get(way[0].1 - 1).map(|(_, lines)| *lines);
+                    return Err(Fault { lines: first, ..Fault::new(message) });
+                }
+                if !std::mem::replace(&mut seen[need], true) {
+                    way.push((need, 0));
                 }
             }
         }
         Ok(())
+    }
+
+    /// The stages that the instructions of one take files from, and where they say so.
+    fn copied_from(&self, stage: &Stage) -> Vec<(usize, Lines)> {
+        let named = |name: &str| self.stage_named(name).filter(|_| !self.options.contexts.contains_key(name));
+        let mut found = Vec::new();
+        for step in &stage.steps {
+            match &step.instruction {
+                Instruction::Copy(copy) => found.extend(named(&copy.from).map(|other| (other, step.lines))),
+                Instruction::Run(run) => {
+                    let names = run.mounts.iter().filter_map(|text| mount::from_of(text).ok());
+                    found.extend(names.filter_map(|name| named(&name)).map(|other| (other, step.lines)));
+                }
+                _ => {}
+            }
+        }
+        found
     }
 
     pub(super) fn stage_label(&self, index: usize) -> String {
@@ -321,8 +398,10 @@ impl<'a> Planner<'a> {
             || self.options.no_cache_stages.iter().any(|name| self.stage_named(name) == Some(index));
         for (step, is_trigger) in &steps {
             let mark = if *is_trigger { "ONBUILD " } else { "" };
+            let around = self.lint.focus(&step.comments);
             self.step(index, &mut state, step, mark, &mut counter, &mut seen, no_cache)
                 .map_err(|e| e.at(step.lines))?;
+            self.lint.restore(around);
         }
         self.done.insert(index, state.clone());
         Ok(state)
@@ -334,7 +413,7 @@ impl<'a> Planner<'a> {
             && counter.index == 1
             && let Op::Image(image) = &self.graph.vertices[id].op
         {
-            let name = format!("FROM {}@{}", image.reference, image.manifest);
+            let name = from_text(image);
             let named = self.step_name(state, &mut Counter { index: 0, ..counter.clone() }, &name);
             if self.graph.vertices[id].name.is_empty() {
                 self.graph.vertices[id].name = named;
@@ -344,17 +423,17 @@ impl<'a> Planner<'a> {
 
     fn base_state(&mut self, index: usize, counter: &mut Counter) -> Result<(State, Vec<String>)> {
         let stage = &self.file.stages[index];
+        let lines = stage.lines;
         let platform = self.platforms[index].clone().unwrap_or_else(|| self.options.platform.clone());
         if let Some(context) = self.options.contexts.get(&stage.name).filter(|_| !stage.name.is_empty()) {
-            return self.named_context(&stage.name, context.clone(), platform);
+            return self.named_context(&stage.name, context.clone(), platform, lines);
         }
         match self.bases[index].clone() {
-            Base::Scratch => Ok((empty_state(Tree::Scratch, platform), Vec::new())),
+            // Nothing is for every platform: it becomes what the image is for.
+            Base::Scratch => Ok((empty_state(Tree::Scratch, self.options.platform.clone()), Vec::new())),
             Base::Stage(earlier) => {
                 let mut state = self.stage(earlier)?;
-                let mut triggers = std::mem::take(&mut state.config.config.on_build);
-                triggers.append(&mut state.triggers);
-                triggers.dedup();
+                let triggers = std::mem::take(&mut state.config.config.on_build);
                 Ok((state, triggers))
             }
             Base::Image(name) => {
@@ -363,11 +442,11 @@ impl<'a> Planner<'a> {
                 let found =
                     context.into_iter().flatten().find_map(|n| self.options.contexts.get(n).map(|c| (n, c)));
                 if let Some((name, context)) = found {
-                    return self.named_context(name, context.clone(), platform);
+                    return self.named_context(name, context.clone(), platform, lines);
                 }
                 counter.index = 1;
                 counter.total = 1;
-                self.image_state(&name, platform)
+                self.image_state(&name, platform, lines)
             }
         }
     }
@@ -377,12 +456,13 @@ impl<'a> Planner<'a> {
         name: &str,
         context: NamedContext,
         platform: Platform,
+        lines: Lines,
     ) -> Result<(State, Vec<String>)> {
         match context {
             NamedContext::Directory => {
                 Ok((empty_state(Tree::Context(name.to_owned()), platform), Vec::new()))
             }
-            NamedContext::Image(image) => self.image_state(&image, platform),
+            NamedContext::Image(image) => self.image_state(&image, platform, lines),
             NamedContext::Stage(stage) => match self.stage_named(&stage) {
                 Some(index) => Ok((self.stage(index)?, Vec::new())),
                 None => Err(Fault::new(format!("target stage {} could not be found", quoted(&stage)))),
@@ -390,8 +470,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn image_state(&mut self, name: &str, platform: Platform) -> Result<(State, Vec<String>)> {
-        let id = self.image(name, &platform)?;
+    fn image_state(&mut self, name: &str, wanted: Platform, lines: Lines) -> Result<(State, Vec<String>)> {
+        let id = self.image(name, &wanted)?;
         let base = &self.images[&id];
         let mut config = base.config.clone();
         config.created = None;
@@ -401,18 +481,23 @@ impl<'a> Planner<'a> {
         }
         let env = Env::from_lines(config.config.env.iter().map(String::as_str));
         let own = config.platform();
-        let platform = if own.os.is_empty() || own.architecture.is_empty() { platform } else { own };
         let tree = if base.layers.is_empty() { Tree::Scratch } else { Tree::Vertex(id) };
-        let state =
-            State { tree, config, env, platform, args: Vec::new(), workdir_set: false, triggers: Vec::new() };
+        if tree != Tree::Scratch && (own.os != wanted.os || own.architecture != wanted.architecture) {
+            let message = format!(
+                "Base image {name} was pulled with platform {}, expected {} for current build",
+                quoted(&own.to_string()),
+                quoted(&wanted.to_string())
+            );
+            self.lint.tell(Rule::InvalidBaseImagePlatform, lines, message);
+        }
+        let platform = if own.os.is_empty() || own.architecture.is_empty() { wanted } else { own };
+        let state = State { tree, config, env, platform, args: Vec::new(), workdir_set: false };
         Ok((state, triggers))
     }
 
     /// The vertex of an image; one for each name and platform.
     pub(super) fn image(&mut self, name: &str, platform: &Platform) -> Result<Id> {
-        let reference = Reference::parse_untagged(name)
-            .map_err(|e| Fault::from(e).prefixed(&format!("failed to parse stage name {}: ", quoted(name))))?
-            .or_latest();
+        let reference = reference_of(name)?;
         let key = (reference.to_string(), platform.to_string());
         if let Some(id) = self.by_reference.get(&key) {
             return Ok(*id);
@@ -447,13 +532,19 @@ impl<'a> Planner<'a> {
         let platform =
             if self.options.several_platforms { format!("{} ", state.platform) } else { String::new() };
         let stage = if counter.name.is_empty() { String::new() } else { format!("{} ", counter.name) };
-        format!("[{platform}{stage}{}/{}] {text}", counter.index, counter.total)
+        let width = counter.total.to_string().len();
+        format!("[{platform}{stage}{:>width$}/{}] {text}", counter.index, counter.total)
     }
 
-    /// A text as people see it in the name of a step: variables replaced as far as that goes.
-    pub(super) fn shown(&self, text: &str, env: &Env) -> String {
+    /// A command as people see it in the name of a step: variables replaced as far as that goes, quotes kept.
+    pub(super) fn shown_command(&self, text: &str, env: &Env) -> String {
         let lexer = Lexer { raw_quotes: true, keep_unset: true, ..self.lexer };
         lexer.expand(text, env).map_or_else(|_| text.to_owned(), |e| e.text)
+    }
+
+    /// Other instructions as people see them in the name of a step: as they are understood.
+    pub(super) fn shown(&self, text: &str, env: &Env) -> String {
+        self.lexer.expand(text, env).map_or_else(|_| text.to_owned(), |e| e.text)
     }
 
     /// Expands a word with the state's variables; those that do not exist are told of.
@@ -502,19 +593,19 @@ impl<'a> Planner<'a> {
                 state.tree = Tree::Vertex(self.graph.push(Vertex { no_cache, ..vertex }));
             }
             Instruction::Workdir(path) => self.workdir(state, step, path, mark, counter)?,
-            Instruction::Env(pairs) => self.env(state, pairs, lines)?,
-            Instruction::Label(pairs) => self.label(state, pairs, lines)?,
+            Instruction::Env(pairs) => self.env(state, pairs, step)?,
+            Instruction::Label(pairs) => self.label(state, pairs, step)?,
             Instruction::Arg(defs) => self.arg(state, defs, lines)?,
             Instruction::Cmd(command) => {
-                self.only_once("CMD", seen.cmd.replace(lines));
-                let words = self.command(state, command, "CMD", lines);
+                self.only_once(&step.keyword, seen.cmd.replace(lines));
+                let words = self.command(state, command, &step.keyword, lines);
                 state.config.config.args_escaped = true;
                 history(state, format!("CMD {}", go_list(&words)), true, self.epoch);
                 state.config.config.cmd = Some(words);
             }
             Instruction::Entrypoint(command) => {
-                self.only_once("ENTRYPOINT", seen.entrypoint.replace(lines));
-                let words = self.command(state, command, "ENTRYPOINT", lines);
+                self.only_once(&step.keyword, seen.entrypoint.replace(lines));
+                let words = self.command(state, command, &step.keyword, lines);
                 history(state, format!("ENTRYPOINT {}", go_list(&words)), true, self.epoch);
                 state.config.config.entrypoint = if words.is_empty() { None } else { Some(words) };
                 if seen.cmd.is_none() {
@@ -522,7 +613,7 @@ impl<'a> Planner<'a> {
                 }
             }
             Instruction::Healthcheck(health) => {
-                self.only_once("HEALTHCHECK", seen.healthcheck.replace(lines));
+                self.only_once(&step.keyword, seen.healthcheck.replace(lines));
                 history(state, health_text(health), true, self.epoch);
                 state.config.config.healthcheck = Some(Healthcheck {
                     test: health.test.clone(),
@@ -536,10 +627,11 @@ impl<'a> Planner<'a> {
             Instruction::Expose(words) => {
                 let mut ports = Vec::new();
                 for word in words {
-                    let text = self.expand(state, lines, word)?;
-                    ports.extend(super::expose::ports(&text, lines, self.lint)?);
+                    for port in self.lexer.expand(word, &state.env)?.words {
+                        ports.extend(super::expose::ports(&port, lines, self.lint)?);
+                    }
                 }
-                history(state, format!("EXPOSE {}", go_map(&ports)), true, self.epoch);
+                history(state, format!("EXPOSE [{}]", ports.join(" ")), true, self.epoch);
                 state.config.config.exposed_ports.extend(ports.into_iter().map(|port| (port, Empty {})));
             }
             Instruction::Maintainer(text) => {
@@ -621,13 +713,15 @@ impl<'a> Planner<'a> {
             self.lint.tell(Rule::WorkdirRelativePath, step.lines, message);
         }
         state.workdir_set = true;
-        let path = absolute(&state.config.config.working_dir, &path);
+        // An absolute path stays as it is written.
+        let path =
+            if path.starts_with('/') { path } else { absolute(&state.config.config.working_dir, &path) };
         state.config.config.working_dir.clone_from(&path);
         let shown = self.shown(&step.source, &state.env);
         let name = self.step_name(state, counter, &format!("{mark}{}", upper_keyword(&shown)));
         if path != "/" {
             let owner = state.config.config.user.clone();
-            let actions = vec![Action::Mkdir { path: path.clone(), owner }];
+            let actions = vec![Action::Mkdir { path: clean(&path), owner }];
             let op = Op::File(FileOp { base: state.tree.clone(), actions, link: false, epoch: self.epoch });
             let vertex = Vertex { op, name, lines: Some(step.lines), no_cache: false };
             state.tree = Tree::Vertex(self.graph.push(vertex));
@@ -636,11 +730,12 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    fn env(&mut self, state: &mut State, pairs: &[Pair], lines: Lines) -> Result<()> {
+    fn env(&mut self, state: &mut State, pairs: &[Pair], step: &Step) -> Result<()> {
+        let lines = step.lines;
         let mut said = "ENV".to_owned();
         let mut set = Vec::new();
         for pair in pairs {
-            self.legacy("ENV", pair, lines);
+            self.legacy(&step.keyword, pair, lines);
             let (name, value) =
                 (self.expand(state, lines, &pair.name)?, self.expand(state, lines, &pair.value)?);
             self.no_secret("ENV", &name, lines);
@@ -660,10 +755,11 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    fn label(&mut self, state: &mut State, pairs: &[Pair], lines: Lines) -> Result<()> {
+    fn label(&mut self, state: &mut State, pairs: &[Pair], step: &Step) -> Result<()> {
+        let lines = step.lines;
         let mut said = "LABEL".to_owned();
         for pair in pairs {
-            self.legacy("LABEL", pair, lines);
+            self.legacy(&step.keyword, pair, lines);
             let (name, value) =
                 (self.expand(state, lines, &pair.name)?, self.expand(state, lines, &pair.value)?);
             said.push_str(&format!(" {name}={value}"));
@@ -694,7 +790,7 @@ impl<'a> Planner<'a> {
         let mut said = "ARG".to_owned();
         for def in defs {
             self.no_secret("ARG", &def.name, lines);
-            let name = self.expand(state, lines, &def.name)?;
+            let name = def.name.clone();
             let value = match (self.options.build_args.get(&name), &def.value) {
                 (Some(given), _) => Some(given.clone()),
                 (None, Some(text)) => Some(self.expand(state, lines, text)?),
@@ -715,6 +811,67 @@ impl<'a> Planner<'a> {
     }
 }
 
+/// The reference that the base of a stage is.
+fn reference_of(name: &str) -> Result<Reference> {
+    let found = Reference::parse_untagged(name).map_err(|e| {
+        let text = e.chain();
+        let why = text.split_once("\": ").map_or(text.as_str(), |(_, why)| why);
+        Fault::new(format!("failed to parse stage name {}: {why}", quoted(name)))
+    })?;
+    Ok(found.or_latest())
+}
+
+/// Names of one part that are a system or an architecture.
+fn is_known(platform: &Platform) -> bool {
+    const SYSTEMS: [&str; 14] = [
+        "aix",
+        "android",
+        "darwin",
+        "dragonfly",
+        "freebsd",
+        "illumos",
+        "ios",
+        "js",
+        "linux",
+        "netbsd",
+        "openbsd",
+        "plan9",
+        "solaris",
+        "windows",
+    ];
+    const ARCHITECTURES: [&str; 22] = [
+        "386",
+        "amd64",
+        "amd64p32",
+        "arm",
+        "armbe",
+        "arm64",
+        "arm64be",
+        "loong64",
+        "mips",
+        "mipsle",
+        "mips64",
+        "mips64le",
+        "mips64p32",
+        "mips64p32le",
+        "ppc",
+        "ppc64",
+        "ppc64le",
+        "riscv",
+        "riscv64",
+        "s390",
+        "s390x",
+        "wasm",
+    ];
+    SYSTEMS.contains(&platform.os.as_str()) && ARCHITECTURES.contains(&platform.architecture.as_str())
+}
+
+/// What the step of a base image is called.
+pub(super) fn from_text(image: &ImageOp) -> String {
+    let name = image.reference.split('@').next().unwrap_or_default();
+    format!("FROM {name}@{}", image.manifest)
+}
+
 fn empty_state(tree: Tree, platform: Platform) -> State {
     let mut config = ImageConfig::default();
     config.config.env.push(DEFAULT_PATH.to_owned());
@@ -727,7 +884,6 @@ fn empty_state(tree: Tree, platform: Platform) -> State {
         platform,
         args: Vec::new(),
         workdir_set: false,
-        triggers: Vec::new(),
     }
 }
 
@@ -761,37 +917,51 @@ pub(super) fn absolute(dir: &str, path: &str) -> String {
 
 /// The first word in upper case.
 pub(super) fn upper_keyword(text: &str) -> String {
-    match text.split_once(char::is_whitespace) {
-        Some((keyword, rest)) => format!("{} {}", keyword.to_uppercase(), rest.trim_start()),
-        None => text.to_uppercase(),
-    }
+    let (keyword, rest) = text.split_at(text.find(char::is_whitespace).unwrap_or(text.len()));
+    format!("{}{rest}", keyword.to_uppercase())
 }
 
 fn go_list(words: &[String]) -> String {
     format!("[{}]", words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "))
 }
 
-fn go_map(ports: &[String]) -> String {
-    let mut ports = ports.to_vec();
-    ports.sort();
-    format!("[{}]", ports.join(" "))
-}
-
 fn health_text(health: &Health) -> String {
-    let seconds = |nanos: i64| match nanos {
-        0 => "0s".to_owned(),
-        n if n % 1_000_000_000 == 0 => format!("{}s", n / 1_000_000_000),
-        n => format!("{}ms", n / 1_000_000),
-    };
     format!(
         "HEALTHCHECK {{Test:[{}] Interval:{} Timeout:{} StartPeriod:{} StartInterval:{} Retries:{}}}",
         health.test.join(" "),
-        seconds(health.interval),
-        seconds(health.timeout),
-        seconds(health.start_period),
-        seconds(health.start_interval),
+        go_duration(health.interval),
+        go_duration(health.timeout),
+        go_duration(health.start_period),
+        go_duration(health.start_interval),
         health.retries
     )
+}
+
+/// A time span as `1h2m3.5s`.
+fn go_duration(nanos: i64) -> String {
+    let (seconds, rest) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
+    if seconds == 0 && rest != 0 {
+        // A health check knows nothing shorter than a millisecond.
+        return format!("{}ms", fraction(rest / 1_000_000, rest % 1_000_000, 6));
+    }
+    let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+    let mut text = String::new();
+    if hours > 0 {
+        text.push_str(&format!("{hours}h"));
+    }
+    if hours > 0 || minutes > 0 {
+        text.push_str(&format!("{minutes}m"));
+    }
+    text.push_str(&format!("{}s", fraction(seconds % 60, rest, 9)));
+    text
+}
+
+fn fraction(whole: i64, rest: i64, digits: usize) -> String {
+    let rest = format!("{rest:0digits$}");
+    match rest.trim_end_matches('0') {
+        "" => whole.to_string(),
+        rest => format!("{whole}.{rest}"),
+    }
 }
 
 /// Seconds since the epoch as RFC 3339.
