@@ -67,7 +67,8 @@ const AROUND: u32 = 2;
 #[must_use]
 pub fn excerpt(name: &str, text: &str, lines: Lines) -> String {
     const RULE: &str = "--------------------\n";
-    let all: Vec<&str> = text.lines().collect();
+    // The end of the last line begins another one, as editors have it.
+    let all: Vec<&str> = text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)).collect();
     let total = u32::try_from(all.len()).unwrap_or(u32::MAX);
     if lines.first == 0 || lines.first > total {
         return String::new();
@@ -106,7 +107,7 @@ mod tests {
         let shown = excerpt("Dockerfile", text, Lines { first: 2, last: 2 });
         assert_eq!(
             shown,
-            "Dockerfile:2\n--------------------\n   1 |     FROM a\n   2 | >>> RUNN x\n   3 |     RUN y\n--------------------\n"
+            "Dockerfile:2\n--------------------\n   1 |     FROM a\n   2 | >>> RUNN x\n   3 |     RUN y\n   4 |     \n--------------------\n"
         );
         assert_eq!(excerpt("x", text, Lines { first: 9, last: 9 }), "");
     }

@@ -22,7 +22,7 @@ use crate::graph::{Graph, Id, Tree};
 use crate::ignore::Ignore;
 
 pub use copy::git_source;
-pub use outline::{outline, targets};
+pub use outline::{Outline, OutlineArg, OutlineMount, Target, outline, targets};
 pub(crate) use stage::rfc3339;
 
 /// What the caller wants.

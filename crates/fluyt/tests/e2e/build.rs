@@ -195,8 +195,13 @@ fn checks_and_graphs_build_nothing() {
     let graph = host.ok_words(&["build", "--print-graph", &dir]);
     let graph: serde_json::Value = serde_json::from_str(&graph).expect("a graph in JSON");
     assert_eq!(graph["vertices"].as_array().map(Vec::len), Some(2));
-    let targets = host.ok_words(&["build", "--call=targets", &dir]);
-    assert!(targets.contains("\"named\""), "{targets}");
+    assert_eq!(
+        host.ok_words(&["build", "--call=targets", &dir]),
+        "TARGET          DESCRIPTION\nnamed (default)"
+    );
+    let targets = host.ok_words(&["build", "--call=targets,format=json", &dir]);
+    let targets: serde_json::Value = serde_json::from_str(&targets).expect("targets in JSON");
+    assert_eq!(targets["targets"][0]["name"], "named");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `fluyt build`: from flags to a finished build. The composition of builder, engine, registry and terminal.
 
+mod call;
 mod context;
 mod output;
 mod progress;
@@ -13,8 +14,8 @@ use std::time::Instant;
 use fluyt_build::Cancel;
 use fluyt_build::dockerfile::fault::excerpt;
 use fluyt_build::dockerfile::lint::{Lint, Warning};
-use fluyt_build::dockerfile::{Dockerfile, Fault, parse};
-use fluyt_build::plan::{BaseImage, Inputs, Plan, outline, plan, targets};
+use fluyt_build::dockerfile::{Fault, parse};
+use fluyt_build::plan::{BaseImage, Inputs, Plan, plan};
 use fluyt_build::solve::{Context, World, solve};
 use fluyt_engine::Engine;
 use fluyt_image::{ImageConfig, Platform};
@@ -82,11 +83,16 @@ fn run(cli: &Cli, engine: &Engine, wanted: &Wanted, gathered: &Gathered) -> std:
     if let Some(check) = wanted.options.build_args.get("BUILDKIT_DOCKERFILE_CHECK") {
         lint.configure(check)?;
     }
-    let file = parse(&gathered.text, &mut lint)?;
+    let file = match parse(&gathered.text, &mut lint) {
+        Err(fault) if wanted.call == Call::Check => {
+            return call::check(engine, wanted, gathered, Err(fault), lint);
+        }
+        file => file?,
+    };
     match wanted.call {
-        Call::Targets => return show(&targets(&file)),
-        Call::Outline => return show(&outline(&file, &wanted.options)?),
-        Call::Check => return check(engine, wanted, gathered, &file, lint),
+        Call::Targets => return call::show_targets(wanted, gathered, &file),
+        Call::Outline => return call::show_outline(wanted, gathered, &file),
+        Call::Check => return call::check(engine, wanted, gathered, Ok(file), lint),
         Call::Build | Call::Graph => {}
     }
     let began = Instant::now();
@@ -195,63 +201,6 @@ fn show(value: &serde_json::Value) -> std::result::Result<(), Stopped> {
         serde_json::to_string_pretty(value).map_err(|e| Error::internal("writing JSON").with_source(e))?;
     super::print_line(&text)?;
     Ok(())
-}
-
-/// `--check`: nothing is built, nothing is fetched.
-fn check(
-    engine: &Engine,
-    wanted: &Wanted,
-    gathered: &Gathered,
-    file: &Dockerfile,
-    mut lint: Lint,
-) -> std::result::Result<(), Stopped> {
-    let mut find = |name: &str, platform: &Platform| {
-        let found = engine.images().resolve(name).ok();
-        let reference = fluyt_model::reference::Reference::parse_untagged(name)?.or_latest().to_string();
-        let empty = || BaseImage {
-            reference: reference.clone(),
-            manifest: fluyt_image::Digest::of(reference.as_bytes()),
-            config: ImageConfig {
-                os: platform.os.clone(),
-                architecture: platform.architecture.clone(),
-                ..ImageConfig::default()
-            },
-            layers: Vec::new(),
-        };
-        Ok(found.map_or_else(empty, |image| BaseImage {
-            reference: reference.clone(),
-            manifest: image.manifest,
-            config: image.config,
-            layers: image.layers,
-        }))
-    };
-    let inputs = Inputs { base: &mut find, ignore: &gathered.ignore };
-    let planned = plan(file, &wanted.options, inputs, &mut lint);
-    let warnings = lint.warnings();
-    if let Err(fault) = planned
-        && warnings.is_empty()
-    {
-        return Err(fault.into());
-    }
-    if warnings.is_empty() {
-        super::print_line("Check complete, no warnings found.")?;
-        return Ok(());
-    }
-    let mut text = match warnings.len() {
-        1 => "Check complete, 1 warning has been found!\n".to_owned(),
-        n => format!("Check complete, {n} warnings have been found!\n"),
-    };
-    for warning in &warnings {
-        text.push_str(&format!(
-            "\nWARNING: {} - {}\n{}\n{}",
-            warning.rule.name(),
-            warning.rule.url(),
-            warning.message,
-            excerpt(&gathered.name, &gathered.text, warning.lines)
-        ));
-    }
-    super::print_text(&text)?;
-    Err(Stopped::Code(1))
 }
 
 fn warn(wanted: &Wanted, warnings: &[Warning]) {

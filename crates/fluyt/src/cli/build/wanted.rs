@@ -79,6 +79,10 @@ pub struct Wanted {
     pub quiet: bool,
     /// `--call`, `--check`.
     pub call: Call,
+    /// `--call=…,format=json`.
+    pub json: bool,
+    /// `--call=…,ignorestatus=true`: findings are no failure.
+    pub ignore_status: bool,
     /// `--iidfile`.
     pub iidfile: Option<PathBuf>,
     /// `--metadata-file`.
@@ -109,6 +113,7 @@ impl Wanted {
         let (tags, outputs) = results(flags)?;
         let (contexts, named) = contexts(flags)?;
         let quiet = flags.on("quiet");
+        let (call, json, ignore_status) = call(flags)?;
         Ok(Self {
             path: flags.args[0].clone(),
             file: flags.given("file").map(str::to_owned),
@@ -121,7 +126,9 @@ impl Wanted {
             pull: flags.on("pull"),
             form: form(flags.text("progress"), quiet)?,
             quiet,
-            call: call(flags)?,
+            call,
+            json,
+            ignore_status,
             iidfile: flags.given("iidfile").map(PathBuf::from),
             metadata: flags.given("metadata-file").map(PathBuf::from),
             cgroup_parent: flags.text("cgroup-parent").to_owned(),
@@ -142,21 +149,55 @@ fn form(text: &str, quiet: bool) -> Result<Form> {
     }
 }
 
-fn call(flags: &Parsed) -> Result<Call> {
-    if flags.on("check") {
-        return Ok(Call::Check);
-    }
+/// What is called, whether its answer is to be JSON, whether its findings are no failure.
+fn call(flags: &Parsed) -> Result<(Call, bool, bool)> {
     if flags.on("print-graph") {
-        return Ok(Call::Graph);
+        return Ok((Call::Graph, true, false));
     }
     let text = flags.text("call");
-    match text.split_once(',').map_or(text, |(method, _)| method).trim_start_matches("method=") {
-        "" | "build" => Ok(Call::Build),
-        "check" | "lint" => Ok(Call::Check),
-        "outline" => Ok(Call::Outline),
-        "targets" => Ok(Call::Targets),
-        other => Err(Error::invalid(format!("method {other:?} is not supported by the frontend"))),
+    let (mut call, mut json, mut ignore) = (Call::Build, false, false);
+    for (number, (key, value)) in pairs(text)?.into_iter().enumerate() {
+        match key.as_str() {
+            "" if number > 0 => {
+                return Err(Error::invalid(format!(
+                    "invalid print function {text:?}: {value:?} has no value"
+                )));
+            }
+            "" | "method" => {
+                call = match value.as_str() {
+                    "" | "build" => Call::Build,
+                    "check" | "lint" => Call::Check,
+                    "outline" => Call::Outline,
+                    "targets" => Call::Targets,
+                    other => {
+                        return Err(Error::invalid(format!(
+                            "method {other:?} is not supported by the frontend"
+                        ))
+                        .with_hint("build, check, outline and targets are known"));
+                    }
+                }
+            }
+            "format" => {
+                json = match value.as_str() {
+                    "json" => true,
+                    "" | "text" => false,
+                    other => return Err(Error::invalid(format!("--call: unknown format {other:?}"))),
+                }
+            }
+            "ignorestatus" => {
+                ignore = match value.as_str() {
+                    "true" | "1" => true,
+                    "false" | "0" => false,
+                    other => return Err(Error::invalid(format!("--call: invalid boolean {other:?}"))),
+                }
+            }
+            other => return Err(Error::invalid(format!("--call: unexpected key {other:?}"))),
+        }
     }
+    if flags.on("check") {
+        call = Call::Check;
+    }
+    Ok((call, json, ignore))
 }
 
 fn options(flags: &Parsed, contexts: BTreeMap<String, NamedContext>) -> Result<Options> {
