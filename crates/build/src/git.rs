@@ -6,43 +6,203 @@ use std::process::Command;
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Kind, Result};
 
-/// Checks `reference` (empty: the remote's `HEAD`) out into the directory `dir`. Its commit must begin with `expected`;
-/// submodules of another one are not even asked for.
-///
-/// # Errors
-/// `git` is not installed; `Unavailable`, with what it said, when it fails; `Corrupt` for another commit.
-pub fn checkout(remote: &str, reference: &str, expected: &str, dir: &Path) -> Result<()> {
-    let git = |args: &[&str]| -> Result<String> {
-        let output = Command::new("git")
-            .args(args)
-            .current_dir(dir)
-            .env("GIT_TERMINAL_PROMPT", "0")
+use crate::gitref::is_commit;
+
+/// What is wanted of a repository.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'a> {
+    /// Its address.
+    pub remote: &'a str,
+    /// Branch, tag or commit; empty: the remote's `HEAD`.
+    pub reference: &'a str,
+    /// The commit (or tag object) that it must be, or the beginning of its name; empty: any.
+    pub checksum: &'a str,
+    /// Submodules are left out.
+    pub without_submodules: bool,
+    /// The socket of the agent that has the keys; `None`: the one of this process.
+    pub agent: Option<&'a Path>,
+}
+
+/// What a reference leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The commit.
+    pub commit: String,
+    /// Its whole name at the remote; empty for a commit.
+    name: String,
+}
+
+impl Wanted<'_> {
+    fn git(&self, dir: Option<&Path>, args: &[&str]) -> Result<String> {
+        let mut command = Command::new("git");
+        command.args(args).env("GIT_TERMINAL_PROMPT", "0").stdin(std::process::Stdio::null());
+        if let Some(dir) = dir {
+            command.current_dir(dir);
+        }
+        if std::env::var_os("GIT_SSH_COMMAND").is_none() {
+            // Nobody is there to answer.
+            command.env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes");
+        }
+        if let Some(agent) = self.agent {
+            command.env("SSH_AUTH_SOCK", agent);
+        }
+        let output = command
             .output()
             .map_err(|e| Error::io("git", e).with_hint("install git: repositories are fetched by it"))?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
         }
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        Err(Error::new(Kind::Unavailable, format!("failed to fetch remote {remote}: {said}")))
-    };
-    let reference = if reference.is_empty() { "HEAD" } else { reference };
-    git(&["init", "-q"])?;
-    git(&["fetch", "-q", "--depth=1", "--", remote, reference])?;
-    git(&["checkout", "-q", "FETCH_HEAD"])?;
-    let commit = git(&["rev-parse", "HEAD"])?;
-    if !commit.starts_with(expected) {
-        return Err(Error::corrupt(format!("{remote}: expected checksum to match {expected}, got {commit}")));
+        let said = String::from_utf8_lossy(&output.stderr).replace(self.remote, &shown(self.remote));
+        let message = format!("failed to fetch remote {}: {}", shown(self.remote), said.trim());
+        Err(Error::new(Kind::Unavailable, message))
     }
-    git(&["submodule", "update", "-q", "--init", "--recursive", "--depth=1"]).map(drop)
+
+    /// Asks the remote which commit is meant.
+    ///
+    /// # Errors
+    /// `git` is not installed or fails; `NotFound` for a reference that is not there, `Corrupt` for another commit.
+    pub fn resolve(&self) -> Result<Resolved> {
+        if !self.checksum.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(Error::invalid(format!(
+                "invalid checksum {} for Git URL, expected hex commit hash",
+                self.checksum
+            )));
+        }
+        if is_commit(self.reference) {
+            self.check(&[self.reference])?;
+            return Ok(Resolved { commit: self.reference.to_owned(), name: String::new() });
+        }
+        if self.reference.starts_with('-') {
+            return Err(self.missing());
+        }
+        let asked = if self.reference.is_empty() { "HEAD" } else { self.reference };
+        let answer = self.git(None, &["ls-remote", "--", self.remote, asked, &format!("{asked}^{{}}")])?;
+        let lines: Vec<(&str, &str)> = answer.lines().filter_map(|line| line.split_once('\t')).collect();
+        let places = ["refs/heads/", "refs/tags/", "refs/", ""].map(|prefix| format!("{prefix}{asked}"));
+        let id_of = |name: &str| lines.iter().find(|(_, other)| *other == name).map(|(id, _)| *id);
+        let (name, id) =
+            places.iter().find_map(|name| Some((name, id_of(name)?))).ok_or_else(|| self.missing())?;
+        let commit = id_of(&format!("{name}^{{}}")).unwrap_or(id);
+        self.check(&[commit, id])?;
+        Ok(Resolved { commit: commit.to_owned(), name: name.clone() })
+    }
+
+    fn missing(&self) -> Error {
+        Error::not_found(format!(
+            "{}: repository does not contain ref {}",
+            shown(self.remote),
+            self.reference
+        ))
+    }
+
+    fn check(&self, ids: &[&str]) -> Result<()> {
+        let wanted = self.checksum.to_ascii_lowercase();
+        if ids.iter().any(|id| id.starts_with(&wanted)) {
+            return Ok(());
+        }
+        let (remote, found) = (shown(self.remote), ids.first().unwrap_or(&""));
+        Err(Error::corrupt(format!("{remote}: expected checksum to match {}, got {found}", self.checksum)))
+    }
+
+    /// Checks what was resolved out into the directory `dir`.
+    ///
+    /// # Errors
+    /// `git` fails; `Unavailable` when the reference has moved since.
+    pub fn checkout(&self, resolved: &Resolved, dir: &Path) -> Result<()> {
+        let git = |args: &[&str]| self.git(Some(dir), args);
+        let format =
+            if resolved.commit.len() == 64 { "--object-format=sha256" } else { "--object-format=sha1" };
+        git(&["init", "-q", format])?;
+        git(&["remote", "add", "origin", &shown(self.remote)])?;
+        let what = match resolved.name.as_str() {
+            "" => resolved.commit.clone(),
+            name if name.starts_with("refs/tags/") => format!("+{name}:{name}"),
+            name => name.to_owned(),
+        };
+        let shallow = ["fetch", "-q", "--depth=1", "--no-tags", "--", self.remote, &what];
+        if let Err(e) = git(&shallow) {
+            // Plain file servers know nothing of depth, others give no commit by its name: then all of it is taken.
+            let all = ["fetch", "-q", "--tags", "--", self.remote, "+refs/heads/*:refs/remotes/origin/*"];
+            let again: &[&str] = if resolved.name.is_empty() {
+                &all
+            } else {
+                &["fetch", "-q", "--no-tags", "--", self.remote, &what]
+            };
+            git(again).map_err(|_| e)?;
+        }
+        let found = if resolved.name.is_empty() { resolved.commit.as_str() } else { "FETCH_HEAD" };
+        git(&["-c", "advice.detachedHead=false", "checkout", "-q", "--detach", found])?;
+        let commit = git(&["rev-parse", "HEAD"])?;
+        if commit != resolved.commit {
+            let message =
+                format!("{}: {} moved to {commit} while it was fetched", shown(self.remote), self.reference);
+            return Err(Error::new(Kind::Unavailable, message).with_hint("build again"));
+        }
+        if !self.without_submodules {
+            let update = ["submodule", "update", "-q", "--init", "--recursive", "--depth=1"];
+            git(&update).or_else(|_| git(&update[..update.len() - 1])).map(drop)?;
+        }
+        Ok(())
+    }
 }
 
-/// Removes what `git` itself keeps in a checkout.
+/// An address without the password in it.
+fn shown(remote: &str) -> String {
+    let Some((scheme, rest)) = remote.split_once("://") else { return remote.to_owned() };
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    match host.rsplit_once('@') {
+        Some((user, host)) => match user.split_once(':') {
+            Some(_) => format!("{scheme}://xxxxx:xxxxx@{host}{path}"),
+            None => format!("{scheme}://{user}@{host}{path}"),
+        },
+        None => remote.to_owned(),
+    }
+}
+
+/// Removes what `git` itself keeps in a checkout, in submodules too.
 ///
 /// # Errors
 /// It cannot be removed.
 pub fn forget(dir: &Path) -> Result<()> {
-    let own = dir.join(".git");
-    std::fs::remove_dir_all(&own).about(|| own.display().to_string())
+    let mut todo = vec![dir.to_owned()];
+    while let Some(dir) = todo.pop() {
+        let about = || dir.display().to_string();
+        for entry in std::fs::read_dir(&dir).about(about)? {
+            let entry = entry.about(about)?;
+            let (path, kind) = (entry.path(), entry.file_type().about(about)?);
+            match (entry.file_name() == ".git", kind.is_dir()) {
+                (true, true) => std::fs::remove_dir_all(&path).about(|| path.display().to_string())?,
+                (true, false) => std::fs::remove_file(&path).about(|| path.display().to_string())?,
+                (false, true) => todo.push(path),
+                (false, false) => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Gives everything in a checkout the time of its commit.
+///
+/// # Errors
+/// There is no commit; a time cannot be set.
+pub fn set_times(dir: &Path) -> Result<()> {
+    let text = Wanted::default().git(Some(dir), &["log", "-1", "--format=%ct"])?;
+    let seconds: u64 =
+        text.parse().map_err(|_| Error::corrupt(format!("{text:?} is no time of a commit")))?;
+    let time = rustix::fs::Timespec { tv_sec: i64::try_from(seconds).unwrap_or(i64::MAX), tv_nsec: 0 };
+    let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
+    let mut todo = vec![dir.to_owned()];
+    while let Some(path) = todo.pop() {
+        let about = || path.display().to_string();
+        if path.symlink_metadata().about(about)?.is_dir() {
+            for entry in std::fs::read_dir(&path).about(about)? {
+                todo.push(entry.about(about)?.path());
+            }
+        }
+        rustix::fs::utimensat(rustix::fs::CWD, &path, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+            .about(about)?;
+    }
+    Ok(())
 }
 
 /// The directory `subdir` of a checkout. A repository may hold links: one that leads out of it is refused.
@@ -63,27 +223,102 @@ pub fn subdirectory(dir: &Path, subdir: &str) -> Result<PathBuf> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_commit_is_checked_out_and_another_refused() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let (origin, copy) = (dir.path().join("origin"), dir.path().join("copy"));
+    /// A repository with a branch, a plain tag, an annotated one and a submodule; a function that asks `git` in it.
+    fn repository(dir: &Path) -> (String, impl Fn(&str) -> String) {
+        let origin = dir.join("origin");
         std::fs::create_dir_all(&origin).expect("made");
-        std::fs::create_dir_all(&copy).expect("made");
-        let script = "git init -q && echo one > file && git add file && \
-                      git -c user.name=n -c user.email=e@example.org commit -qm one && git rev-parse HEAD";
-        let made = Command::new("sh").args(["-c", script]).current_dir(&origin).output().expect("sh");
-        let commit = String::from_utf8_lossy(&made.stdout).trim().to_owned();
+        let script = "git init -q -b main && git config user.name n && git config user.email e@example.org && \
+                      git config uploadpack.allowAnySHA1InWant true && \
+                      echo one > file && git add file && git commit -qm one && git tag plain && \
+                      mkdir sub && echo two > sub/file && git add sub && git commit -qm two && git tag -am noted noted && \
+                      git branch topic && echo three > file && git commit -qam three";
+        let made = Command::new("sh").args(["-ec", script]).current_dir(&origin).output().expect("sh");
+        assert!(made.status.success(), "{made:?}");
         let remote = format!("file://{}", origin.display());
-        checkout(&remote, "", &commit[..12], &copy).expect("checked out");
-        assert_eq!(std::fs::read_to_string(copy.join("file")).expect("there"), "one\n");
-        forget(&copy).expect("forgotten");
-        assert!(!copy.join(".git").exists());
-        let other = dir.path().join("other");
-        std::fs::create_dir_all(&other).expect("made");
-        let error = checkout(&remote, "", "0000000", &other).expect_err("another commit").to_string();
-        assert!(error.contains(&remote) && error.contains(&commit), "{error}");
-        let error = checkout(&remote, "absent", "", &other).expect_err("no such branch").to_string();
-        assert!(error.contains(&remote), "{error}");
+        let ask = move |name: &str| {
+            let out =
+                Command::new("git").args(["rev-parse", name]).current_dir(&origin).output().expect("git");
+            String::from_utf8_lossy(&out.stdout).trim().to_owned()
+        };
+        (remote, ask)
+    }
+
+    #[test]
+    fn references_lead_to_commits() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (remote, ask) = repository(dir.path());
+        let one = ask("plain");
+        for (number, (reference, commit)) in [
+            ("", "main"),
+            ("main", "main"),
+            ("topic", "topic"),
+            ("refs/heads/topic", "topic"),
+            ("heads/topic", "topic"),
+            ("plain", "plain"),
+            ("noted", "noted^{commit}"),
+            ("refs/tags/noted", "noted^{commit}"),
+            (one.as_str(), "plain"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let wanted = Wanted { remote: &remote, reference, ..Wanted::default() };
+            let resolved = wanted.resolve().unwrap_or_else(|e| panic!("{reference}: {e}"));
+            assert_eq!(resolved.commit, ask(commit), "{reference}");
+            let copy = dir.path().join(number.to_string());
+            std::fs::create_dir(&copy).expect("made");
+            wanted.checkout(&resolved, &copy).unwrap_or_else(|e| panic!("{reference}: {e}"));
+            let head = wanted.git(Some(&copy), &["rev-parse", "HEAD"]).expect("a head");
+            assert_eq!((head, copy.join("file").is_file()), (ask(commit), true), "{reference}");
+        }
+        for reference in ["nowhere", "refs/heads/plain", "--upload-pack=x", &one[..8]] {
+            let wanted = Wanted { remote: &remote, reference, ..Wanted::default() };
+            let error = wanted.resolve().expect_err(reference).to_string();
+            assert!(error.contains("does not contain ref"), "{reference}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_checksum_is_of_the_commit_or_the_tag() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (remote, ask) = repository(dir.path());
+        let (tag, commit, other) = (ask("noted"), ask("noted^{commit}"), ask("plain"));
+        let check = |checksum: &str| {
+            Wanted { remote: &remote, reference: "noted", checksum, ..Wanted::default() }.resolve()
+        };
+        for fine in [&tag, &commit, &commit[..7], &commit.to_uppercase()] {
+            assert_eq!(check(fine).expect(fine).commit, commit);
+        }
+        let error = check(&other).expect_err("another commit").to_string();
+        assert!(error.contains("expected checksum to match") && error.contains(&commit), "{error}");
+        assert!(check("no hex").expect_err("no hex").to_string().contains("expected hex commit hash"));
+        let own = Wanted { remote: &remote, reference: &other, checksum: &commit, ..Wanted::default() };
+        assert!(own.resolve().is_err(), "a commit that is not its own checksum");
+    }
+
+    #[test]
+    fn what_git_keeps_is_forgotten_everywhere() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for file in [".git/HEAD", "sub/.git", "sub/file", ".gitmodules"] {
+            let path = dir.path().join(file);
+            std::fs::create_dir_all(path.parent().expect("a directory")).expect("made");
+            std::fs::write(path, "x").expect("written");
+        }
+        forget(dir.path()).expect("forgotten");
+        let left = |file: &str| dir.path().join(file).exists();
+        assert_eq!([".git", "sub/.git", "sub/file", ".gitmodules"].map(left), [false, false, true, true]);
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        for (remote, expected) in [
+            ("https://me:secret@h.example/r.git", "https://xxxxx:xxxxx@h.example/r.git"),
+            ("https://me@h.example/r.git", "https://me@h.example/r.git"),
+            ("https://h.example/a@b:c", "https://h.example/a@b:c"),
+            ("me@h.example:r.git", "me@h.example:r.git"),
+        ] {
+            assert_eq!(shown(remote), expected);
+        }
     }
 
     #[test]

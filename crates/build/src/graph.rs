@@ -84,6 +84,8 @@ pub struct GitOp {
     pub keep_git_dir: bool,
     /// The commit that it must be, or the beginning of its name.
     pub checksum: String,
+    /// Submodules are left out.
+    pub without_submodules: bool,
 }
 
 /// See [`Op::File`].

@@ -16,6 +16,7 @@
 pub mod dockerfile;
 pub mod executor;
 pub mod git;
+pub mod gitref;
 pub mod graph;
 pub mod ignore;
 pub mod mode;

@@ -7,6 +7,7 @@ use crate::dockerfile::fault::{Fault, Result};
 use crate::dockerfile::instruction::Copy;
 use crate::dockerfile::lint::Rule;
 use crate::dockerfile::{Lexer, Lines, Step, quoted};
+use crate::gitref::GitRef;
 use crate::graph::{Action, CopyAction, FileOp, GitOp, HttpOp, Op, Tree, Vertex, WriteAction};
 use crate::ignore::clean;
 
@@ -140,16 +141,11 @@ impl Planner<'_> {
         name: &str,
         actions: &mut Vec<Action>,
     ) -> Result<bool> {
-        let (op, file, unpack) = if let Some(git) = git_source(path) {
+        let (op, file, unpack) = if let Some(git) = repository(path)? {
             if !copy.add {
                 return Err(Fault::new("source can't be a git ref for COPY"));
             }
-            let op = GitOp {
-                keep_git_dir: copy.keep_git_dir.unwrap_or(false),
-                checksum: copy.checksum.clone(),
-                ..git
-            };
-            (Op::Git(op), "/".to_owned(), false)
+            (Op::Git(git_op(copy, git)?), "/".to_owned(), false)
         } else if path.starts_with("http://") || path.starts_with("https://") {
             if !copy.add {
                 return Err(Fault::new("source can't be a URL for COPY"));
@@ -218,7 +214,7 @@ fn check(copy: &Copy) -> Result<()> {
             return Err(Fault::new("checksum can't be specified for multiple sources"));
         };
         let http = source.starts_with("http://") || source.starts_with("https://");
-        let git = git_source(source).is_some();
+        let git = repository(source)?.is_some();
         if !http && !git {
             return Err(Fault::new("checksum requires HTTP(S) or Git sources"));
         }
@@ -256,25 +252,32 @@ fn history_text(copy: &Copy) -> String {
     format!("{text} {} # buildkit", copy.target)
 }
 
-/// The repository that a source names, if it is one: `git@…`, `git://…`, `ssh://…`, `https://….git`, with
-/// `#reference:directory`.
-#[must_use]
-pub fn git_source(text: &str) -> Option<GitOp> {
-    let (address, fragment) = text.split_once('#').unwrap_or((text, ""));
-    let http = address.starts_with("http://") || address.starts_with("https://");
-    let is_git = address.starts_with("git@")
-        || address.starts_with("git://")
-        || address.starts_with("ssh://")
-        || http && address.ends_with(".git");
-    if !is_git {
-        return None;
+/// The repository that a source names, if it is one and cannot be meant as a path.
+fn repository(text: &str) -> Result<Option<GitRef>> {
+    Ok(crate::gitref::parse(text)?.filter(|git| !git.like_a_path))
+}
+
+/// What the flags and the address say together.
+fn git_op(copy: &Copy, git: GitRef) -> Result<GitOp> {
+    if let (Some(flag), Some(query)) = (copy.keep_git_dir, git.keep_git_dir)
+        && flag != query
+    {
+        return Err(Fault::new("inconsistent keep-git-dir configuration"));
     }
-    let (reference, subdir) = fragment.split_once(':').unwrap_or((fragment, ""));
-    Some(GitOp {
-        remote: address.to_owned(),
-        reference: reference.to_owned(),
-        subdir: subdir.to_owned(),
-        keep_git_dir: false,
-        checksum: String::new(),
+    let checksum = match (copy.checksum.as_str(), git.checksum.as_str()) {
+        (flag, "") => flag,
+        ("", query) => query,
+        (flag, query) if flag == query => flag,
+        (flag, query) => {
+            return Err(Fault::new(format!("checksum mismatch {} != {}", quoted(flag), quoted(query))));
+        }
+    };
+    Ok(GitOp {
+        checksum: checksum.to_owned(),
+        reference: if git.by_commit { git.checksum } else { git.reference },
+        remote: git.remote,
+        subdir: git.subdir,
+        keep_git_dir: git.keep_git_dir.or(copy.keep_git_dir).unwrap_or(false),
+        without_submodules: git.submodules == Some(false),
     })
 }

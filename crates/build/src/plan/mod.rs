@@ -21,7 +21,6 @@ use crate::dockerfile::{Dockerfile, Env};
 use crate::graph::{Graph, Id, Tree};
 use crate::ignore::Ignore;
 
-pub use copy::git_source;
 pub use outline::{Outline, OutlineArg, OutlineMount, Target, outline, targets};
 pub(crate) use stage::rfc3339;
 

@@ -9,11 +9,11 @@ use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Kind, Result};
 use rustix::fs::FlockOperation;
 
+use super::Solver;
 use super::tree::{self, Root};
-use super::{Solver, files};
 use crate::dockerfile::mount::Sharing;
 use crate::executor::{Event, ExecStep, StepMount, StepSource};
-use crate::graph::{Action, CopyAction, Exec, FileOp, GitOp, Id, MountSource, SecretMount, Tree};
+use crate::graph::{Action, CopyAction, Exec, FileOp, Id, MountSource, SecretMount, Tree};
 
 /// Files that the runtime mounts into every container.
 const RUNTIME_FILES: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname"];
@@ -285,21 +285,6 @@ impl Solver<'_> {
             }
         }
         found
-    }
-
-    pub(super) fn git(&self, store: &Store, op: &GitOp, layer: NewLayer) -> Result<LayerRef> {
-        let checkout = layer.dir().join("checkout");
-        std::fs::create_dir(&checkout).about(|| checkout.display().to_string())?;
-        crate::git::checkout(&op.remote, &op.reference, &op.checksum, &checkout)?;
-        if !op.keep_git_dir {
-            crate::git::forget(&checkout)?;
-        }
-        let from = tree::open_dir(&checkout)?;
-        let source = super::Source { root: &from, ignore: None, anonymous: true };
-        let action = super::whole(&format!("/{}", op.subdir));
-        let root = tree::open_dir(&layer.fs())?;
-        files::copy(&source, &super::select::select(&source, &action)?, &root, &action, None)?;
-        store.publish_layer(self.lease, layer, None)
     }
 }
 

@@ -15,6 +15,7 @@ mod archive;
 mod exec;
 mod export;
 pub mod files;
+mod git;
 pub mod select;
 pub mod tree;
 
@@ -188,7 +189,7 @@ fn definition_keys(plan: &Plan, world: &World<'_>, needed: &[bool]) -> Keys {
 fn cacheable(op: &Op) -> bool {
     match op {
         Op::Http(http) => !http.checksum.is_empty(),
-        Op::Git(git) => git.reference.len() == 40,
+        Op::Git(git) => crate::gitref::is_commit(&git.reference),
         _ => true,
     }
 }
@@ -351,10 +352,17 @@ impl Solver<'_> {
     fn vertex(&self, store: &Store, id: Id) -> Result<(Vec<LayerRef>, bool)> {
         let vertex = &self.graph().vertices[id];
         let spare = store.new_layer()?;
-        let key = self.content_key(&vertex.op, &spare)?;
+        let resolved = match &vertex.op {
+            Op::Git(git) => Some(self.resolve(git)?),
+            _ => None,
+        };
+        let key = match &resolved {
+            Some((_, canonical)) => Digest::of(format!("{KEYS} content\n{canonical}").as_bytes()),
+            None => self.content_key(&vertex.op, &spare)?,
+        };
         let mut keys = vec![key.clone()];
         keys.extend(self.definitions[id].clone());
-        let asked = !vertex.no_cache && cacheable(&vertex.op);
+        let asked = !vertex.no_cache && (cacheable(&vertex.op) || resolved.is_some());
         if asked && let Some(layers) = store.cache_find(self.lease, &key)? {
             let note = vertex.name.clone();
             store.cache_touch(&[key])?;
@@ -368,7 +376,10 @@ impl Solver<'_> {
             Op::File(file) => self.file(store, file, spare)?,
             Op::Exec(exec) => self.exec(store, id, exec, spare)?,
             Op::Http(http) => vec![self.http(store, http, spare)?],
-            Op::Git(git) => vec![self.git(store, git, spare)?],
+            Op::Git(git) => match &resolved {
+                Some((commit, _)) => vec![self.git(store, git, commit, spare)?],
+                None => return Err(Error::internal("a repository that was not asked")),
+            },
         };
         let records: Vec<_> =
             keys.into_iter().map(|key| (key, layers.clone(), vertex.name.clone())).collect();

@@ -197,7 +197,7 @@ fn checks_and_graphs_build_nothing() {
     assert_eq!(graph["vertices"].as_array().map(Vec::len), Some(2));
     assert_eq!(
         host.ok_words(&["build", "--call=targets", &dir]),
-        "TARGET          DESCRIPTION\nnamed (default)"
+        "TARGET          DESCRIPTION\nnamed (default) "
     );
     let targets = host.ok_words(&["build", "--call=targets,format=json", &dir]);
     let targets: serde_json::Value = serde_json::from_str(&targets).expect("targets in JSON");

@@ -3,9 +3,9 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use fluyt_build::Fetch;
+use fluyt_build::gitref::GitRef;
 use fluyt_build::ignore::Ignore;
-use fluyt_build::plan::git_source;
+use fluyt_build::{Fetch, git};
 use fluyt_engine::Engine;
 use fluyt_image::NewLayer;
 use fluyt_model::error::IoContext;
@@ -40,13 +40,14 @@ pub fn gather(engine: &Engine, wanted: &Wanted) -> Result<Gathered> {
         }
         return from_stream(engine, wanted, &mut std::io::stdin().lock());
     }
-    if let Some(git) = git_source(&wanted.path) {
+    if let Some(git) = fluyt_build::gitref::parse(&wanted.path).map_err(|f| f.error)?
+        && !(git.like_a_path && Path::new(&wanted.path).exists())
+    {
+        let keep = wanted.options.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR");
+        let keep = keep.is_some_and(|value| matches!(value.as_str(), "1" | "true"));
         let unpacked = engine.images().new_layer()?;
-        let dir = unpacked.fs();
-        let checkout = fluyt_build::git::checkout(&git.remote, &git.reference, "", &dir);
-        checkout.map_err(|e| e.context("unable to prepare context"))?;
-        fluyt_build::git::forget(&dir)?;
-        let context = fluyt_build::git::subdirectory(&dir, &git.subdir)?;
+        let context = from_repository(&git, keep, wanted, &unpacked)
+            .map_err(|e| e.context("unable to prepare context"))?;
         return from_directory(context, wanted, Some(unpacked));
     }
     if wanted.path.starts_with("http://") || wanted.path.starts_with("https://") {
@@ -69,6 +70,26 @@ pub fn gather(engine: &Engine, wanted: &Wanted) -> Result<Gathered> {
         )),
         Err(e) => Err(Error::io(wanted.path.clone(), e)),
     }
+}
+
+/// Checks a repository out; the directory of it that is wanted.
+pub(super) fn from_repository(git: &GitRef, keep: bool, wanted: &Wanted, into: &NewLayer) -> Result<PathBuf> {
+    let source = git::Wanted {
+        remote: &git.remote,
+        reference: if git.by_commit { &git.checksum } else { &git.reference },
+        checksum: &git.checksum,
+        without_submodules: git.submodules == Some(false),
+        agent: wanted.agents.get("default").map(PathBuf::as_path),
+    };
+    let dir = into.fs();
+    source.checkout(&source.resolve()?, &dir)?;
+    if git.commit_times {
+        git::set_times(&dir)?;
+    }
+    if !git.keep_git_dir.unwrap_or(keep) {
+        git::forget(&dir)?;
+    }
+    git::subdirectory(&dir, &git.subdir)
 }
 
 fn from_directory(context: PathBuf, wanted: &Wanted, unpacked: Option<NewLayer>) -> Result<Gathered> {
