@@ -308,27 +308,41 @@ impl Ingest {
         Ok(())
     }
 
+    /// Whether what is written is what was expected; its digest.
+    ///
+    /// # Errors
+    /// `Kind::Corrupt` when the size or the digest is not the expected one.
+    pub fn verify(&self) -> Result<Digest> {
+        let digest = self.hasher.clone().finish();
+        if let Some(size) = self.expected_size
+            && size != self.written
+        {
+            let name = self.expected.as_ref().unwrap_or(&digest);
+            return Err(Error::corrupt(format!("blob {name}: expected {size} bytes, got {}", self.written)));
+        }
+        match &self.expected {
+            Some(expected) if *expected != digest => {
+                Err(Error::corrupt(format!("blob {expected}: the content has the digest {digest}"))
+                    .with_hint("the data was damaged or changed on its way; fetch it again"))
+            }
+            _ => Ok(digest),
+        }
+    }
+
     /// Verifies, synchronises and publishes the blob.
     ///
     /// # Errors
     /// `Kind::Corrupt` when the size or the digest is not the expected one (what was written is removed then);
     /// `Kind::Exhausted` when the disk is full.
     pub fn commit(mut self) -> Result<Digest> {
-        let digest = self.hasher.clone().finish();
-        if let Some(size) = self.expected_size
-            && size != self.written
-        {
-            self.keep = self.keep && self.written < size;
-            let name = self.expected.as_ref().unwrap_or(&digest);
-            return Err(Error::corrupt(format!("blob {name}: expected {size} bytes, got {}", self.written)));
-        }
-        if let Some(expected) = &self.expected
-            && *expected != digest
-        {
-            self.keep = false;
-            return Err(Error::corrupt(format!("blob {expected}: the content has the digest {digest}"))
-                .with_hint("the data was damaged or changed on its way; fetch it again"));
-        }
+        let digest = match self.verify() {
+            Ok(digest) => digest,
+            Err(e) => {
+                // Only what is merely short may go on later.
+                self.keep = self.keep && self.expected_size.is_some_and(|size| self.written < size);
+                return Err(e);
+            }
+        };
         let target = self.blobs.path(&digest);
         if let Some(lease) = &self.blobs.lease {
             lease.protect(&digest)?;

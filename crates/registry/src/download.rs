@@ -9,6 +9,7 @@ use fluyt_image::{Blobs, Descriptor, Ingest, Outcome, Progress};
 use fluyt_model::{Error, Kind, Result};
 use ureq::http::StatusCode;
 
+use crate::board::Board;
 use crate::http::{Answer, Ask, read_error};
 use crate::refusal;
 use crate::remote::{Remote, Scope, may_pass};
@@ -29,6 +30,15 @@ pub(crate) struct Download<'a> {
     pub item: String,
     /// Set when the whole operation has failed elsewhere.
     pub stop: &'a AtomicBool,
+    /// Told what has arrived, for readers that do not wait for the end.
+    pub board: Option<&'a Board>,
+}
+
+/// What the progress has been told.
+#[derive(Default)]
+struct Told {
+    bytes: u64,
+    done: bool,
 }
 
 /// How one try ended short of the blob's end.
@@ -52,21 +62,23 @@ impl Download<'_> {
     /// What the registry or the network does; `Kind::Corrupt` for wrong content.
     pub fn run(&self) -> Result<Outcome> {
         self.progress.begin(&self.item, Some(self.descriptor.size));
-        let result = self.fetch();
-        self.progress.finish(&self.item, *result.as_ref().unwrap_or(&Outcome::Failed));
+        let mut told = Told::default();
+        let result = self.fetch(&mut told);
+        if !told.done {
+            self.progress.finish(&self.item, *result.as_ref().unwrap_or(&Outcome::Failed));
+        }
         result
     }
 
-    fn fetch(&self) -> Result<Outcome> {
+    fn fetch(&self, told: &mut Told) -> Result<Outcome> {
         let digest = &self.descriptor.digest;
         let (mut failures, mut breaks) = (0, 0);
-        let mut reported = 0;
         loop {
             if self.blobs.has(digest) {
                 return Ok(Outcome::Exists);
             }
-            let Some(ingest) = self.claim(&mut reported)? else { continue };
-            let error = match self.transfer(ingest, &mut reported) {
+            let Some(ingest) = self.claim(told)? else { continue };
+            let error = match self.transfer(ingest, told) {
                 Ok(()) => return Ok(Outcome::Done),
                 Err(Break::Final(e)) => return Err(e),
                 Err(Break::Again(e, true)) => {
@@ -95,7 +107,7 @@ impl Download<'_> {
 
     /// The right to write this blob. While another process has it and makes progress, waits; `None` then means to
     /// look again.
-    fn claim(&self, reported: &mut u64) -> Result<Option<Ingest>> {
+    fn claim(&self, told: &mut Told) -> Result<Option<Ingest>> {
         let (digest, size) = (&self.descriptor.digest, self.descriptor.size);
         let key = digest.as_str();
         let mut seen = self.blobs.part_size(key);
@@ -112,7 +124,7 @@ impl Download<'_> {
             if now != seen {
                 seen = now;
                 since = Instant::now();
-                self.report(now.unwrap_or(0), reported);
+                self.report(now.unwrap_or(0), told);
             } else if since.elapsed() > self.remote.settings.read_timeout * 2 {
                 // The other one hangs or is stopped: go on without it.
                 return self.blobs.ingest(Some(digest), Some(size), "").map(Some);
@@ -123,18 +135,29 @@ impl Download<'_> {
     }
 
     /// Tells the progress about bytes beyond those it knows of.
-    fn report(&self, have: u64, reported: &mut u64) {
-        if have > *reported {
-            self.progress.advance(&self.item, have - *reported);
-            *reported = have;
+    fn report(&self, have: u64, told: &mut Told) {
+        if have > told.bytes {
+            self.progress.advance(&self.item, have - told.bytes);
+            told.bytes = have;
         }
     }
 
-    fn transfer(&self, mut ingest: Ingest, reported: &mut u64) -> Result<(), Break> {
+    /// Tells of what has been written.
+    fn written(&self, have: u64, told: &mut Told) {
+        self.report(have, told);
+        if let Some(board) = self.board {
+            board.arrived(&self.descriptor.digest, have);
+        }
+    }
+
+    fn transfer(&self, mut ingest: Ingest, told: &mut Told) -> Result<(), Break> {
         let size = self.descriptor.size;
+        if let Some(board) = self.board {
+            board.begun(&self.descriptor.digest, ingest.reader()?, ingest.offset());
+        }
         if ingest.offset() < size || size == 0 {
             let before = ingest.offset();
-            let read = self.request(&mut ingest).and_then(|answer| self.copy(answer, &mut ingest, reported));
+            let read = self.request(&mut ingest).and_then(|answer| self.copy(answer, &mut ingest, told));
             if let Err(e) = read {
                 ingest.keep();
                 let moved = ingest.offset() > before;
@@ -144,7 +167,15 @@ impl Download<'_> {
                 });
             }
         }
-        self.report(ingest.offset(), reported);
+        self.written(ingest.offset(), told);
+        // Readers need not wait for the disk.
+        if ingest.verify().is_ok() {
+            self.progress.finish(&self.item, Outcome::Done);
+            told.done = true;
+            if let Some(board) = self.board {
+                board.verified(&self.descriptor.digest);
+            }
+        }
         match ingest.commit() {
             Ok(_) => Ok(()),
             Err(e) if e.kind() == Kind::Corrupt => {
@@ -180,13 +211,13 @@ impl Download<'_> {
                 StatusCode::PARTIAL_CONTENT if range_start(&answer) == Some(offset) => return Ok(answer),
                 StatusCode::OK => {
                     if offset > 0 {
-                        ingest.restart()?;
+                        self.restart(ingest)?;
                     }
                     return Ok(answer);
                 }
                 // The range is not what this server can give: all of it, then.
                 StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE if offset > 0 => {
-                    ingest.restart()?;
+                    self.restart(ingest)?;
                 }
                 _ => return Err(self.refused(answer)),
             }
@@ -195,6 +226,15 @@ impl Download<'_> {
             Kind::Unavailable,
             format!("registry {}: {} is answered with a wrong range", self.remote.host(), self.what()),
         )))
+    }
+
+    /// From the first byte again.
+    fn restart(&self, ingest: &mut Ingest) -> Result<()> {
+        // First, so that nobody reads what the file does not have any more.
+        if let Some(board) = self.board {
+            board.arrived(&self.descriptor.digest, 0);
+        }
+        ingest.restart()
     }
 
     fn refused(&self, answer: Answer) -> Break {
@@ -210,7 +250,7 @@ impl Download<'_> {
         Break::Again(error, false)
     }
 
-    fn copy(&self, answer: Answer, ingest: &mut Ingest, reported: &mut u64) -> Result<(), Break> {
+    fn copy(&self, answer: Answer, ingest: &mut Ingest, told: &mut Told) -> Result<(), Break> {
         let url = answer.url.clone();
         let mut reader = answer.reader();
         let mut buffer = vec![0; 128 << 10];
@@ -228,7 +268,7 @@ impl Download<'_> {
                 Err(e) => return Err(Break::Again(read_error(&url, &self.what(), e), false)),
             };
             match ingest.write_all(&buffer[..n]) {
-                Ok(()) => self.report(ingest.offset(), reported),
+                Ok(()) => self.written(ingest.offset(), told),
                 Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
                     let host = self.remote.host();
                     let error = Error::corrupt(format!("registry {host} sent wrong data: {e}"));

@@ -8,7 +8,7 @@
 //! # Map
 //! - [`Settings`]: what to trust, mirrors, limits. [`Registry`]: the way in.
 //! - `http` makes one exchange, `remote` adds authentication and repetition, `auth` talks to token services.
-//! - `manifest`, `download`, `pull` fetch; `upload`, `push` send, `compress` prepares for that.
+//! - `manifest`, `download`, `board`, `pull` fetch; `upload`, `push` send, `compress` prepares for that.
 //! - `places` says where a name is fetched from, by `registries_conf` and `hosts_toml`; `content` reads, puts and copies
 //!   documents and blobs by themselves.
 //! - `signed` finds and attaches signatures, and asks the policy; what they mean is the trust crate's part.
@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod auth;
+mod board;
 mod challenge;
 mod compress;
 mod config_file;
@@ -47,6 +48,7 @@ mod signed;
 mod tls;
 mod upload;
 
+pub use board::Layer;
 pub use config_file::Credentials;
 pub use content::{Put, RawDocument};
 pub use fetch::fetch_file;

@@ -1,16 +1,15 @@
 //! Pulling: what a reference names, the image for one platform, its blobs in parallel while the caller unpacks.
 
-use std::collections::VecDeque;
-use std::fs::File;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use fluyt_image::oci::{self, MAX_DOCUMENT};
-use fluyt_image::{Blobs, Descriptor, Digest, Document, ImageConfig, Manifest, Outcome, Platform, Progress};
+use fluyt_image::{Blobs, Descriptor, Digest, Document, ImageConfig, Manifest, Platform, Progress};
 use fluyt_model::reference::Reference;
 use fluyt_model::{Error, Kind, Result};
 use fluyt_trust::Signature;
 
+use crate::board::{Board, Layer};
 use crate::download::Download;
 use crate::manifest::{self, Fetched};
 use crate::places::Place;
@@ -87,70 +86,17 @@ pub struct Arriving<'a> {
     /// The configuration; its diff ids belong to the manifest's layers, one each.
     pub config: &'a ImageConfig,
     blobs: &'a Blobs,
-    board: &'a Board,
+    board: &'a Arc<Board>,
 }
 
 impl Arriving<'_> {
-    /// Opens the blob of layer `index`, as soon as it is here.
+    /// Opens the blob of layer `index`, as soon as its first bytes are here; reading waits for the others and ends
+    /// when the whole is verified.
     ///
     /// # Errors
     /// When its download, or another one, has failed.
-    pub fn open_layer(&self, index: usize) -> Result<File> {
-        let layer = &self.manifest.layers[index];
-        self.board.wait(&layer.digest)?;
-        self.blobs.open(&layer.digest)
-    }
-}
-
-/// Who is done, who failed.
-#[derive(Default)]
-struct Board {
-    state: Mutex<BoardState>,
-    changed: Condvar,
-    stop: AtomicBool,
-}
-
-#[derive(Default)]
-struct BoardState {
-    queue: VecDeque<Descriptor>,
-    done: Vec<Digest>,
-    failed: Option<Error>,
-}
-
-impl Board {
-    fn lock(&self) -> std::sync::MutexGuard<'_, BoardState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn next(&self) -> Option<Descriptor> {
-        if self.stop.load(Ordering::Relaxed) { None } else { self.lock().queue.pop_front() }
-    }
-
-    fn report(&self, digest: &Digest, result: Result<Outcome>) {
-        let mut state = self.lock();
-        match result {
-            Ok(_) => state.done.push(digest.clone()),
-            Err(e) => {
-                self.stop.store(true, Ordering::Relaxed);
-                // The first failure is the cause of the others.
-                state.failed.get_or_insert(e);
-            }
-        }
-        drop(state);
-        self.changed.notify_all();
-    }
-
-    fn wait(&self, digest: &Digest) -> Result<()> {
-        let mut state = self.lock();
-        loop {
-            if state.done.contains(digest) {
-                return Ok(());
-            }
-            if let Some(e) = &state.failed {
-                return Err(Error::new(e.kind(), format!("layer {digest} was not downloaded")));
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
+    pub fn open_layer(&self, index: usize) -> Result<Layer> {
+        self.board.open(self.blobs, &self.manifest.layers[index].digest)
     }
 }
 
@@ -249,9 +195,9 @@ fn pull_from<T>(
     let config = fetch_config(remote, blobs, reference, &document, &stop)?;
     check_platform(&config, reference, options)?;
     check_layers(&document, &config, reference)?;
-    let board = Board::default();
+    let board = Arc::new(Board::default());
     enqueue(&board, &document, &(options.unpacked)(&config.rootfs.diff_ids));
-    let fetched_any = board.lock().queue.iter().any(|l| !blobs.has(&l.digest));
+    let fetched_any = board.lacks_any(blobs);
     let arriving = Arriving {
         manifest: &document,
         descriptor: &chosen.descriptor,
@@ -265,16 +211,18 @@ fn pull_from<T>(
             scope.spawn(|| work(&board, remote, reference, blobs, progress));
         }
         let result = unpack(&arriving);
-        if result.is_err() {
-            board.stop.store(true, Ordering::Relaxed);
+        if result.is_err() && !board.disturbed() {
+            board.give_up();
         }
         result
     });
-    if let Some(e) = board.lock().failed.take()
+    if let Some(e) = board.take_failure()
         && (unpacked.is_ok() || e.kind() != Kind::Unavailable || !e.to_string().starts_with("given up"))
     {
         return Err(e);
     }
+    // Some download began again while it was unpacked; now all of them are whole.
+    let unpacked = if unpacked.is_err() && board.disturbed() { unpack(&arriving) } else { unpacked };
     let up_to_date = options.known.as_ref() == Some(&target.descriptor.digest) && !fetched_any;
     let pulled = Pulled {
         reference: reference.clone(),
@@ -343,6 +291,7 @@ fn fetch_config(
         progress: &fluyt_image::Silent,
         item: String::new(),
         stop,
+        board: None,
     };
     download.run()?;
     let bytes = blobs.read_small(&descriptor.digest, MAX_DOCUMENT)?;
@@ -389,11 +338,9 @@ fn check_layers(document: &Manifest, config: &ImageConfig, reference: &Reference
 
 /// Each blob once, lowest layer first.
 fn enqueue(board: &Board, document: &Manifest, unpacked: &[bool]) {
-    let mut state = board.lock();
     for (i, layer) in document.layers.iter().enumerate() {
-        let needless = unpacked.get(i).copied().unwrap_or(false);
-        if !needless && !state.queue.iter().any(|d| d.digest == layer.digest) {
-            state.queue.push_back(layer.clone());
+        if !unpacked.get(i).copied().unwrap_or(false) {
+            board.enqueue(layer);
         }
     }
 }
@@ -408,6 +355,7 @@ fn work(board: &Board, remote: &Remote, reference: &Reference, blobs: &Blobs, pr
             progress,
             item: format!("Downloading {}", descriptor.digest),
             stop: &board.stop,
+            board: Some(board),
         };
         board.report(&descriptor.digest, download.run());
     }

@@ -69,7 +69,7 @@ fn pull(host: &str) -> Result<Vec<Vec<u8>>> {
 fn read_all(arriving: &Arriving<'_>) -> Result<Vec<Vec<u8>>> {
     let open = |i| -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        arriving.open_layer(i)?.read_to_end(&mut bytes).expect("read");
+        arriving.open_layer(i)?.read_to_end(&mut bytes).map_err(|e| Error::io("a layer", e))?;
         Ok(bytes)
     };
     (0..arriving.manifest.layers.len()).map(open).collect()

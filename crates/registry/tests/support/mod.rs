@@ -9,7 +9,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use fluyt_image::{Blobs, Descriptor, Digest, Lease, Store, oci};
@@ -118,10 +118,31 @@ pub struct Reply {
     pub cut: Option<usize>,
     /// Say nothing for this long, then close.
     pub hang: Option<Duration>,
+    /// Send only so many bytes of the body until the gate opens, then the rest.
+    pub held: Option<(usize, Gate)>,
+}
+
+/// Closed until somebody opens it; gives way by itself after a while, so that a failing test ends.
+#[derive(Clone, Debug, Default)]
+pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    pub fn open(&self) {
+        *self.0.0.lock().expect("no panic") = true;
+        self.0.1.notify_all();
+    }
+
+    /// Whether it was opened in time.
+    pub fn wait(&self) -> bool {
+        let guard = self.0.0.lock().expect("no panic");
+        let (open, _) =
+            self.0.1.wait_timeout_while(guard, Duration::from_secs(20), |open| !*open).expect("no panic");
+        *open
+    }
 }
 
 pub fn reply(status: u16, body: impl Into<Vec<u8>>) -> Reply {
-    Reply { status, headers: Vec::new(), body: body.into(), cut: None, hang: None }
+    Reply { status, headers: Vec::new(), body: body.into(), cut: None, hang: None, held: None }
 }
 
 impl Reply {
@@ -132,6 +153,11 @@ impl Reply {
 
     pub fn cut(mut self, after: usize) -> Self {
         self.cut = Some(after);
+        self
+    }
+
+    pub fn held(mut self, after: usize, gate: &Gate) -> Self {
+        self.held = Some((after, gate.clone()));
         self
     }
 
@@ -211,7 +237,16 @@ fn serve(stream: TcpStream, log: &Mutex<Vec<Seen>>, handle: &dyn Fn(&Seen, usize
         }
         head.push_str("\r\n");
         let body = if request.method == "HEAD" { &[][..] } else { &reply.body };
-        let body = &body[..reply.cut.unwrap_or(body.len()).min(body.len())];
+        let mut body = &body[..reply.cut.unwrap_or(body.len()).min(body.len())];
+        if let Some((after, gate)) = &reply.held {
+            let first;
+            (first, body) = body.split_at((*after).min(body.len()));
+            if writer.write_all(head.as_bytes()).and_then(|()| writer.write_all(first)).is_err() {
+                return;
+            }
+            head.clear();
+            gate.wait();
+        }
         if writer.write_all(head.as_bytes()).and_then(|()| writer.write_all(body)).is_err()
             || reply.cut.is_some()
         {
@@ -266,12 +301,16 @@ pub fn as_registry(blobs: &Blobs, repository: &str, tag: &str, root: &Digest, re
         let Some(bytes) = Digest::parse(digest).ok().and_then(|d| blobs.read_small(&d, 1 << 30).ok()) else {
             return error("BLOB_UNKNOWN");
         };
-        let start = request.header("range").strip_prefix("bytes=").and_then(|r| r.strip_suffix('-'));
-        return match start.and_then(|s| s.parse::<usize>().ok()) {
-            Some(start) if start < bytes.len() => reply(206, &bytes[start..])
-                .with("content-range", format!("bytes {start}-{}/{}", bytes.len() - 1, bytes.len())),
+        let range = request.header("range").strip_prefix("bytes=").and_then(|r| r.split_once('-'));
+        let range = range.and_then(|(start, end)| Some((start.parse::<usize>().ok()?, end)));
+        return match range {
+            Some((start, end)) if start < bytes.len() => {
+                let end = end.parse::<usize>().unwrap_or(usize::MAX).min(bytes.len() - 1);
+                reply(206, &bytes[start..=end])
+                    .with("content-range", format!("bytes {start}-{end}/{}", bytes.len()))
+            }
             Some(_) => reply(416, ""),
-            None => reply(200, bytes),
+            None => reply(200, bytes).with("accept-ranges", "bytes"),
         };
     }
     error("NAME_UNKNOWN")
