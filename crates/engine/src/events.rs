@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use fluyt_model::Result;
 use fluyt_model::error::IoContext;
+use fluyt_monitor::state::Subject;
 
 use crate::Engine;
 use crate::api::Event;
@@ -33,13 +34,9 @@ pub struct EventReader {
 impl Engine {
     /// Appends an event. One that cannot be written is lost: what it tells of has happened all the same.
     pub fn emit(&self, event: &Event) {
-        let _ = fluyt_monitor::state::emit(
-            &self.paths.events(),
-            &event.kind,
-            &event.action,
-            &event.id,
-            &event.attributes,
-        );
+        let subject =
+            Subject { kind: event.kind.clone(), id: event.id.clone(), attributes: event.attributes.clone() };
+        let _ = fluyt_monitor::state::emit(&self.paths.events(), &[(&event.action, &subject)]);
     }
 
     pub(crate) fn emit_container(&self, action: &str, record: &ContainerRecord, more: &[(&str, &str)]) {
@@ -55,24 +52,28 @@ impl Engine {
     }
 
     pub(crate) fn emit_network(&self, action: &str, network: &NetworkRecord, container: Option<&str>) {
-        let mut all = BTreeMap::from([
-            ("name".to_owned(), network.spec.name.clone()),
-            ("type".to_owned(), network.spec.driver.clone()),
-        ]);
-        all.extend(container.map(|c| ("container".to_owned(), c.to_owned())));
-        self.emit(&Event {
-            kind: "network".into(),
-            action: action.into(),
-            id: network.id.clone(),
-            attributes: all,
-            time: 0,
-        });
+        let subject = network_subject(network, container);
+        let _ = fluyt_monitor::state::emit(&self.paths.events(), &[(action, &subject)]);
     }
 
     pub(crate) fn emit_volume(&self, action: &str, volume: &VolumeRecord) {
         let all = BTreeMap::from([("driver".to_owned(), volume.spec.driver.clone())]);
         let id = volume.spec.name.clone();
         self.emit(&Event { kind: "volume".into(), action: action.into(), id, attributes: all, time: 0 });
+    }
+
+    /// Tells of something that happened to an image.
+    pub fn emit_image(&self, action: &str, id: &str, name: &str) {
+        let attributes = BTreeMap::from([("name".to_owned(), name.to_owned())]);
+        let subject = Subject { kind: "image".to_owned(), id: id.to_owned(), attributes };
+        let _ = fluyt_monitor::state::emit(&self.paths.events(), &[(action, &subject)]);
+    }
+
+    /// Tells of a clearance of everything unused of one kind, and the bytes that came free.
+    pub fn emit_prune(&self, kind: &str, bytes: u64) {
+        let attributes = BTreeMap::from([("reclaimed".to_owned(), bytes.to_string())]);
+        let subject = Subject { kind: kind.to_owned(), id: String::new(), attributes };
+        let _ = fluyt_monitor::state::emit(&self.paths.events(), &[("prune", &subject)]);
     }
 
     /// Opens the journal: events not before `since` (default: from now on) and not after `until`; with `follow` it
@@ -86,6 +87,35 @@ impl Engine {
         let older = File::open(path.with_extension("jsonl.1")).ok().map(BufReader::new);
         Ok(EventReader { path, older, file: None, line: Vec::new(), since, until, follow })
     }
+}
+
+/// The networks and volumes that a container takes up when it starts, as the events of that name them.
+pub(crate) fn companions<'a>(
+    record: &ContainerRecord,
+    networks: impl Iterator<Item = &'a NetworkRecord>,
+) -> Vec<Subject> {
+    let volumes = record.mounts.iter().filter(|m| m.kind == "volume").map(|mount| Subject {
+        kind: "volume".to_owned(),
+        id: mount.name.clone(),
+        attributes: BTreeMap::from([
+            ("container".to_owned(), record.id.clone()),
+            ("destination".to_owned(), mount.target.clone()),
+            ("driver".to_owned(), mount.driver.clone()),
+            ("propagation".to_owned(), mount.propagation.clone()),
+            ("read/write".to_owned(), mount.rw.to_string()),
+        ]),
+    });
+    networks.map(|network| network_subject(network, Some(&record.id))).chain(volumes).collect()
+}
+
+/// A network, as events name it.
+pub(crate) fn network_subject(network: &NetworkRecord, container: Option<&str>) -> Subject {
+    let mut attributes = BTreeMap::from([
+        ("name".to_owned(), network.spec.name.clone()),
+        ("type".to_owned(), network.spec.driver.clone()),
+    ]);
+    attributes.extend(container.map(|c| ("container".to_owned(), c.to_owned())));
+    Subject { kind: "network".to_owned(), id: network.id.clone(), attributes }
 }
 
 impl EventReader {

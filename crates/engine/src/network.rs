@@ -290,6 +290,7 @@ impl Engine {
             self.network_remove(&view.id)?;
             pruned.removed.push(view.spec.name);
         }
+        self.emit_prune("network", pruned.bytes);
         Ok(pruned)
     }
 

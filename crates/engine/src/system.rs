@@ -20,7 +20,17 @@ impl Engine {
     /// # Errors
     /// `NotFound`; `Conflict` while containers use it.
     pub fn remove_image(&self, name: &str, force: bool) -> Result<Vec<Removed>> {
-        self.store.remove_image(name, force, &|tx| self.image_users(tx))
+        let id = self.store.resolve(name)?.id.to_string();
+        let removed = self.store.remove_image(name, force, &|tx| self.image_users(tx))?;
+        for step in &removed {
+            match step {
+                Removed::Untagged(_) => self.emit_image("untag", &id, &id),
+                Removed::Deleted(what) if *what == id => self.emit_image("delete", &id, &id),
+                // A layer.
+                Removed::Deleted(_) => {}
+            }
+        }
+        Ok(removed)
     }
 
     /// Removes images without names, or with `all` every image that no container uses, unless `keep` holds it.
@@ -28,7 +38,19 @@ impl Engine {
     /// # Errors
     /// The store cannot be changed.
     pub fn prune_images(&self, all: bool, keep: &dyn Fn(&Image) -> bool) -> Result<(Vec<Removed>, u64)> {
-        self.store.prune_images(all, keep, &|tx| self.image_users(tx))
+        let (removed, bytes) = self.store.prune_images(all, keep, &|tx| self.image_users(tx))?;
+        let mut names = 0;
+        for step in &removed {
+            match step {
+                Removed::Untagged(_) => names += 1,
+                Removed::Deleted(id) => {
+                    (0..std::mem::take(&mut names)).for_each(|_| self.emit_image("untag", id, id));
+                    self.emit_image("delete", id, id);
+                }
+            }
+        }
+        self.emit_prune("image", bytes);
+        Ok((removed, bytes))
     }
 
     fn image_users(&self, tx: &Connection) -> Result<Vec<fluyt_image::ImageUse>> {

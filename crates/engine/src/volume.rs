@@ -166,6 +166,7 @@ impl Engine {
             pruned.bytes += bytes;
             pruned.removed.push(view.spec.name);
         }
+        self.emit_prune("volume", pruned.bytes);
         Ok(pruned)
     }
 }

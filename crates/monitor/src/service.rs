@@ -27,6 +27,7 @@ use crate::probe::{self, Probe};
 use crate::protocol::{FrameKind, Reply, Request};
 use crate::run::{BURST, CHUNK, Run, Taken};
 use crate::spec::MonitorSpec;
+use crate::state::Subject;
 use crate::{health, restart, state};
 
 /// How long output of an ended container is waited for when somebody else still holds its pipe.
@@ -292,7 +293,7 @@ impl Service {
         self.run = Some(run);
         self.guard.follow(&self.spec);
         self.save();
-        self.event("start", &[]);
+        self.events("start", &[], Companions::Taken);
         Ok(())
     }
 
@@ -393,7 +394,7 @@ impl Service {
         if let Err(e) = run.clean(&self.spec, &mut self.firewall) {
             self.status.error = e.chain();
         }
-        self.event("die", &[("exitCode", &code.to_string())]);
+        self.events("die", &[("exitCode", &code.to_string())], Companions::LetGo);
         self.settle(ended);
         if self.over {
             // The end of this process gives it up, and waits for the disk then: nobody waits for this process.
@@ -683,6 +684,7 @@ impl Service {
         self.spec.restart = fresh.restart;
         self.spec.attributes = fresh.attributes;
         self.spec.network = fresh.network;
+        self.spec.companions = fresh.companions;
         self.guard.follow(&self.spec);
         if let Some(run) = &mut self.run
             && let (Some(config), Some(netns)) = (&self.spec.network.dns, &run.netns)
@@ -724,11 +726,37 @@ impl Service {
     }
 
     fn event(&self, action: &str, more: &[(&str, &str)]) {
+        self.events(action, more, Companions::Untouched);
+    }
+
+    fn events(&self, action: &str, more: &[(&str, &str)], companions: Companions) {
         let mut attributes: BTreeMap<String, String> = self.spec.attributes.clone();
         attributes.extend(more.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        let container = Subject { kind: "container".to_owned(), id: self.spec.id.clone(), attributes };
+        let of = |subject: &Subject| match (companions, subject.kind == "volume") {
+            (Companions::Taken, false) => "connect",
+            (Companions::Taken, true) => "mount",
+            (_, false) => "disconnect",
+            (_, true) => "unmount",
+        };
+        let mut events: Vec<(&str, &Subject)> = match companions {
+            Companions::Untouched => Vec::new(),
+            _ => self.spec.companions.iter().map(|c| (of(c), c)).collect(),
+        };
+        // What it needs is there before it starts, and goes after it has died.
+        let place = if matches!(companions, Companions::Taken) { events.len() } else { 0 };
+        events.insert(place, (action, &container));
         // An event that cannot be written is lost; the container goes on.
-        let _ = state::emit(&self.spec.events, "container", action, &self.spec.id, &attributes);
+        let _ = state::emit(&self.spec.events, &events);
     }
+}
+
+/// What an event of the container means for its networks and volumes.
+#[derive(Clone, Copy)]
+enum Companions {
+    Untouched,
+    Taken,
+    LetGo,
 }
 
 /// The container's OCI configuration.

@@ -11,6 +11,8 @@ use fluyt_model::{Error, Result};
 use fluyt_runtime::Rootfs;
 use serde::{Deserialize, Serialize};
 
+use crate::state::Subject;
+
 /// What a monitor runs and how it keeps it running.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -49,6 +51,8 @@ pub struct MonitorSpec {
     pub events: PathBuf,
     /// Attributes of every event: image, name and labels.
     pub attributes: BTreeMap<String, String>,
+    /// The networks and volumes that it takes up when it starts and lets go when it ends, for the events that say so.
+    pub companions: Vec<Subject>,
     /// When the container has ended for good and nobody attached takes care of it, remove it.
     pub auto_remove: bool,
 }

@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use fluyt_model::error::IoContext;
 use fluyt_model::sandbox::SandboxStatus;
 use fluyt_model::{Error, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The journal is started anew when it is longer than this; one older part is kept.
 const MAX_JOURNAL: u64 = 16 << 20;
@@ -48,37 +48,44 @@ pub fn load(dir: &Path) -> Result<SandboxStatus> {
     }
 }
 
+/// What an event tells of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
+    /// `container`, `network`, `volume`, `image`, …
+    pub kind: String,
+    /// Its id; the name of a volume.
+    pub id: String,
+    /// What listeners may want to know of it.
+    pub attributes: BTreeMap<String, String>,
+}
+
 #[derive(Serialize)]
 struct Entry<'a> {
-    kind: &'a str,
     action: &'a str,
-    id: &'a str,
-    attributes: &'a BTreeMap<String, String>,
+    #[serde(flatten)]
+    subject: &'a Subject,
     time: i64,
 }
 
-/// Appends one event to the journal as one write, so that lines of several processes never mix.
+/// Appends events, each an action and what it happened to, to the journal as one write: lines of several processes never mix.
 ///
 /// # Errors
 /// The journal cannot be opened or written.
-pub fn emit(
-    journal: &Path,
-    kind: &str,
-    action: &str,
-    id: &str,
-    attributes: &BTreeMap<String, String>,
-) -> Result<()> {
+pub fn emit(journal: &Path, events: &[(&str, &Subject)]) -> Result<()> {
     let about = || journal.display().to_string();
-    let mut line = serde_json::to_vec(&Entry { kind, action, id, attributes, time: now() })
-        .map_err(|e| Error::internal("event").with_source(e))?;
-    line.push(b'\n');
+    let mut lines = Vec::new();
+    for (action, subject) in events {
+        serde_json::to_writer(&mut lines, &Entry { action, subject, time: now() })
+            .map_err(|e| Error::internal("event").with_source(e))?;
+        lines.push(b'\n');
+    }
     let mut file = open(journal).about(about)?;
     if file.metadata().about(about)?.len() > MAX_JOURNAL {
         // Two processes may both do this; the worst outcome is a shorter history.
         let _ = std::fs::rename(journal, journal.with_extension("jsonl.1"));
         file = open(journal).about(about)?;
     }
-    file.write_all(&line).about(about)
+    file.write_all(&lines).about(about)
 }
 
 fn open(journal: &Path) -> std::io::Result<File> {

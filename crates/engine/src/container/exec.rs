@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use fluyt_model::error::IoContext;
 use fluyt_model::sandbox::{CAPABILITIES, Phase, SandboxStatus};
 use fluyt_model::{Error, Result};
+use fluyt_monitor::state::Subject;
 use fluyt_runtime::spec::{Capabilities, Process, Spec};
 use fluyt_runtime::{CgroupPaths, ExecRequest, Io, Running};
 use rustix::fs::{Mode, OFlags};
@@ -13,6 +14,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use crate::api::ExecOptions;
+use crate::container::create::random;
 use crate::container::known::{self, Known};
 use crate::container::tell::status_of;
 use crate::{Engine, Paths, lookup};
@@ -28,6 +30,9 @@ pub struct Exec {
     /// Errors; none with a terminal.
     pub stderr: Option<OwnedFd>,
     tty: bool,
+    journal: PathBuf,
+    /// The container, and this command by its id, as events name them.
+    subject: Subject,
 }
 
 impl Exec {
@@ -60,15 +65,18 @@ impl Exec {
         fluyt_sys::signal::send(self.pidfd(), number).about(|| format!("process {}", self.running.pid))
     }
 
-    /// Waits for its end and returns the exit code, 128 + signal if it was killed.
+    /// Waits for its end, tells the journal, and returns the exit code, 128 + signal if it was killed.
     ///
     /// # Errors
     /// Somebody else has collected it.
-    pub fn wait(&self) -> Result<i32> {
+    pub fn wait(&mut self) -> Result<i32> {
         let status = waitid(WaitId::PidFd(self.pidfd()), WaitIdOptions::EXITED)
             .about(|| format!("process {}", self.running.pid))?;
         let code = status.and_then(|s| s.exit_status().or_else(|| s.terminating_signal().map(|n| 128 + n)));
-        Ok(code.unwrap_or(255))
+        let code = code.unwrap_or(255);
+        self.subject.attributes.insert("exitCode".to_owned(), code.to_string());
+        let _ = fluyt_monitor::state::emit(&self.journal, &[("exec_die", &self.subject)]);
+        Ok(code)
     }
 }
 
@@ -159,6 +167,7 @@ impl ExecTarget {
                     .with_hint(format!("`fluyt start {}` starts it", record.name)));
             }
         }
+        let id = fluyt_model::id::from_random(random()?);
         let oci = self.oci()?;
         let process = self.process(options, &oci, &status)?;
         let (io, mut ends) = if attached { streams(options)? } else { detached()? };
@@ -180,8 +189,10 @@ impl ExecTarget {
             no_new_keyring: false,
             seal: fluyt_sys::exe::Held::default(),
         })?;
-        self.announce(command);
+        let (journal, subject) = self.announce(id, &command);
         let mut exec = Exec {
+            journal,
+            subject,
             running,
             stdin: ends.stdin.take(),
             stdout: ends.stdout.take(),
@@ -197,11 +208,14 @@ impl ExecTarget {
     }
 
     /// Tells the journal. An event that cannot be written is lost: what it tells of has happened all the same.
-    fn announce(&self, command: String) {
+    fn announce(&self, id: String, command: &str) -> (PathBuf, Subject) {
         let mut attributes = self.known.attributes.clone();
-        attributes.insert("execCommand".to_owned(), command);
+        attributes.insert("execID".to_owned(), id);
+        let subject = Subject { kind: "container".to_owned(), id: self.known.id.clone(), attributes };
         let journal = self.paths.events();
-        let _ = fluyt_monitor::state::emit(&journal, "container", "exec_start", &self.known.id, &attributes);
+        let (create, start) = (format!("exec_create: {command}"), format!("exec_start: {command}"));
+        let _ = fluyt_monitor::state::emit(&journal, &[(&create, &subject), (&start, &subject)]);
+        (journal, subject)
     }
 
     fn oci(&self) -> Result<Spec> {

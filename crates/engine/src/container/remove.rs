@@ -145,6 +145,7 @@ impl Engine {
             pruned.removed.push(view.id);
         }
         self.empty_trash()?;
+        self.emit_prune("container", pruned.bytes);
         Ok(pruned)
     }
 }

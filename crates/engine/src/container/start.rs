@@ -24,6 +24,7 @@ use rustix::mount::MountFlags;
 use crate::api::{EndpointView, MountView, StartOptions};
 use crate::container::create::attributes;
 use crate::container::log_spec;
+use crate::events::companions;
 use crate::lower::{self, Resolved, ResolvedMount};
 use crate::records::{ContainerRecord, NetworkRecord};
 use crate::{Attach, Engine, apparmor, cdi, client, lookup, network, seal, volume};
@@ -134,17 +135,22 @@ impl Engine {
             cdi::apply(&cdi::edits(&container.cdi_devices, &directories)?, &mut oci)?;
         }
         write_json(&dir.join("config.json"), &oci)?;
-        self.write_monitor(record, network)
+        self.write_monitor(record, network, &plugged)
     }
 
     /// Writes `monitor.json` again, after a change that a running monitor should know of.
     pub(crate) fn write_monitor_spec(&self, record: &ContainerRecord) -> Result<()> {
         let plugged = self.plug_in(record)?;
         let network = self.network_files(record, &self.paths.container(&record.id), &plugged)?;
-        self.write_monitor(record, network)
+        self.write_monitor(record, network, &plugged)
     }
 
-    fn write_monitor(&self, record: &ContainerRecord, network: NetworkPlan) -> Result<()> {
+    fn write_monitor(
+        &self,
+        record: &ContainerRecord,
+        network: NetworkPlan,
+        plugged: &[Plugged],
+    ) -> Result<()> {
         let dir = self.paths.container(&record.id);
         let container = &record.spec.containers[0];
         let spec = MonitorSpec {
@@ -172,6 +178,7 @@ impl Engine {
             volumes: self.volume_mounts(record)?,
             events: self.paths.events(),
             attributes: attributes(record),
+            companions: companions(record, plugged.iter().map(|p| &p.network)),
             auto_remove: record.spec.auto_remove,
             dir: dir.clone(),
         };

@@ -233,18 +233,44 @@ fn update_changes_limits_of_the_living() {
 #[test]
 fn events_are_told_in_order() {
     let host = host!();
-    host.ok("run --name e1 box true");
-    host.ok("rm e1");
+    host.ok("volume create v1");
+    stay(&host, "--name e1 -v v1:/data:ro");
+    host.fails(1, "", "exec e1 false");
+    host.ok("rm -f e1");
+    host.ok("tag box other:1");
+    host.ok("rmi other:1");
+    host.ok("volume prune -af");
     // Docker's limits have whole seconds.
     std::thread::sleep(std::time::Duration::from_millis(1100));
-    let words =
-        ["events", "--since", "10m", "--until", "0s", "--filter", "container=e1", "--format", "{{.Action}}"];
-    let text = host.ok_words(&words);
+    let line = "{{.Type}} {{.Action}} {{.Actor.Attributes.exitCode}} {{.Actor.Attributes.destination}} \
+                {{.Actor.Attributes.reclaimed}}";
+    let text = host.ok_words(&["events", "--since", "10m", "--until", "0s", "--format", line]);
     let mut at = 0;
-    for action in ["create", "start", "die", "destroy"] {
-        let found = text.lines().skip(at).position(|l| l == action);
-        at += found.unwrap_or_else(|| panic!("{action} is missing after line {at}: {text}")) + 1;
+    for event in [
+        "volume create",
+        "container create",
+        "network connect",
+        "volume mount <no value> /data",
+        "container start",
+        "container exec_create: false",
+        "container exec_start: false",
+        "container exec_die 1",
+        "container kill",
+        "container die 137",
+        "network disconnect",
+        "volume unmount <no value> /data",
+        "container destroy",
+        "image tag",
+        "image untag",
+        "volume destroy",
+        "volume prune",
+    ] {
+        let found = text.lines().skip(at).position(|l| l.starts_with(event));
+        at += found.unwrap_or_else(|| panic!("{event} is missing after line {at}: {text}")) + 1;
     }
+    let execs = ["events", "--since", "10m", "--until", "0s", "--filter", "event=exec_start"];
+    let line = host.ok_words(&execs);
+    assert!(line.contains("execID=") && line.contains("image=box") && line.contains("name=e1"), "{line}");
 }
 
 #[test]

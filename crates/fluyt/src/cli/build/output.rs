@@ -76,7 +76,7 @@ pub fn export(
 fn tell(engine: &Engine, wanted: &Wanted, built: &Built) -> Result<()> {
     let id = built.image.id.to_string();
     for tag in &wanted.tags {
-        crate::cli::cmd::emit_for_build(engine, &id, &tag.familiar());
+        engine.emit_image("tag", &id, &tag.familiar());
     }
     if let Some(path) = &wanted.iidfile {
         std::fs::write(path, &id).about(|| path.display().to_string())?;

@@ -1,11 +1,9 @@
 //! Images from archives: `load`; and what happened to images, as events.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::stdin;
 use std::path::Path;
 
-use fluyt_engine::{Engine, Event};
 use fluyt_image::Platform;
 use fluyt_model::Error;
 use fluyt_model::error::IoContext;
@@ -15,7 +13,7 @@ use super::Cli;
 use crate::cli::fail::Outcome;
 use crate::cli::flags::{Arity, Command, NONE, Parsed, switch, text};
 use crate::cli::progress::Report;
-use crate::cli::{print_line, terminal, time};
+use crate::cli::{print_line, terminal};
 
 /// `fluyt load`.
 pub const LOAD: Command = Command {
@@ -34,17 +32,6 @@ pub const LOAD: Command = Command {
 /// A name as Docker prints it, with its tag.
 pub fn with_tag(name: &str) -> String {
     Reference::parse(name).map_or_else(|_| name.to_owned(), |r| r.familiar())
-}
-
-/// Tells of something that happened to an image.
-pub fn emit(engine: &Engine, action: &str, id: &str, name: &str) {
-    engine.emit(&Event {
-        kind: "image".to_owned(),
-        action: action.to_owned(),
-        id: id.to_owned(),
-        attributes: BTreeMap::from([("name".to_owned(), name.to_owned())]),
-        time: time::now(),
-    });
 }
 
 /// Runs `fluyt load`.
@@ -73,7 +60,7 @@ pub fn load(cli: &Cli, flags: &Parsed) -> Outcome {
         }
     }?;
     for image in &loaded {
-        emit(engine, "load", &image.id.to_string(), &image.id.to_string());
+        engine.emit_image("load", &image.id.to_string(), &image.id.to_string());
         if let (Some(old), Some(name)) = (&image.replaced, &image.name) {
             print_line(&format!(
                 "The image {} already exists, renaming the old one with ID {old} to empty string",

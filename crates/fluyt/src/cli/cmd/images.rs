@@ -260,6 +260,6 @@ pub fn tag(cli: &Cli, flags: &Parsed) -> Outcome {
     let engine = cli.engine()?;
     let source = engine.images().resolve(&flags.args[0])?;
     let name = engine.images().tag(&flags.args[0], &flags.args[1])?;
-    super::archives::emit(engine, "tag", &source.id.to_string(), &name.familiar());
+    engine.emit_image("tag", &source.id.to_string(), &name.familiar());
     Ok(0)
 }

@@ -55,11 +55,6 @@ pub fn push_for_build(
     registry::push_built(engine, reference, quiet)
 }
 
-/// Tells of an image that was built.
-pub fn emit_for_build(engine: &Engine, id: &str, name: &str) {
-    archives::emit(engine, "tag", id, name);
-}
-
 /// What the program is.
 pub const ABOUT: &str = "Containers, images and networks in one program, without a daemon";
 

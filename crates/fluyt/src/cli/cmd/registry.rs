@@ -12,7 +12,6 @@ use fluyt_model::{Error, Result};
 use fluyt_registry::{CredentialFiles, Credentials, PullOptions, PushOptions, Registry, Settings};
 
 use super::Cli;
-use super::archives::emit;
 use crate::cli::fail::Outcome;
 use crate::cli::flags::{Arity, Command, Flag, NONE, Parsed, switch, text};
 use crate::cli::progress::Report;
@@ -227,7 +226,7 @@ fn pull_from(
         let image = store.record_image(lease, &new, &names)?;
         Ok((pulled, image))
     })?;
-    emit(engine, "pull", &reference.familiar(), &reference.familiar_name());
+    engine.emit_image("pull", &reference.familiar(), &reference.familiar_name());
     match place {
         Where::Stdout { quiet: false } => {
             print_line(&pulled.digest_line())?;
@@ -361,7 +360,7 @@ fn push_one(
         let name = reference.with_digest(pushed.target.digest.as_str())?;
         store.record_image(lease, &new, &[(name, pushed.target.digest.clone())]).map(|_| ())
     })?;
-    emit(engine, "push", &reference.familiar(), &reference.familiar_name());
+    engine.emit_image("push", &reference.familiar(), &reference.familiar_name());
     print_line(&if quiet { reference_in_full(reference) } else { pushed.line() })
 }
 

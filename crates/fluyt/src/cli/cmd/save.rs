@@ -9,7 +9,6 @@ use fluyt_model::reference::Reference;
 use fluyt_model::{Error, Kind, Result};
 
 use super::Cli;
-use super::archives::emit;
 use crate::cli::fail::Outcome;
 use crate::cli::flags::{Arity, Command, NONE, Parsed, list, text};
 use crate::cli::output::to_output;
@@ -64,7 +63,7 @@ pub fn save(cli: &Cli, flags: &Parsed) -> Outcome {
     let report = Report::on_stderr(flags.text("output").is_empty());
     to_output(flags.given("output"), |out| engine.images().save(&names, out, &options, &report).map(|_| ()))?;
     for id in found {
-        emit(engine, "save", &id, &id);
+        engine.emit_image("save", &id, &id);
     }
     Ok(0)
 }
@@ -94,7 +93,7 @@ pub fn import(cli: &Cli, flags: &Parsed) -> Outcome {
         engine.images().import(file, &options, &report).map_err(|e| e.context(source))?
     };
     let id = image.id.to_string();
-    emit(engine, "import", &id, &reference.map_or_else(|| id.clone(), |r| r.familiar()));
+    engine.emit_image("import", &id, &reference.map_or_else(|| id.clone(), |r| r.familiar()));
     print_line(&id)?;
     Ok(0)
 }
