@@ -4,6 +4,7 @@
 
 use std::io::{BufReader, Read, Write};
 
+use fluyt_image::layer::gzip::Gzip;
 use fluyt_image::oci::{self, MAX_DOCUMENT};
 use fluyt_image::{Blobs, Descriptor, Digest, Outcome, Progress};
 use fluyt_model::error::IoContext;
@@ -57,7 +58,7 @@ fn gzip(blobs: &Blobs, layer: &Descriptor, progress: &dyn Progress) -> Result<(D
 fn compress(blobs: &Blobs, layer: &Descriptor, item: &str, progress: &dyn Progress) -> Result<(Digest, u64)> {
     let mut input = BufReader::with_capacity(128 << 10, blobs.open(&layer.digest)?);
     let ingest = blobs.ingest(None, None, "")?;
-    let mut encoder = flate2::GzBuilder::new().write(ingest, flate2::Compression::new(LEVEL));
+    let mut encoder = Gzip::new(ingest, LEVEL);
     let mut buffer = vec![0; 128 << 10];
     loop {
         let n = input.read(&mut buffer).about(|| format!("blob {}", layer.digest))?;

@@ -201,7 +201,15 @@ struct Copying<'a> {
     mode: &'a str,
     epoch: Option<i64>,
     links: HashMap<(u64, u64), String>,
+    /// The directory that was written to last, by its path.
+    parent: Option<(String, OwnedFd)>,
+    /// The directory that was read from last.
+    from: Option<(String, OwnedFd)>,
+    buffer: Vec<u8>,
 }
+
+/// Files up to this size are read and written, larger ones are copied by the kernel.
+const SMALL: usize = 64 << 10;
 
 /// Copies a selection into the tree.
 pub fn copy(
@@ -212,7 +220,17 @@ pub fn copy(
     epoch: Option<i64>,
 ) -> Result<()> {
     let who = owner(root, &action.owner)?;
-    let mut copying = Copying { source, root, owner: who, mode: &action.mode, epoch, links: HashMap::new() };
+    let mut copying = Copying {
+        source,
+        root,
+        owner: who,
+        mode: &action.mode,
+        epoch,
+        links: HashMap::new(),
+        parent: None,
+        from: None,
+        buffer: vec![0; SMALL],
+    };
     let several = selection.roots.len() > 1;
     for selected in &selection.roots {
         if action.unpack && selected.single && copying.unpack(selected, &action.target)? {
@@ -274,66 +292,117 @@ impl Copying<'_> {
     }
 
     fn entry(&mut self, entry: &Entry, path: &str, single: bool) -> Result<()> {
+        let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let dir = match self.parent.take() {
+            Some((open, dir)) if open == above => dir,
+            _ => self.root.dir(if above.is_empty() { "/" } else { above })?,
+        };
         let about = |e: Error| e.context(format!("copying {} to {path}", entry.path));
-        let (dir, name) = parent(self.root, path)?;
-        let stat = &entry.stat;
-        let is_dir = kind(stat) == FileType::Directory;
-        let exists = remove(self.root, &dir, path, &name, is_dir).map_err(about)?;
-        let (owner, mode) = (self.ids(stat), self.mode(stat));
-        if is_dir {
-            if !exists {
-                rustix::fs::mkdirat(&dir, &*name, Mode::RWXU).about(|| path.to_owned())?;
-            }
-            let fd = self.root.at(path, true).about(|| path.to_owned())?;
-            return set(&fd, owner, Some(mode), None, path).map_err(about);
+        let result = match kind(&entry.stat) {
+            FileType::Directory => self.directory(entry, &dir, (path, name)).map_err(about),
+            _ => self.no_directory(entry, &dir, (path, name), single).map_err(about),
+        };
+        self.parent = Some((above.to_owned(), dir));
+        result
+    }
+
+    fn directory(&self, entry: &Entry, dir: &OwnedFd, (path, name): (&str, &str)) -> Result<()> {
+        if !remove(self.root, dir, path, name, true)? {
+            rustix::fs::mkdirat(dir, name, Mode::RWXU).about(|| "creating it")?;
         }
+        let fd = self.root.at(path, true).about(|| path.to_owned())?;
+        set(&fd, self.ids(&entry.stat), Some(self.mode(&entry.stat)), None, path)
+    }
+
+    fn no_directory(
+        &mut self,
+        entry: &Entry,
+        dir: &OwnedFd,
+        (path, name): (&str, &str),
+        single: bool,
+    ) -> Result<()> {
+        let stat = &entry.stat;
+        let (owner, mode) = (self.ids(stat), self.mode(stat));
         if stat.st_nlink > 1 {
             #[allow(clippy::useless_conversion)]
             let inode = (stat.st_dev.into(), stat.st_ino.into());
             if let Some(first) = self.links.get(&inode) {
+                remove(self.root, dir, path, name, false)?;
                 let (other, other_name) = parent(self.root, first)?;
-                return rustix::fs::linkat(&other, &*other_name, &dir, &*name, AtFlags::empty())
-                    .about(|| path.to_owned());
+                return rustix::fs::linkat(&other, &*other_name, dir, name, AtFlags::empty())
+                    .about(|| "linking it");
             }
             self.links.insert(inode, path.to_owned());
         }
-        match kind(stat) {
-            FileType::RegularFile => self.file(entry, &dir, &name, single).map_err(about)?,
-            FileType::Symlink => {
-                let fd = self.source.root.at(&entry.path, false).about(|| entry.path.clone())?;
-                let target = rustix::fs::readlinkat(&fd, "", Vec::new()).about(|| entry.path.clone())?;
-                rustix::fs::symlinkat(&target, &dir, &*name).about(|| path.to_owned())?;
-            }
-            other => {
-                rustix::fs::mknodat(&dir, &*name, other, Mode::from_raw_mode(mode), stat.st_rdev)
-                    .about(|| path.to_owned())?;
-            }
+        if kind(stat) == FileType::RegularFile {
+            return self.file(entry, dir, (path, name), single, (owner, mode));
+        }
+        remove(self.root, dir, path, name, false)?;
+        if kind(stat) == FileType::Symlink {
+            let fd = self.source.root.at(&entry.path, false).about(|| entry.path.clone())?;
+            let target = rustix::fs::readlinkat(&fd, "", Vec::new()).about(|| entry.path.clone())?;
+            rustix::fs::symlinkat(&target, dir, name).about(|| "creating it")?;
+        } else {
+            rustix::fs::mknodat(dir, name, kind(stat), Mode::from_raw_mode(mode), stat.st_rdev)
+                .about(|| "creating it")?;
         }
         let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
-        rustix::fs::chownat(&dir, &*name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-            .about(|| path.to_owned())?;
+        rustix::fs::chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+            .about(|| "setting its owner")?;
         if kind(stat) != FileType::Symlink {
-            rustix::fs::chmodat(&dir, &*name, Mode::from_raw_mode(mode), AtFlags::empty())
-                .about(|| path.to_owned())?;
+            rustix::fs::chmodat(dir, name, Mode::from_raw_mode(mode), AtFlags::empty())
+                .about(|| "setting its mode")?;
         }
         let (seconds, nanos) = mtime(stat);
-        rustix::fs::utimensat(&dir, &*name, &times(seconds, nanos), AtFlags::SYMLINK_NOFOLLOW)
-            .about(|| path.to_owned())
+        rustix::fs::utimensat(dir, name, &times(seconds, nanos), AtFlags::SYMLINK_NOFOLLOW)
+            .about(|| "setting its time")
     }
 
-    fn file(&self, entry: &Entry, dir: &OwnedFd, name: &str, single: bool) -> Result<()> {
-        let from = open_file(self.source.root, &entry.path, single)?;
+    fn file(
+        &mut self,
+        entry: &Entry,
+        dir: &OwnedFd,
+        (path, name): (&str, &str),
+        single: bool,
+        (owner, mode): (Owner, u32),
+    ) -> Result<()> {
+        let from = self.open_source(entry, single)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let to = rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR).about(|| "creating it")?;
-        copy_content(&from, &to)?;
-        for (key, value) in xattrs(&fd_path(&from)) {
-            let own = fd_path(&to);
-            match rustix::fs::setxattr(&*own, &*key, &value, XattrFlags::empty()) {
+        let make = || rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR);
+        let to = match make() {
+            Err(Errno::EXIST) => {
+                remove(self.root, dir, path, name, false)?;
+                make()
+            }
+            other => other,
+        };
+        let to = to.about(|| "creating it")?;
+        copy_content(&from, &to, entry.stat.st_size, &mut self.buffer)?;
+        let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
+        rustix::fs::fchown(&to, Some(uid), Some(gid)).about(|| "setting its owner")?;
+        rustix::fs::fchmod(&to, Mode::from_raw_mode(mode)).about(|| "setting its mode")?;
+        // After the owner: a change of that takes capabilities away.
+        for (key, value) in xattrs(&from) {
+            match rustix::fs::fsetxattr(&to, &*key, &value, XattrFlags::empty()) {
                 Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => {}
                 Err(e) => return Err(Error::io("setting an attribute", e.into())),
             }
         }
-        Ok(())
+        let (seconds, nanos) = mtime(&entry.stat);
+        rustix::fs::futimens(&to, &times(seconds, nanos)).about(|| "setting its time")
+    }
+
+    fn open_source(&mut self, entry: &Entry, single: bool) -> Result<OwnedFd> {
+        let (above, name) = entry.path.rsplit_once('/').unwrap_or(("", &entry.path));
+        if single || name.is_empty() {
+            return open_file(self.source.root, &entry.path, single);
+        }
+        if self.from.as_ref().is_none_or(|(path, _)| path != above) {
+            self.from = Some((above.to_owned(), self.source.root.dir(above)?));
+        }
+        let Some((_, dir)) = &self.from else { return open_file(self.source.root, &entry.path, single) };
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(dir, name, flags, Mode::empty()).about(|| entry.path.clone())
     }
 
     /// Unpacks the file if it is an archive; whether it was one.
@@ -359,7 +428,23 @@ fn mtime(stat: &Stat) -> (i64, i64) {
     (stat.st_mtime.into(), i64::try_from(stat.st_mtime_nsec).unwrap_or(0))
 }
 
-fn copy_content(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
+fn copy_content(from: &OwnedFd, to: &OwnedFd, size: i64, buffer: &mut [u8]) -> Result<()> {
+    if usize::try_from(size).is_ok_and(|size| size < buffer.len()) {
+        // The file may have grown: until its end, not until its size.
+        loop {
+            let n =
+                rustix::io::retry_on_intr(|| rustix::io::read(from, &mut *buffer)).about(|| "reading it")?;
+            let mut rest = &buffer[..n];
+            while !rest.is_empty() {
+                let done =
+                    rustix::io::retry_on_intr(|| rustix::io::write(to, rest)).about(|| "writing it")?;
+                rest = &rest[done..];
+            }
+            if n < buffer.len() {
+                return Ok(());
+            }
+        }
+    }
     loop {
         match rustix::fs::copy_file_range(from.as_fd(), None, to.as_fd(), None, 1 << 30) {
             Ok(0) => return Ok(()),
@@ -374,18 +459,29 @@ fn copy_content(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
     Ok(())
 }
 
-/// The attributes of a file that belong into an image.
-pub fn xattrs(path: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut list = vec![0_u8; 8192];
-    let Ok(length) = rustix::fs::listxattr(path, &mut list) else { return Vec::new() };
+/// The attributes of an open file that belong into an image.
+pub fn xattrs(fd: &OwnedFd) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut short = [0_u8; 512];
+    let mut long = Vec::new();
+    let list: &[u8] = match rustix::fs::flistxattr(fd, &mut short) {
+        Ok(0) => return Vec::new(),
+        Ok(length) => &short[..length],
+        Err(Errno::RANGE) => {
+            // As long as the kernel lets it become.
+            long.resize(65536, 0);
+            let Ok(length) = rustix::fs::flistxattr(fd, &mut long) else { return Vec::new() };
+            &long[..length]
+        }
+        Err(_) => return Vec::new(),
+    };
     let mut found = Vec::new();
-    for name in list[..length].split(|b| *b == 0).filter(|name| !name.is_empty()) {
+    for name in list.split(|b| *b == 0).filter(|name| !name.is_empty()) {
         let ours = name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.");
         if ours || name.starts_with(b"security.selinux") {
             continue;
         }
         let mut value = vec![0_u8; 65536];
-        if let Ok(n) = rustix::fs::getxattr(path, name, &mut value) {
+        if let Ok(n) = rustix::fs::fgetxattr(fd, name, &mut value) {
             value.truncate(n);
             found.push((name.to_vec(), value));
         }

@@ -16,6 +16,7 @@ mod exec;
 mod export;
 pub mod files;
 mod git;
+pub mod memo;
 pub mod select;
 pub mod tree;
 
@@ -34,10 +35,11 @@ use crate::ignore::Ignore;
 use crate::plan::Plan;
 
 pub use export::{Built, export};
+use memo::Memo;
 use select::Source;
 
 /// The version of the rules by which keys are made: another one finds nothing of this one.
-const KEYS: &str = "fluyt build 1";
+const KEYS: &str = "fluyt build 2";
 
 /// A directory of the caller.
 #[derive(Clone, Debug)]
@@ -81,9 +83,13 @@ pub(crate) struct Solver<'a> {
     pub plan: &'a Plan,
     pub world: &'a World<'a>,
     definitions: Vec<Option<Digest>>,
+    memos: Memos,
     state: Mutex<Progress>,
     turn: Condvar,
 }
+
+/// What is known of the files of each context.
+type Memos = BTreeMap<String, Memo>;
 
 /// Makes the tree of a plan: its layers, lowest first.
 ///
@@ -96,7 +102,9 @@ pub fn solve(
     world: &World<'_>,
 ) -> std::result::Result<Vec<LayerRef>, Fault> {
     let needed = plan.graph.needed(&plan.result);
-    let (definitions, failed) = definition_keys(plan, world, &needed);
+    let memos = memos(store.root(), world);
+    let (definitions, failed) = definition_keys(plan, world, &memos, &needed);
+    memos.values().for_each(Memo::save);
     if let Some((id, e)) = failed {
         return Err(fault(plan, id, e));
     }
@@ -138,6 +146,7 @@ pub fn solve(
         plan,
         world,
         definitions,
+        memos,
         state: Mutex::new(Progress { results, waiting, running: 0, failure: None }),
         turn: Condvar::new(),
     };
@@ -162,8 +171,17 @@ fn fault(plan: &Plan, id: Id, error: Error) -> Fault {
 
 type Keys = (Vec<Option<Digest>>, Option<(Id, Error)>);
 
+/// The notes on the contexts; a context that cannot be opened has none, and is reported where it is used.
+fn memos(root: &Path, world: &World<'_>) -> Memos {
+    let open = |(name, context): (&String, &Context)| {
+        let dir = tree::open_dir(&context.path).ok()?;
+        Some((name.clone(), Memo::open(root, &context.path, &dir.0)))
+    };
+    world.contexts.iter().filter_map(open).collect()
+}
+
 /// The definition key of each vertex that is needed, as far as it has one.
-fn definition_keys(plan: &Plan, world: &World<'_>, needed: &[bool]) -> Keys {
+fn definition_keys(plan: &Plan, world: &World<'_>, memos: &Memos, needed: &[bool]) -> Keys {
     let mut keys: Vec<Option<Digest>> = Vec::with_capacity(needed.len());
     for (id, vertex) in plan.graph.vertices.iter().enumerate() {
         if !needed[id] {
@@ -172,7 +190,7 @@ fn definition_keys(plan: &Plan, world: &World<'_>, needed: &[bool]) -> Keys {
         }
         let inputs: Option<Vec<String>> =
             vertex.op.needs().iter().map(|n| keys[*n].as_ref().map(|k| k.to_string())).collect();
-        let contexts = match context_digests(&vertex.op, world) {
+        let contexts = match context_digests(&vertex.op, world, memos) {
             Ok(contexts) => contexts,
             Err(e) => return (keys, Some((id, e))),
         };
@@ -195,14 +213,14 @@ fn cacheable(op: &Op) -> bool {
 }
 
 /// The digests of what an operation takes from contexts, in order.
-fn context_digests(op: &Op, world: &World<'_>) -> Result<Vec<Digest>> {
+fn context_digests(op: &Op, world: &World<'_>, memos: &Memos) -> Result<Vec<Digest>> {
     let mut digests = Vec::new();
     let mut add = |tree: &Tree, action: &CopyAction| -> Result<()> {
         let Tree::Context(name) = tree else { return Ok(()) };
         let context = context(world, name)?;
         let root = tree::open_dir(&context.path)?;
         let source = Source { root: &root, ignore: Some(&context.ignore), anonymous: true };
-        digests.push(select::digest(&source, &select::select(&source, action)?)?);
+        digests.push(select::digest(&source, &select::select(&source, action)?, memos.get(name))?);
         Ok(())
     };
     match op {
@@ -392,7 +410,7 @@ impl Solver<'_> {
         if let Some(base) = op.base() {
             text.push_str(&chain(&self.layers(base)));
         }
-        for digest in context_digests(op, self.world)? {
+        for digest in context_digests(op, self.world, &self.memos)? {
             text.push_str(&format!("\n{digest}"));
         }
         let mut add = |tree: &Tree, action: &CopyAction| -> Result<()> {
@@ -401,7 +419,7 @@ impl Solver<'_> {
             }
             let root = tree::open_layers(&self.dirs(&self.layers(tree)), &spare.mountpoint())?;
             let source = Source { root: &root, ignore: None, anonymous: false };
-            let digest = select::digest(&source, &select::select(&source, action)?)?;
+            let digest = select::digest(&source, &select::select(&source, action)?, None)?;
             text.push_str(&format!("\n{digest}"));
             Ok(())
         };

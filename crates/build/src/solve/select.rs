@@ -1,8 +1,11 @@
 //! Which files of a tree an operation takes, and the digest of what they are: content and metadata, no times.
 
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
 
 use fluyt_image::Digest;
 use fluyt_image::digest::{Algorithm, Hasher};
@@ -10,7 +13,8 @@ use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Kind, Result};
 use rustix::fs::{AtFlags, FileType, OFlags, Stat};
 
-use super::tree::{Root, check_depth, fd_path, kind, names};
+use super::memo::{self, FileDigest, Memo};
+use super::tree::{Root, check_depth, kind, names};
 use crate::graph::CopyAction;
 use crate::ignore::{Ignore, Matched, glob_matches, has_wildcards, parse_glob};
 
@@ -260,11 +264,15 @@ fn expand(source: &Source<'_>, pattern: &str) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Adds what a selection is to a digest.
-pub fn digest(source: &Source<'_>, selection: &Selection) -> Result<Digest> {
+/// Files that one thread may hash before another is worth starting, in files and in bytes.
+const FEW: (usize, u64) = (32, 1 << 20);
+
+/// The digest of what a selection is. Files that `memo` knows are not read.
+pub fn digest(source: &Source<'_>, selection: &Selection, memo: Option<&Memo>) -> Result<Digest> {
+    let contents = contents(source, selection, memo)?;
+    let mut contents = contents.iter();
     let mut hasher = Hasher::new(Algorithm::Sha256);
-    let mut buffer = vec![0_u8; 256 * 1024];
-    let mut inodes: std::collections::HashMap<(u64, u64), usize> = std::collections::HashMap::new();
+    let mut inodes: HashMap<(u64, u64), usize> = HashMap::new();
     let mut number = 0;
     for selected in &selection.roots {
         hasher.update(if selected.single { b"file\n" } else { b"tree\n" });
@@ -274,19 +282,17 @@ pub fn digest(source: &Source<'_>, selection: &Selection) -> Result<Digest> {
             let (uid, gid) = if source.anonymous { (0, 0) } else { (stat.st_uid, stat.st_gid) };
             let head = format!("{}\0{:o}\0{uid}\0{gid}\0{}\0", entry.to, stat.st_mode, rdev(stat));
             hasher.update(head.as_bytes());
+            let content =
+                if kind(stat) == FileType::RegularFile { contents.next().copied().flatten() } else { None };
             if kind(stat) != FileType::Directory && stat.st_nlink > 1 {
-                #[allow(clippy::useless_conversion)]
-                let first = inodes.entry((stat.st_dev.into(), stat.st_ino.into())).or_insert(number);
+                let first = inodes.entry(inode(stat)).or_insert(number);
                 if *first != number {
                     hasher.update(format!("link {first}\n").as_bytes());
                     continue;
                 }
             }
             match kind(stat) {
-                FileType::RegularFile => {
-                    let file = open_file(source.root, &entry.path, selected.single)?;
-                    content(file, &entry.path, &mut hasher, &mut buffer)?;
-                }
+                FileType::RegularFile => hasher.update(&content.unwrap_or_default()),
                 FileType::Symlink => {
                     let fd = source.root.at(&entry.path, false).about(|| entry.path.clone())?;
                     let target = rustix::fs::readlinkat(&fd, "", Vec::new()).about(|| entry.path.clone())?;
@@ -300,6 +306,66 @@ pub fn digest(source: &Source<'_>, selection: &Selection) -> Result<Digest> {
     Ok(hasher.finish())
 }
 
+#[allow(clippy::useless_conversion)]
+fn inode(stat: &Stat) -> (u64, u64) {
+    (stat.st_dev.into(), stat.st_ino.into())
+}
+
+/// The digest of each regular file of a selection, in order; `None` for a further name of a file that came before.
+fn contents(
+    source: &Source<'_>,
+    selection: &Selection,
+    memo: Option<&Memo>,
+) -> Result<Vec<Option<FileDigest>>> {
+    let mut found: Vec<Option<FileDigest>> = Vec::new();
+    let mut to_read: Vec<(usize, &Entry, bool)> = Vec::new();
+    let mut seen: HashSet<(u64, u64)> = HashSet::new();
+    let mut bytes = 0;
+    for selected in &selection.roots {
+        for entry in selected.entries.iter().filter(|e| kind(&e.stat) == FileType::RegularFile) {
+            let again = entry.stat.st_nlink > 1 && !seen.insert(inode(&entry.stat));
+            let known = memo.and_then(|memo| memo.find(&entry.stat));
+            if !again && known.is_none() {
+                bytes += u64::try_from(entry.stat.st_size).unwrap_or(0);
+                to_read.push((found.len(), entry, selected.single));
+            }
+            found.push(known);
+        }
+    }
+    let when = SystemTime::now();
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<Vec<(usize, FileDigest)>> {
+        let mut buffer = vec![0_u8; 256 * 1024];
+        let mut done = Vec::new();
+        while let Some((at, entry, single)) = to_read.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let digest = content(source, entry, *single, when, memo, &mut buffer).inspect_err(|_| {
+                // The others need not go on.
+                next.store(to_read.len(), Ordering::Relaxed);
+            })?;
+            done.push((*at, digest));
+        }
+        Ok(done)
+    };
+    let helpers = if to_read.len() < FEW.0 && bytes < FEW.1 {
+        0
+    } else {
+        std::thread::available_parallelism().map_or(1, usize::from).min(to_read.len()).saturating_sub(1)
+    };
+    let lists = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..helpers).map(|_| scope.spawn(work)).collect();
+        let mut lists = vec![work()];
+        let failed = |_| Err(Error::internal("a hashing thread failed"));
+        lists.extend(threads.into_iter().map(|thread| thread.join().unwrap_or_else(failed)));
+        lists
+    });
+    for list in lists {
+        for (at, digest) in list? {
+            found[at] = Some(digest);
+        }
+    }
+    Ok(found)
+}
+
 fn rdev(stat: &Stat) -> u64 {
     if matches!(kind(stat), FileType::CharacterDevice | FileType::BlockDevice) { stat.st_rdev } else { 0 }
 }
@@ -310,9 +376,18 @@ pub fn open_file(root: &Root, path: &str, follow: bool) -> Result<OwnedFd> {
     root.open(path, OFlags::RDONLY | OFlags::NONBLOCK | nofollow).about(|| path.to_owned())
 }
 
-fn content(fd: OwnedFd, path: &str, hasher: &mut Hasher, buffer: &mut [u8]) -> Result<()> {
-    let xattrs = super::files::xattrs(&fd_path(&fd));
-    for (name, value) in xattrs {
+/// The digest of a file's attributes and content.
+fn content(
+    source: &Source<'_>,
+    entry: &Entry,
+    follow: bool,
+    when: SystemTime,
+    memo: Option<&Memo>,
+    buffer: &mut [u8],
+) -> Result<FileDigest> {
+    let fd = open_file(source.root, &entry.path, follow)?;
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    for (name, value) in super::files::xattrs(&fd) {
         hasher.update(&name);
         hasher.update(b"=");
         hasher.update(&value);
@@ -320,10 +395,15 @@ fn content(fd: OwnedFd, path: &str, hasher: &mut Hasher, buffer: &mut [u8]) -> R
     }
     let mut file = File::from(fd);
     loop {
-        let n = file.read(buffer).about(|| path.to_owned())?;
+        let n = file.read(buffer).about(|| entry.path.clone())?;
         if n == 0 {
-            return Ok(());
+            break;
         }
         hasher.update(&buffer[..n]);
     }
+    let digest = memo::raw(hasher);
+    if let Some(memo) = memo {
+        memo.note(&entry.stat, when, digest);
+    }
+    Ok(digest)
 }

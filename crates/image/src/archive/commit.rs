@@ -202,13 +202,6 @@ pub(crate) fn pack_layer(blobs: &crate::blobs::Blobs, dir: &Path) -> Result<(Dig
 /// The digest of the archive of a layer's directory, and the sum of its files' sizes.
 pub(crate) fn digest_layer(dir: &Path) -> Result<(Digest, u64)> {
     let stack = Stack::open(&[dir.to_owned()])?.raw();
-    let mut size = 0;
-    stack.walk(b"", &mut |node| {
-        if node.kind() == rustix::fs::FileType::RegularFile {
-            size += u64::try_from(node.stat.st_size).unwrap_or(0);
-        }
-        Ok(())
-    })?;
     let sink = std::io::BufWriter::with_capacity(256 * 1024, std::io::sink());
     let hashing = Hashing {
         inner: sink,
@@ -216,7 +209,7 @@ pub(crate) fn digest_layer(dir: &Path) -> Result<(Digest, u64)> {
         item: "",
         progress: &crate::progress::Silent,
     };
-    let hashing = pack::pack(&stack, hashing, &|_| false)?;
+    let (hashing, size) = pack::pack_sized(&stack, hashing, &|_| false)?;
     Ok((hashing.hasher.finish(), size))
 }
 

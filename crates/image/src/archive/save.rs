@@ -15,6 +15,7 @@ use super::{ArchiveImage, IMAGE_NAME, REF_NAME, Repositories};
 use crate::digest::Digest;
 use crate::images::Image;
 use crate::layer::codec::Compression;
+use crate::layer::gzip::Gzip;
 use crate::layer::writer::TarWriter;
 use crate::oci::{self, Descriptor, Document, Index, Manifest, Platform};
 use crate::progress::{Outcome, Progress};
@@ -281,7 +282,7 @@ impl std::io::Read for Watched<'_> {
 /// A writer that compresses.
 pub(crate) enum Encoder<W: Write> {
     Plain(W),
-    Gzip(Box<flate2::write::GzEncoder<W>>),
+    Gzip(Box<Gzip<W>>),
     Zstd(Box<zstd::stream::write::Encoder<'static, W>>),
 }
 
@@ -289,9 +290,7 @@ impl<W: Write> Encoder<W> {
     pub(crate) fn new(output: W, compression: Compression) -> Result<Self> {
         Ok(match compression {
             Compression::None => Self::Plain(output),
-            Compression::Gzip => {
-                Self::Gzip(Box::new(flate2::write::GzEncoder::new(output, flate2::Compression::new(4))))
-            }
+            Compression::Gzip => Self::Gzip(Box::new(Gzip::new(output, 4))),
             Compression::Zstd => Self::Zstd(Box::new(
                 zstd::stream::write::Encoder::new(output, 3)
                     .map_err(|e| Error::internal("setting up the zstd encoder").with_source(e))?,

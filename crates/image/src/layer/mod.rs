@@ -1,6 +1,6 @@
 //! Layers: tar archives in overlay form on disk, and back.
 //!
-//! - [`header`] and [`reader`] parse archives without trusting them; [`codec`] takes off compression.
+//! - [`header`] and [`reader`] parse archives without trusting them; [`codec`] takes off compression, [`gzip`] puts it on.
 //! - [`extract`] writes entries below one directory and nowhere else; [`unpack`] runs it for many layers at once.
 //! - [`writer`] makes deterministic archives; `walk` reads directories, also merged ones; `pack` joins the two.
 
@@ -8,6 +8,7 @@ pub mod codec;
 pub(crate) mod complete;
 pub(crate) mod copy;
 pub(crate) mod extract;
+pub mod gzip;
 pub mod header;
 pub(crate) mod pack;
 pub mod reader;

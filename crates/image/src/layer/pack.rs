@@ -20,8 +20,17 @@ const SPARSE_FROM: u64 = 1 << 20;
 /// Writes the tree of `stack` as an archive and returns the output. Sockets are left out: archives cannot hold
 /// them. Paths for which `omit` holds (no leading slash) are left out with everything below them.
 pub(crate) fn pack<W: Write>(stack: &Stack, output: W, omit: &dyn Fn(&[u8]) -> bool) -> Result<W> {
+    pack_sized(stack, output, omit).map(|(output, _)| output)
+}
+
+/// As [`pack`], and the sum of the sizes of all regular files, each name counted.
+pub(crate) fn pack_sized<W: Write>(
+    stack: &Stack,
+    output: W,
+    omit: &dyn Fn(&[u8]) -> bool,
+) -> Result<(W, u64)> {
     let mut packer =
-        Packer { writer: TarWriter::new(output), links: HashMap::new(), removals: stack.is_raw() };
+        Packer { writer: TarWriter::new(output), links: HashMap::new(), removals: stack.is_raw(), size: 0 };
     let mut omitted: Vec<Vec<u8>> = Vec::new();
     stack.walk(b"", &mut |node| {
         let below = |p: &Vec<u8>| node.path.starts_with(p) && node.path.get(p.len()) == Some(&b'/');
@@ -34,7 +43,8 @@ pub(crate) fn pack<W: Write>(stack: &Stack, output: W, omit: &dyn Fn(&[u8]) -> b
         }
         packer.node(node).map_err(|e| e.context(format!("archiving {:?}", show(node.path))))
     })?;
-    packer.writer.finish().about(|| "writing the archive")
+    let size = packer.size;
+    Ok((packer.writer.finish().about(|| "writing the archive")?, size))
 }
 
 struct Packer<W> {
@@ -43,6 +53,7 @@ struct Packer<W> {
     links: HashMap<(u64, u64), Vec<u8>>,
     /// Whether what a directory hides is to be said.
     removals: bool,
+    size: u64,
 }
 
 impl<W: Write> Packer<W> {
@@ -59,6 +70,7 @@ impl<W: Write> Packer<W> {
         }
         let Some(kind) = entry_kind(node.kind()) else { return Ok(()) };
         let mut entry = from_stat(node.path, kind, node.stat);
+        self.size += entry.size;
         if kind != EntryKind::Directory && node.stat.st_nlink > 1 {
             if let Some(first) = self.links.get(&(node.stat.st_dev, node.stat.st_ino)) {
                 entry.kind = EntryKind::HardLink;

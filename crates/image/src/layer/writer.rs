@@ -14,12 +14,16 @@ const MAX_SIZE: u64 = 0o777_7777_7777;
 /// A writer of entries.
 pub struct TarWriter<W> {
     output: W,
+    buffer: Vec<u8>,
 }
+
+/// Bytes read from a file at once.
+const COPY: usize = 256 << 10;
 
 impl<W: Write> TarWriter<W> {
     /// Writes to `output`.
     pub fn new(output: W) -> Self {
-        Self { output }
+        Self { output, buffer: Vec::new() }
     }
 
     /// Writes one entry. For a file `data` must yield exactly `entry.size` bytes, or, with a sparse map, the bytes
@@ -119,8 +123,20 @@ impl<W: Write> TarWriter<W> {
     }
 
     fn copy(&mut self, data: &mut dyn Read, size: u64) -> io::Result<()> {
-        let copied = io::copy(&mut data.take(size), &mut self.output)?;
-        if copied == size {
+        let mut left = size;
+        self.buffer.resize(COPY, 0);
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(COPY);
+            let n = match data.read(&mut self.buffer[..most]) {
+                Ok(0) => break,
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(e),
+            };
+            self.output.write_all(&self.buffer[..n])?;
+            left -= n as u64;
+        }
+        if left == 0 {
             return Ok(());
         }
         Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was read"))
