@@ -2,6 +2,7 @@
 //! when several processes want it.
 
 use std::io::{Read, Write};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use ureq::http::StatusCode;
 
 use crate::board::Board;
 use crate::http::{Answer, Ask, read_error};
+use crate::ranges::{SEGMENT, Segments};
 use crate::refusal;
 use crate::remote::{Remote, Scope, may_pass};
 
@@ -39,10 +41,12 @@ pub(crate) struct Download<'a> {
 struct Told {
     bytes: u64,
     done: bool,
+    /// Several connections have failed: one will do.
+    alone: bool,
 }
 
 /// How one try ended short of the blob's end.
-enum Break {
+pub(crate) enum Break {
     /// Worth another try; true if bytes have arrived.
     Again(Error, bool),
     /// Not worth it.
@@ -186,29 +190,23 @@ impl Download<'_> {
         }
     }
 
-    fn what(&self) -> String {
+    pub(crate) fn what(&self) -> String {
         format!("blob {}", self.descriptor.digest)
     }
 
     /// Asks for what is missing; on return the ingest stands where the answer's body begins.
     fn request(&self, ingest: &mut Ingest) -> Result<Answer, Break> {
-        let scope = Scope::pull(self.repository);
-        let url = self.remote.url(&format!("{}/blobs/{}", self.repository, self.descriptor.digest));
         for _ in 0..2 {
             let offset = ingest.offset();
-            let mut ask = Ask::get(url.clone(), self.what());
+            let mut ask = Ask::get(self.url(), self.what());
             if offset > 0 {
                 ask = ask.header("range", format!("bytes={offset}-"));
             }
-            let answer = match self.remote.authorised(Some(&scope), &mut ask) {
-                Ok(answer) => answer,
-                Err(e) if matches!(e.kind(), Kind::Unavailable | Kind::Timeout) => {
-                    return Err(Break::Again(e, false));
-                }
-                Err(e) => return Err(Break::Final(e)),
-            };
+            let answer = self.send(&mut ask)?;
             match answer.status {
-                StatusCode::PARTIAL_CONTENT if range_start(&answer) == Some(offset) => return Ok(answer),
+                StatusCode::PARTIAL_CONTENT if range_of(&answer).is_some_and(|(at, _)| at == offset) => {
+                    return Ok(answer);
+                }
                 StatusCode::OK => {
                     if offset > 0 {
                         self.restart(ingest)?;
@@ -237,7 +235,22 @@ impl Download<'_> {
         ingest.restart()
     }
 
-    fn refused(&self, answer: Answer) -> Break {
+    pub(crate) fn url(&self) -> String {
+        self.remote.url(&format!("{}/blobs/{}", self.repository, self.descriptor.digest))
+    }
+
+    /// One request for the blob; a failure that may pass is told apart.
+    pub(crate) fn send(&self, ask: &mut Ask<'_>) -> Result<Answer, Break> {
+        self.remote.authorised(Some(&Scope::pull(self.repository)), ask).map_err(|e| {
+            if matches!(e.kind(), Kind::Unavailable | Kind::Timeout) {
+                Break::Again(e, false)
+            } else {
+                Break::Final(e)
+            }
+        })
+    }
+
+    pub(crate) fn refused(&self, answer: Answer) -> Break {
         let status = answer.status;
         let wait = crate::remote::retry_after(&answer);
         let error = refusal::of(answer, &self.what());
@@ -251,13 +264,58 @@ impl Download<'_> {
     }
 
     fn copy(&self, answer: Answer, ingest: &mut Ingest, told: &mut Told) -> Result<(), Break> {
+        let settings = &self.remote.settings;
+        let ranges = answer.status == StatusCode::PARTIAL_CONTENT
+            || answer.header("accept-ranges").is_some_and(|r| r.trim() == "bytes");
+        let may_split = ranges && settings.connections > 1 && !told.alone;
+        let began = Instant::now();
+        let size = self.descriptor.size;
+        let segments = OnceLock::new();
+        std::thread::scope(|scope| {
+            let result = self.copy_until(answer, ingest, told, &segments, |have| {
+                let slow = began.elapsed() >= settings.split_after && size - have >= settings.split_from;
+                if may_split && slow && segments.get().is_none() {
+                    let segments = segments.get_or_init(|| Segments::new(have + SEGMENT, size));
+                    for _ in 0..settings.connections {
+                        scope.spawn(move || segments.fetch(self));
+                    }
+                }
+            });
+            if let Some(segments) = segments.get() {
+                segments.end();
+            }
+            result
+        })
+    }
+
+    /// Copies from the first connection, and then what others have fetched, if they have begun.
+    fn copy_until(
+        &self,
+        answer: Answer,
+        ingest: &mut Ingest,
+        told: &mut Told,
+        segments: &OnceLock<Segments>,
+        mut split: impl FnMut(u64),
+    ) -> Result<(), Break> {
         let url = answer.url.clone();
         let mut reader = answer.reader();
         let mut buffer = vec![0; 128 << 10];
         let size = self.descriptor.size;
         loop {
             self.check_stop()?;
-            let n = match reader.read(&mut buffer) {
+            let mut most = buffer.len();
+            if let Some(segments) = segments.get() {
+                match segments.base.checked_sub(ingest.offset()) {
+                    Some(0) if segments.work() => {
+                        drop(reader);
+                        return self.collect(segments, ingest, told);
+                    }
+                    Some(left) if left > 0 => most = most.min(usize::try_from(left).unwrap_or(most)),
+                    // The others come too late.
+                    _ => segments.end(),
+                }
+            }
+            let n = match reader.read(&mut buffer[..most]) {
                 Ok(0) if ingest.offset() < size => {
                     let text = format!("got {} of {size} bytes", ingest.offset());
                     let e = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, text);
@@ -267,20 +325,39 @@ impl Download<'_> {
                 Ok(n) => n,
                 Err(e) => return Err(Break::Again(read_error(&url, &self.what(), e), false)),
             };
-            match ingest.write_all(&buffer[..n]) {
-                Ok(()) => self.written(ingest.offset(), told),
-                Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
-                    let host = self.remote.host();
-                    let error = Error::corrupt(format!("registry {host} sent wrong data: {e}"));
-                    return Err(Break::Final(error));
-                }
-                Err(e) => return Err(Break::Final(ingest.write_error(e))),
+            self.put(&buffer[..n], ingest, told)?;
+            split(ingest.offset());
+        }
+    }
+
+    fn collect(&self, segments: &Segments, ingest: &mut Ingest, told: &mut Told) -> Result<(), Break> {
+        let result = segments.collect(|bytes| {
+            self.check_stop()?;
+            self.put(bytes, ingest, told)
+        });
+        told.alone |= result.is_err();
+        result
+    }
+
+    fn put(&self, bytes: &[u8], ingest: &mut Ingest, told: &mut Told) -> Result<(), Break> {
+        match ingest.write_all(bytes) {
+            Ok(()) => {
+                self.written(ingest.offset(), told);
+                Ok(())
             }
+            Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
+                let host = self.remote.host();
+                Err(Break::Final(Error::corrupt(format!("registry {host} sent wrong data: {e}"))))
+            }
+            Err(e) => Err(Break::Final(ingest.write_error(e))),
         }
     }
 }
 
-/// The first byte's position of a partial answer.
-fn range_start(answer: &Answer) -> Option<u64> {
-    answer.header("content-range")?.trim().strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok()
+/// The positions of the first and the last byte of a partial answer, as far as it says.
+pub(crate) fn range_of(answer: &Answer) -> Option<(u64, Option<u64>)> {
+    let text = answer.header("content-range")?.trim().strip_prefix("bytes ")?;
+    let (first, rest) = text.split_once('-')?;
+    let last = rest.split('/').next().and_then(|last| last.trim().parse().ok());
+    Some((first.trim().parse().ok()?, last))
 }

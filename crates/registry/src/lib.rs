@@ -8,7 +8,7 @@
 //! # Map
 //! - [`Settings`]: what to trust, mirrors, limits. [`Registry`]: the way in.
 //! - `http` makes one exchange, `remote` adds authentication and repetition, `auth` talks to token services.
-//! - `manifest`, `download`, `board`, `pull` fetch; `upload`, `push` send, `compress` prepares for that.
+//! - `manifest`, `download`, `ranges`, `board`, `pull` fetch; `upload`, `push` send, `compress` prepares for that.
 //! - `places` says where a name is fetched from, by `registries_conf` and `hosts_toml`; `content` reads, puts and copies
 //!   documents and blobs by themselves.
 //! - `signed` finds and attaches signatures, and asks the policy; what they mean is the trust crate's part.
@@ -37,6 +37,7 @@ mod places;
 mod platform;
 mod pull;
 mod push;
+mod ranges;
 mod refusal;
 mod registries_conf;
 mod registry;

@@ -40,6 +40,12 @@ pub struct Settings {
     pub system_authorities: Vec<PathBuf>,
     /// Blobs downloaded at once.
     pub downloads: usize,
+    /// Connections that one large blob may be fetched over where a single one is slow; 1: never more than one.
+    pub connections: usize,
+    /// Bytes that a blob has to lack for that.
+    pub split_from: u64,
+    /// How long the first connection goes on alone.
+    pub split_after: Duration,
     /// Blobs uploaded at once.
     pub uploads: usize,
     /// How often a request or a transfer that makes no progress is tried.
@@ -106,6 +112,9 @@ impl Default for Settings {
                 "/etc/ssl/cert.pem",
             ]),
             downloads: 3,
+            connections: 4,
+            split_from: 32 << 20,
+            split_after: Duration::from_millis(700),
             uploads: 5,
             attempts: 5,
             connect_timeout: Duration::from_secs(15),
@@ -124,6 +133,7 @@ struct File {
     registry_mirrors: Mirrors,
     max_concurrent_downloads: Option<usize>,
     max_concurrent_uploads: Option<usize>,
+    max_connections_per_blob: Option<usize>,
     max_download_attempts: Option<u32>,
 }
 
@@ -169,6 +179,7 @@ impl Settings {
             }
         }
         self.downloads = file.max_concurrent_downloads.unwrap_or(self.downloads).clamp(1, 64);
+        self.connections = file.max_connections_per_blob.unwrap_or(self.connections).clamp(1, 16);
         self.uploads = file.max_concurrent_uploads.unwrap_or(self.uploads).clamp(1, 64);
         self.attempts = file.max_download_attempts.unwrap_or(self.attempts).clamp(1, 100);
         Ok(())

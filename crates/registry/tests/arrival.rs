@@ -3,11 +3,13 @@
 mod support;
 
 use std::io::Read;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use fluyt_image::{Blobs, Descriptor, Silent};
 use fluyt_model::{Error, Kind, Result};
-use fluyt_registry::{Arriving, PullOptions, Registry};
+use fluyt_registry::{Arriving, PullOptions, Registry, Settings};
 use support::{Gate, Place, Reply, Seen, Server, as_registry, image, noise, reference};
 
 const BIG: usize = 2 << 20;
@@ -22,8 +24,12 @@ struct Source {
 
 impl Source {
     fn new(seed: u64) -> Self {
+        Self::sized(seed, BIG)
+    }
+
+    fn sized(seed: u64, size: usize) -> Self {
         let place = Place::new();
-        let layer = noise(seed, BIG);
+        let layer = noise(seed, size);
         let image = image(&place.blobs(), "amd64", std::slice::from_ref(&layer));
         Self { blobs: place.store.blobs(), _place: place, image, layer }
     }
@@ -40,8 +46,17 @@ impl Source {
 }
 
 fn pull<T>(place: &Place, server: &Server, unpack: impl FnMut(&Arriving<'_>) -> Result<T>) -> Result<T> {
+    pull_with(place, place.settings(), server, unpack)
+}
+
+fn pull_with<T>(
+    place: &Place,
+    settings: Settings,
+    server: &Server,
+    unpack: impl FnMut(&Arriving<'_>) -> Result<T>,
+) -> Result<T> {
     let name = reference(&format!("{}/app", server.host));
-    Registry::new(place.settings())
+    Registry::new(settings)
         .pull(&place.blobs(), &name, &PullOptions::default(), &Silent, unpack)
         .map(|(_, out)| out)
 }
@@ -138,4 +153,104 @@ fn a_failure_to_unpack_ends_the_download() {
     });
     let e = e.expect_err("it is not unpacked");
     assert!(e.chain().contains("no archive"), "{}", e.chain());
+}
+
+/// More than three segments beyond what the first connection brings before others begin.
+const HUGE: usize = 18 << 20;
+
+/// Splits at once.
+fn hasty(place: &Place) -> Settings {
+    Settings { split_from: 1 << 20, split_after: Duration::ZERO, connections: 3, ..place.settings() }
+}
+
+#[test]
+fn a_large_blob_comes_over_several_connections_where_one_is_slow() {
+    let source = Source::sized(36, HUGE);
+    let gate = Gate::default();
+    let (held, parts) = (gate.clone(), Arc::new(AtomicUsize::new(0)));
+    let seen = Arc::clone(&parts);
+    let server = source.served(move |request, _, reply| {
+        if request.header("range").is_empty() {
+            // The first connection stands still until others work.
+            return reply.held(1 << 20, &held);
+        }
+        // One of the others breaks once.
+        let number = seen.fetch_add(1, Ordering::SeqCst);
+        if number >= 4 {
+            // Somebody has come to a second segment, so a first one is complete.
+            held.open();
+        }
+        if number == 1 { reply.cut(1 << 20) } else { reply }
+    });
+    let place = Place::new();
+    let got = pull_with(&place, hasty(&place), &server, read_all);
+    assert!(got.expect("pulled") == source.layer);
+    assert!(parts.load(Ordering::SeqCst) >= 5);
+    assert!(gate.wait());
+}
+
+#[test]
+fn a_server_that_only_says_it_has_ranges_serves_over_one_connection() {
+    let source = Source::sized(37, HUGE);
+    let whole = source.layer.clone();
+    let server =
+        source.served(move |_, _, _| support::reply(200, whole.clone()).with("accept-ranges", "bytes"));
+    let place = Place::new();
+    let got = pull_with(&place, hasty(&place), &server, read_all);
+    assert!(got.expect("pulled") == source.layer);
+}
+
+#[test]
+fn a_segment_that_stays_missing_is_fetched_over_one_connection() {
+    let source = Source::sized(38, HUGE);
+    let server = source.served(move |request, _, reply| {
+        let range = request.header("range");
+        let segment = range.strip_prefix("bytes=").is_some_and(|r| !r.ends_with('-'));
+        // Some are given, so that the first connection stops, then none.
+        if segment && !range.starts_with("bytes=4") { support::reply(503, "busy") } else { reply }
+    });
+    let place = Place::new();
+    let settings = Settings { attempts: 2, ..hasty(&place) };
+    let got = pull_with(&place, settings, &server, read_all);
+    assert!(got.expect("pulled") == source.layer);
+}
+
+#[test]
+fn whoever_waits_for_a_blob_takes_over_when_the_other_dies() {
+    let source = Source::new(39);
+    let server = source.served(|_, _, reply| reply);
+    let place = Place::new();
+    let digest = fluyt_image::Digest::of(&source.layer);
+    // Another process has the first half and is at work.
+    let blobs = place.blobs();
+    let mut other = blobs.ingest(Some(&digest), Some(BIG as u64), digest.as_str()).expect("an ingest");
+    std::io::Write::write_all(&mut other, &source.layer[..BIG / 2]).expect("written");
+    std::thread::scope(|scope| {
+        let (root, server) = (place.store.root().to_owned(), &server);
+        let waiting = scope.spawn(move || pull(&place_at(&root), server, read_all));
+        // It has asked for all that comes before the layer.
+        let began = std::time::Instant::now();
+        while server.count("/blobs/") == 0 && began.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(server.count(digest.as_str()), 0, "it waits");
+        // A killed process leaves its part and loses its lock.
+        other.keep();
+        drop(other);
+        assert!(waiting.join().expect("no panic").expect("pulled") == source.layer);
+    });
+    let ranges: Vec<String> = server
+        .seen()
+        .iter()
+        .filter(|s| s.target.ends_with(digest.as_str()))
+        .map(|s| s.header("range").to_owned())
+        .collect();
+    assert_eq!(ranges, [format!("bytes={}-", BIG / 2)], "it went on where the other had stopped");
+}
+
+/// The same store as another process sees it.
+fn place_at(root: &std::path::Path) -> Place {
+    let store = fluyt_image::Store::open(root).expect("a store");
+    let lease = store.lease().expect("a lease");
+    Place { dir: tempfile::tempdir().expect("a directory"), store, lease }
 }
