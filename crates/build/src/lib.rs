@@ -7,12 +7,14 @@
 //! - [`dockerfile`], [`ignore`] and [`plan`] are pure. What they need of the world, a base image's configuration, comes
 //!   in through a function.
 //! - [`graph`] is the border: operations with digests, independent of the Dockerfile.
+//! - [`cache`] is the cache of other machines.
 //! - [`solve`] runs independent operations at once and asks the cache by content first. Commands run through
 //!   [`Executor`], which is the caller's.
 //!
 //! What is absent: a terminal, a registry protocol, the container runtime.
 #![forbid(unsafe_code)]
 
+pub mod cache;
 pub mod dockerfile;
 pub mod executor;
 pub mod git;

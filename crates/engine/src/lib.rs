@@ -24,6 +24,7 @@ mod reset;
 mod resolver;
 mod seal;
 mod step;
+mod step_claim;
 mod system;
 mod volume;
 

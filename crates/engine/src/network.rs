@@ -388,7 +388,9 @@ impl Engine {
         if let Some(wanted) = wanted {
             if taken.contains(&wanted)
                 && let Some((holder, _)) = others.clone().find(|(c, e)| {
-                    e.ipv4.is_some_and(|(a, _)| IpAddr::V4(a) == wanted) && !self.is_running(c)
+                    e.ipv4.is_some_and(|(a, _)| IpAddr::V4(a) == wanted)
+                        && !self.is_running(c)
+                        && !self.step_runs(c)
                 })
             {
                 // Somebody who does not run need not keep what another asks for by name.
@@ -403,7 +405,7 @@ impl Engine {
         let last = last.parse().ok().filter(|a| block.contains(*a));
         match ipam::pick_address(block, range.as_ref(), &taken, last) {
             Err(e) if e.kind() == Kind::Exhausted => {
-                let idle = others.clone().find(|(c, _)| !self.is_running(c));
+                let idle = others.clone().find(|(c, _)| !self.is_running(c) && !self.step_runs(c));
                 let Some((holder, endpoint)) = idle else { return Err(e) };
                 self.records().delete_lease(tx, &endpoint.network_id, holder)?;
                 match (block.is_ipv4(), endpoint.ipv4, endpoint.ipv6) {

@@ -406,6 +406,29 @@ impl<'a> Records<'a> {
         Ok(())
     }
 
+    /// Forgets the plugs of those who are neither containers nor, as `lives` tells, at work.
+    ///
+    /// # Errors
+    /// The database cannot be read or written.
+    pub fn free_leases(self, lives: &dyn Fn(&str) -> bool) -> Result<()> {
+        const STRAY: &str =
+            "SELECT DISTINCT container FROM leases WHERE container NOT IN (SELECT id FROM containers)";
+        let strays = |tx: &Connection| -> Result<Vec<String>> {
+            let mut statement = tx.prepare_cached(STRAY).map_err(self.sql())?;
+            let rows = statement.query_map([], |r| r.get(0)).map_err(self.sql())?;
+            rows.collect::<rusqlite::Result<_>>().map_err(self.sql())
+        };
+        if self.db.read(strays)?.is_empty() {
+            return Ok(());
+        }
+        self.write(|tx| {
+            for id in strays(tx)?.iter().filter(|id| !lives(id)) {
+                tx.execute("DELETE FROM leases WHERE container = ?", [id]).map_err(self.sql())?;
+            }
+            Ok(())
+        })
+    }
+
     /// Adds a volume unless one of that name exists; the one that exists afterwards comes back.
     ///
     /// # Errors

@@ -12,12 +12,13 @@ use fluyt_model::sandbox::SandboxSpec;
 use fluyt_model::{Error, Kind, Result, id};
 use fluyt_monitor::MonitorSpec;
 use fluyt_monitor::spec::RootfsSpec;
-use fluyt_monitor::step::{Order, REPORT_FD, Report, Secret, TreeMount};
+use fluyt_monitor::step::{CLAIM_FD, Order, REPORT_FD, Report, Secret, TreeMount};
 
 use crate::api::MountView;
 use crate::container::create::random;
 use crate::container::start::overlay_options;
 use crate::records::ContainerRecord;
+use crate::step_claim::{Claim, end_group};
 use crate::{Engine, lower, seal};
 
 /// A command to run.
@@ -49,6 +50,12 @@ pub struct Step<'a> {
     /// Closing it ends the command.
     life: Option<ChildStdin>,
     report: File,
+    /// Holds its address until it is given back.
+    _claim: Claim,
+    /// The path of its cgroup.
+    cgroup: String,
+    /// It has said how it ended, so nothing of it is left.
+    reported: bool,
     /// Its standard output.
     pub stdout: Option<ChildStdout>,
     /// Its standard error.
@@ -62,10 +69,15 @@ impl Engine {
     /// What it refers to does not exist; no process can be started.
     pub fn step(&self, request: StepRequest) -> Result<Step<'_>> {
         let id = id::from_random(random()?);
+        let claim = self.claim_step(&id)?;
+        self.begin_step(&id, request, claim).inspect_err(|_| self.forget_step(&id))
+    }
+
+    fn begin_step(&self, id: &str, request: StepRequest, mut claim: Claim) -> Result<Step<'_>> {
         let (upper, work, target) = request.overlay;
         let record = ContainerRecord {
-            id: id.clone(),
-            name: id::short(&id).to_owned(),
+            id: id.to_owned(),
+            name: id::short(id).to_owned(),
             spec: request.spec,
             mounts: request.mounts,
             lower: request.lower,
@@ -77,6 +89,7 @@ impl Engine {
         let plugged = self.plug_in(&record)?;
         let network = self.network_files(&record, &request.dir, &plugged)?;
         let resolved = self.resolve(&record, &request.dir)?;
+        claim.cgroup(&resolved.cgroup)?;
         let mut oci = lower::oci(&record.spec, container, &resolved)?;
         if !container.cdi_devices.is_empty() {
             let directories = crate::cdi::DIRECTORIES.map(std::path::Path::new);
@@ -84,7 +97,7 @@ impl Engine {
         }
         let order = Order {
             spec: MonitorSpec {
-                id: id.clone(),
+                id: id.to_owned(),
                 root: self.paths.root().to_owned(),
                 dir: request.dir.clone(),
                 rootfs: RootfsSpec {
@@ -103,22 +116,33 @@ impl Engine {
             memory: request.memory,
             secrets: request.secrets,
         };
-        let begun = self.spawn_step();
-        let (mut child, report) = begun.inspect_err(|_| self.forget_step(&id))?;
+        let (mut child, report) = self.spawn_step(&claim)?;
         let (stdout, stderr, life) = (child.stdout.take(), child.stderr.take(), child.stdin.take());
-        let mut step = Step { engine: self, id, child, life, report, stdout, stderr };
+        let (id, cgroup) = (id.to_owned(), resolved.cgroup);
+        let mut step = Step {
+            engine: self,
+            id,
+            child,
+            life,
+            report,
+            _claim: claim,
+            cgroup,
+            reported: false,
+            stdout,
+            stderr,
+        };
         step.order(&order)?;
         Ok(step)
     }
 
-    fn spawn_step(&self) -> Result<(Child, File)> {
+    fn spawn_step(&self, claim: &Claim) -> Result<(Child, File)> {
         let about = || "fluyt step".to_owned();
         let sealed = seal::find(self.paths.run()).about(about)?;
         let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).about(about)?;
         let mut command = Command::new(format!("/proc/self/fd/{}", sealed.file.as_raw_fd()));
         command.arg0("fluyt").arg("step").env_clear();
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let fds: Vec<(OwnedFd, i32)> = vec![(theirs, REPORT_FD)];
+        let fds: Vec<(OwnedFd, i32)> = vec![(theirs, REPORT_FD), (claim.share()?.into(), CLAIM_FD)];
         let child = fluyt_sys::spawn::with_fds(&mut command, fds).about(about)?;
         Ok((child, File::from(ours)))
     }
@@ -164,7 +188,9 @@ impl Step<'_> {
         self.life = None;
         let status = self.child.wait().about(|| "fluyt step")?;
         read?;
-        match serde_json::from_slice(&text) {
+        let report = serde_json::from_slice(&text);
+        self.reported = report.is_ok();
+        match report {
             Ok(Report::Exit(code)) => Ok(code),
             Ok(Report::Failed(kind, message, hint)) => {
                 let kind = Kind::ALL.get(kind).copied().unwrap_or(Kind::Internal);
@@ -184,6 +210,11 @@ impl Drop for Step<'_> {
         self.life = None;
         // It ends by itself now; waiting for it keeps what it uses until it has let go.
         let _ = self.child.wait();
+        if !self.reported && !self.cgroup.is_empty() {
+            // Its process was killed, perhaps, and what it watched over goes on. What cannot be ended now, the next
+            // build meets again.
+            let _ = end_group(&self.cgroup);
+        }
         self.engine.forget_step(&self.id);
     }
 }

@@ -235,6 +235,7 @@ impl Engine {
     /// Something cannot be removed.
     pub fn collect(&self) -> Result<u64> {
         self.empty_trash()?;
+        self.reclaim_steps()?;
         let done = self.store.collect(&self.layer_links()?, std::time::Duration::from_secs(24 * 3600))?;
         Ok(done.bytes)
     }

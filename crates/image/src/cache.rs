@@ -181,7 +181,7 @@ impl Store {
         })
     }
 
-    fn known_blob(&self, lease: &Lease, diff_id: &Digest) -> Result<Option<Descriptor>> {
+    pub(crate) fn known_blob(&self, lease: &Lease, diff_id: &Digest) -> Result<Option<Descriptor>> {
         let row = self
             .db
             .connection()
@@ -220,6 +220,21 @@ impl Store {
             }
         }
         Ok(Some(layers))
+    }
+
+    /// The keys that lead to these layers and were recorded with this note.
+    ///
+    /// # Errors
+    /// Those of the record file.
+    pub fn cache_keys(&self, layers: &[LayerRef], note: &str) -> Result<Vec<Digest>> {
+        let layers =
+            serde_json::to_string(layers).map_err(|e| Error::internal("a cache record").with_source(e))?;
+        let sql = "SELECT key FROM cache WHERE layers = ?1 AND note = ?2";
+        let mut statement = self.db.connection().prepare_cached(sql).map_err(|e| self.db.error(e))?;
+        let rows = statement
+            .query_map([layers.as_str(), note], |row| row.get::<_, String>(0))
+            .map_err(|e| self.db.error(e))?;
+        rows.map(|row| Digest::parse(&row.map_err(|e| self.db.error(e))?)).collect()
     }
 
     /// Records results: key, layers, what made them.

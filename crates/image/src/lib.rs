@@ -14,6 +14,7 @@
 //! `gc.lock`, `layers/` and `l/`.
 #![forbid(unsafe_code)]
 
+mod abandoned;
 pub mod archive;
 pub mod blobs;
 pub mod cache;
@@ -26,10 +27,12 @@ pub mod fsck;
 pub mod gc;
 pub mod images;
 pub mod layer;
+pub mod layout;
 pub mod lease;
 pub mod oci;
 pub mod platform;
 pub mod progress;
+mod recompress;
 mod records;
 pub mod remove;
 pub mod rootfs;
@@ -51,6 +54,7 @@ pub use gc::Collected;
 pub use images::{Image, Name, NewImage};
 pub use layer::Limits;
 pub use layer::unpack::{LayerRef, LayerSource};
+pub use layout::Layout;
 pub use lease::Lease;
 pub use oci::{Descriptor, Document, ImageConfig, Index, Manifest, Platform};
 pub use progress::{Outcome, Progress, Silent};

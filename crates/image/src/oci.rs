@@ -239,6 +239,9 @@ pub struct ImageConfig {
     /// What was done, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_default")]
     pub history: Vec<History>,
+    /// The build cache that an image carries for other machines; only the builder knows what is in it.
+    #[serde(rename = "fluyt.buildcache.v1", default, skip_serializing_if = "Option::is_none")]
+    pub build_cache: Option<serde_json::Value>,
 }
 
 /// The `rootfs` of an image configuration.

@@ -26,6 +26,8 @@ use crate::spec::MonitorSpec;
 
 /// The descriptor on which the outcome is told.
 pub const REPORT_FD: i32 = 3;
+/// The descriptor whose lock says that the step lives. Nothing is read from it or written to it.
+pub const CLAIM_FD: i32 = 4;
 /// The longest order.
 const MAX_ORDER: usize = 256 << 20;
 
@@ -82,8 +84,12 @@ pub fn main() -> i32 {
         eprintln!("fluyt: step is started by fluyt itself");
         return 125;
     };
-    // It is open; nothing else can be wrong with it.
-    let _ = rustix::io::fcntl_setfd(&report, rustix::io::FdFlags::CLOEXEC);
+    // Held until the process ends, and by no other.
+    let claim = fluyt_sys::task::take_inherited(CLAIM_FD);
+    for fd in [Some(&report), claim.as_ref()].into_iter().flatten() {
+        // It is open; nothing else can be wrong with it.
+        let _ = rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC);
+    }
     let _ = rustix::thread::set_name(c"fluyt-step");
     // Signals of the caller's terminal are the builder's business.
     let _ = rustix::process::setsid();

@@ -8,7 +8,8 @@
 //! # Map
 //! - [`Settings`]: what to trust, mirrors, limits. [`Registry`]: the way in.
 //! - `http` makes one exchange, `remote` adds authentication and repetition, `auth` talks to token services.
-//! - `manifest`, `download`, `ranges`, `board`, `pull` fetch; `upload`, `push` send, `compress` prepares for that.
+//! - `manifest`, `download`, `ranges`, `board`, `pull`, `artifact` fetch; `upload`, `push` send, `compress` prepares
+//!   for that.
 //! - `places` says where a name is fetched from, by `registries_conf` and `hosts_toml`; `content` reads, puts and copies
 //!   documents and blobs by themselves.
 //! - `signed` finds and attaches signatures, and asks the policy; what they mean is the trust crate's part.
@@ -20,6 +21,7 @@
 //! `mdns`, `myhostname`) would have to be loaded at run time; where that fails they are passed over.
 #![forbid(unsafe_code)]
 
+mod artifact;
 mod auth;
 mod board;
 mod challenge;

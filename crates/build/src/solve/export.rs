@@ -18,7 +18,8 @@ pub struct Built {
     pub config: ImageConfig,
 }
 
-/// Records the image of a plan whose tree consists of `layers`, and gives it `names`.
+/// Records the image of a plan whose tree consists of `layers`, and gives it `names`. `carried` is the cache that it
+/// carries for other machines ([`crate::cache::Ledger::inline`]).
 ///
 /// # Errors
 /// I/O errors; a layer that has been changed.
@@ -28,11 +29,14 @@ pub fn export(
     plan: &Plan,
     layers: &[LayerRef],
     names: &[Reference],
+    carried: Option<serde_json::Value>,
 ) -> Result<Built> {
     remember_bases(store, lease, plan)?;
     let blobs = lease.blobs();
     let descriptors = store.compressed_layers(lease, layers)?;
     let mut config = plan.config.clone();
+    // A base image's own cache is not this image's.
+    config.build_cache = carried;
     config.rootfs.kind = "layers".to_owned();
     config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id.clone()).collect();
     let now = match plan.epoch {

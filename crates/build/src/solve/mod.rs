@@ -28,6 +28,7 @@ use fluyt_image::{Digest, LayerRef, Lease, NewLayer, Store};
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Kind, Result};
 
+use crate::cache::{Imports, Ledger, Made};
 use crate::dockerfile::{Fault, Lines};
 use crate::executor::{Cancel, Event, Executor, Fetch, Watch};
 use crate::graph::{Action, CopyAction, FileOp, Graph, HttpOp, Id, MountSource, Op, Tree};
@@ -66,6 +67,10 @@ pub struct World<'a> {
     pub secrets: &'a BTreeMap<String, Vec<u8>>,
     /// Sockets of SSH agents by id.
     pub agents: &'a BTreeMap<String, PathBuf>,
+    /// Caches of other machines.
+    pub imports: &'a Imports,
+    /// Is told what was made.
+    pub ledger: &'a Ledger,
 }
 
 /// Where things stand while vertices are run.
@@ -131,6 +136,12 @@ pub fn solve(
             hits.push(key.clone());
             continue;
         }
+        if let Some(key) = &definitions[id]
+            && let Some(layers) = world.imports.find(store, lease, key)
+        {
+            results[id] = Some(layers);
+            continue;
+        }
         to_run[id] = true;
         open.extend(plan.graph.vertices[id].op.needs());
     }
@@ -158,10 +169,17 @@ pub fn solve(
     if world.cancel.is_cancelled() {
         return Err(Error::new(Kind::Unavailable, "the build was cancelled").into());
     }
-    match plan.result {
-        Tree::Vertex(id) => Ok(state.results[id].clone().unwrap_or_default()),
-        _ => Ok(Vec::new()),
-    }
+    let result = match plan.result {
+        Tree::Vertex(id) => state.results[id].clone().unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    let made = (0..count).filter(|id| needed[*id] && !plan.images.contains_key(id)).map(|id| Made {
+        definition: solver.definitions[id].clone(),
+        layers: state.results[id].clone(),
+        note: plan.graph.vertices[id].name.clone(),
+    });
+    world.ledger.note(made.collect(), &result);
+    Ok(result)
 }
 
 fn fault(plan: &Plan, id: Id, error: Error) -> Fault {
@@ -386,6 +404,12 @@ impl Solver<'_> {
             store.cache_touch(&[key])?;
             if let Some(definition) = &self.definitions[id] {
                 store.cache_put(&[(definition.clone(), layers.clone(), note)])?;
+            }
+            return Ok((layers, true));
+        }
+        if asked && let Some(layers) = self.world.imports.find(store, self.lease, &keys[0]) {
+            if let Some(definition) = &self.definitions[id] {
+                store.cache_put(&[(definition.clone(), layers.clone(), vertex.name.clone())])?;
             }
             return Ok((layers, true));
         }

@@ -7,6 +7,8 @@
 
 mod archives;
 mod build;
+mod build_cache;
+mod build_kills;
 mod crash;
 mod errors;
 mod exec;

@@ -1,6 +1,7 @@
 //! `fluyt build`: from flags to a finished build. The composition of builder, engine, registry and terminal.
 
 mod call;
+mod cache;
 mod context;
 mod output;
 mod progress;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fluyt_build::Cancel;
+use fluyt_build::cache::Ledger;
 use fluyt_build::dockerfile::fault::excerpt;
 use fluyt_build::dockerfile::lint::{Lint, Warning};
 use fluyt_build::dockerfile::{Fault, parse};
@@ -128,6 +130,8 @@ fn carry_out(
     progress: &Progress,
 ) -> std::result::Result<(), Stopped> {
     let store = engine.images();
+    // What a killed build has left must not stand in this one's way.
+    engine.reclaim_steps()?;
     let lease = store.lease()?;
     let cancel = Arc::new(Cancel::default());
     cancelled_by_signals(&cancel)?;
@@ -136,6 +140,9 @@ fn carry_out(
         contexts
             .insert("context".to_owned(), Context { path: path.clone(), ignore: gathered.ignore.clone() });
     }
+    let sources = if wanted.options.no_cache { &[] } else { &wanted.cache_from[..] };
+    let imports = cache::import(engine, &lease, sources, &wanted.options.platform, progress);
+    let ledger = Ledger::default();
     let runner = Runner { root: cli.root().to_owned(), cgroup_parent: wanted.cgroup_parent.clone() };
     let world = World {
         executor: &runner,
@@ -145,9 +152,16 @@ fn carry_out(
         contexts: &contexts,
         secrets: &wanted.secrets,
         agents: &wanted.agents,
+        imports: &imports,
+        ledger: &ledger,
     };
-    let layers = solve(store, &lease, planned, &world)?;
-    output::export(engine, &lease, wanted, planned, &layers, progress)?;
+    let solved = solve(store, &lease, planned, &world);
+    cache::complain(&imports, progress);
+    let layers = solved?;
+    let inline = wanted.cache_to.iter().any(|target| target.place == cache::Place::Inline);
+    let carried = if inline { ledger.inline(store, &lease, &layers)? } else { None };
+    output::export(engine, &lease, wanted, planned, &layers, carried, progress)?;
+    cache::export(engine, &lease, &wanted.cache_to, &ledger, &imports, progress)?;
     Ok(())
 }
 

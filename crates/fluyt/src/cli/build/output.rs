@@ -23,6 +23,7 @@ pub fn export(
     wanted: &Wanted,
     plan: &Plan,
     layers: &[LayerRef],
+    carried: Option<serde_json::Value>,
     progress: &Progress,
 ) -> Result<()> {
     let store = engine.images();
@@ -43,7 +44,7 @@ pub fn export(
             }
             Target::Image { .. } | Target::Archive { .. } => {
                 if built.is_none() {
-                    let image = export_image(store, lease, plan, layers, &wanted.tags)?;
+                    let image = export_image(store, lease, plan, layers, &wanted.tags, carried.clone())?;
                     let mut lines = vec![
                         "exporting layers done".to_owned(),
                         format!("writing image {} done", image.image.id),

@@ -11,6 +11,7 @@ use fluyt_model::error::IoContext;
 use fluyt_model::reference::Reference;
 use fluyt_model::{Error, Result};
 
+use super::cache;
 use super::progress::Form;
 use crate::cli::create::devices;
 use crate::cli::flags::Parsed;
@@ -89,6 +90,10 @@ pub struct Wanted {
     pub metadata: Option<PathBuf>,
     /// `--cgroup-parent`.
     pub cgroup_parent: String,
+    /// `--cache-from`.
+    pub cache_from: Vec<cache::Place>,
+    /// `--cache-to`.
+    pub cache_to: Vec<cache::Target>,
 }
 
 impl Wanted {
@@ -97,12 +102,6 @@ impl Wanted {
     /// # Errors
     /// A value that is malformed, a file that cannot be read, a thing that does not exist yet.
     pub fn read(flags: &Parsed) -> Result<Self> {
-        for (flag, what) in [("cache-from", "caches from elsewhere"), ("cache-to", "caches for elsewhere")] {
-            if flags.given(flag).is_some() || flags.all(flag).next().is_some() {
-                return Err(Error::unsupported(format!("--{flag}: {what}"))
-                    .with_hint("leave it out: the cache of this data root is used"));
-            }
-        }
         for flag in ["provenance", "sbom"] {
             let value = flags.text(flag);
             if !matches!(value, "" | "false" | "0" | "mode=disabled") {
@@ -114,10 +113,15 @@ impl Wanted {
         let (contexts, named) = contexts(flags)?;
         let quiet = flags.on("quiet");
         let (call, json, ignore_status) = call(flags)?;
+        let options = options(flags, named)?;
+        let inline = options.build_args.get("BUILDKIT_INLINE_CACHE");
+        let inline = inline.is_some_and(|value| matches!(value.as_str(), "1" | "true"));
         Ok(Self {
+            cache_from: cache::sources(flags)?,
+            cache_to: cache::targets(flags, inline)?,
             path: flags.args[0].clone(),
             file: flags.given("file").map(str::to_owned),
-            options: options(flags, named)?,
+            options,
             contexts,
             tags,
             outputs,
@@ -263,7 +267,7 @@ fn options(flags: &Parsed, contexts: BTreeMap<String, NamedContext>) -> Result<O
 }
 
 /// `key=value` fields; the first may be a value alone.
-fn pairs(text: &str) -> Result<Vec<(String, String)>> {
+pub(super) fn pairs(text: &str) -> Result<Vec<(String, String)>> {
     Ok(fields(text)
         .map_err(|f| f.error)?
         .into_iter()

@@ -55,6 +55,14 @@ pub fn push_for_build(
     registry::push_built(engine, reference, quiet)
 }
 
+/// The client of all registries.
+///
+/// # Errors
+/// A settings file that is not valid.
+pub fn registry_for_build() -> Result<fluyt_registry::Registry> {
+    registry::client()
+}
+
 /// What the program is.
 pub const ABOUT: &str = "Containers, images and networks in one program, without a daemon";
 

@@ -130,6 +130,14 @@ fn registry(verify: bool) -> Result<Registry> {
     Ok(Registry::new(settings))
 }
 
+/// The client of all registries, for a build.
+///
+/// # Errors
+/// A settings file that is not valid.
+pub fn client() -> Result<Registry> {
+    registry(true)
+}
+
 /// Runs `fluyt pull`.
 pub fn pull(cli: &Cli, flags: &Parsed) -> Outcome {
     let engine = cli.engine()?;

@@ -1,0 +1,176 @@
+//! Caches to read from. Of each only its document is read; a layer is fetched when a key leads to it and the result is
+//! needed.
+//!
+//! A cache that turns out to be broken, or to lie about its layers, is told of once and not asked again: the build goes
+//! on without it.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use fluyt_image::{Blobs, Descriptor, Digest, LayerRef, LayerSource, Lease, Store};
+use fluyt_model::{Error, Result};
+
+use super::document::Document;
+
+/// Where the blobs of a cache come from.
+pub trait Origin: Send + Sync {
+    /// Puts a blob into `blobs`, verified; nothing if it is there.
+    ///
+    /// # Errors
+    /// It cannot be had, or is another than it should be.
+    fn fetch(&self, blobs: &Blobs, blob: &Descriptor) -> Result<()>;
+}
+
+/// A cache to read from.
+pub struct Import {
+    name: String,
+    origin: Box<dyn Origin>,
+    document: Document,
+    /// The archives of the document's layers.
+    blobs: Vec<Descriptor>,
+    /// Key to record.
+    keys: HashMap<Digest, usize>,
+    /// Why it is not asked any more.
+    broken: Mutex<Option<String>>,
+}
+
+/// A layer as a cache has it: the digest of its archive, and the archive compressed.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// Of the archive.
+    pub diff_id: Digest,
+    /// Of the archive as it is stored.
+    pub blob: Descriptor,
+}
+
+impl Import {
+    /// The cache `name` of a document whose layers are these blobs of `origin`.
+    ///
+    /// # Errors
+    /// `Corrupt` when there are not as many blobs as layers.
+    pub fn new(
+        name: &str,
+        origin: Box<dyn Origin>,
+        document: Document,
+        blobs: Vec<Descriptor>,
+    ) -> Result<Self> {
+        if document.layers.len() != blobs.len() {
+            return Err(Error::corrupt(format!(
+                "build cache {name}: {} layers, {} blobs",
+                document.layers.len(),
+                blobs.len()
+            )));
+        }
+        let mut keys = HashMap::new();
+        for (at, record) in document.records.iter().enumerate() {
+            for key in &record.keys {
+                keys.entry(key.clone()).or_insert(at);
+            }
+        }
+        Ok(Self { name: name.to_owned(), origin, document, blobs, keys, broken: Mutex::default() })
+    }
+
+    /// What it is called.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many results it knows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.document.records.len()
+    }
+
+    /// Whether it knows none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.document.records.is_empty()
+    }
+
+    /// Why it is not asked any more: the cache's name and what was wrong.
+    #[must_use]
+    pub fn broken(&self) -> Option<String> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What `key` leads to: all keys of the result, its layers, what made it. Fetches nothing.
+    #[must_use]
+    pub fn look(&self, key: &Digest) -> Option<(&[Digest], Vec<Kept>, &str)> {
+        let record = &self.document.records[*self.keys.get(key)?];
+        let kept =
+            |at: &usize| Kept { diff_id: self.document.layers[*at].clone(), blob: self.blobs[*at].clone() };
+        Some((&record.keys, record.layers.iter().map(kept).collect(), &record.note))
+    }
+
+    /// Fetches one blob of it.
+    ///
+    /// # Errors
+    /// As [`Origin::fetch`].
+    pub fn fetch(&self, blobs: &Blobs, blob: &Descriptor) -> Result<()> {
+        self.origin.fetch(blobs, blob).map_err(|e| e.context(format!("build cache {}", self.name)))
+    }
+
+    /// The layers that `key` leads to, here and protected by `lease`; recorded, so that the next build has them.
+    fn find(&self, store: &Store, lease: &Lease, key: &Digest) -> Result<Option<Vec<LayerRef>>> {
+        let Some((keys, kept, note)) = self.look(key) else { return Ok(None) };
+        let blobs = lease.blobs();
+        let sources: Vec<LayerSource<'_>> = kept
+            .iter()
+            .map(|layer| {
+                let (blobs, descriptor) = (blobs.clone(), layer.blob.clone());
+                LayerSource {
+                    descriptor: layer.blob.clone(),
+                    diff_id: layer.diff_id.clone(),
+                    open: Box::new(move || {
+                        self.origin.fetch(&blobs, &descriptor)?;
+                        Ok(Box::new(blobs.open(&descriptor.digest)?))
+                    }),
+                }
+            })
+            .collect();
+        let layers = store.unpack_layers(lease, &sources, &fluyt_image::Silent)?;
+        for layer in &kept {
+            if blobs.has(&layer.blob.digest) {
+                store.remember_blob(&layer.diff_id, &layer.blob)?;
+            }
+        }
+        let records: Vec<_> = keys.iter().map(|key| (key.clone(), layers.clone(), note.to_owned())).collect();
+        store.cache_put(&records)?;
+        Ok(Some(layers))
+    }
+}
+
+/// All caches to read from, in their order.
+#[derive(Default)]
+pub struct Imports {
+    /// The first that knows a key is asked first.
+    pub all: Vec<Import>,
+}
+
+impl Imports {
+    /// The layers that a key leads to in one of them.
+    #[must_use]
+    pub fn find(&self, store: &Store, lease: &Lease, key: &Digest) -> Option<Vec<LayerRef>> {
+        for import in self.all.iter().filter(|import| import.broken().is_none()) {
+            match import.find(store, lease, key) {
+                Ok(None) => {}
+                Ok(found) => return found,
+                Err(e) => {
+                    let why = format!("build cache {}: {}", import.name, e.chain());
+                    *import.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+                }
+            }
+        }
+        None
+    }
+
+    /// What a key leads to in one of them, without fetching anything.
+    #[must_use]
+    pub fn look(&self, key: &Digest) -> Option<(&Import, &[Digest], Vec<Kept>, &str)> {
+        self.all
+            .iter()
+            .filter(|import| import.broken().is_none())
+            .find_map(|import| import.look(key).map(|(keys, kept, note)| (import, keys, kept, note)))
+    }
+}

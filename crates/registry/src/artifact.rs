@@ -1,0 +1,73 @@
+//! Single documents and blobs of a repository, for what is no image: the build cache of another machine.
+
+use std::sync::atomic::AtomicBool;
+
+use fluyt_image::oci::MAX_DOCUMENT;
+use fluyt_image::{Blobs, Descriptor, Digest, Document, Manifest, Platform, Silent};
+use fluyt_model::reference::Reference;
+use fluyt_model::{Error, Result};
+
+use crate::download::Download;
+use crate::manifest;
+use crate::platform;
+use crate::registry::Registry;
+
+/// Indexes within indexes that are followed.
+const MAX_INDEX_DEPTH: usize = 4;
+
+impl Registry {
+    /// The manifest that `reference` names; of an index, the one for `platform`.
+    ///
+    /// # Errors
+    /// As [`Registry::pull`].
+    pub fn manifest(
+        &self,
+        blobs: &Blobs,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<(Digest, Manifest)> {
+        let reference = reference.clone().or_latest();
+        let remote = self.remote(reference.domain())?;
+        let mut current = manifest::fetch(&remote, blobs, &reference)?;
+        for _ in 0..MAX_INDEX_DEPTH {
+            match &current.document {
+                Document::Manifest(manifest) => return Ok((current.descriptor.digest, manifest.clone())),
+                Document::Index(index) => {
+                    let child = platform::choose(index, platform, &reference.familiar())?;
+                    current = manifest::fetch_child(&remote, blobs, &reference, child)?;
+                }
+            }
+        }
+        Err(Error::corrupt(format!("{}: indexes are nested too deeply", reference.familiar())))
+    }
+
+    /// Fetches one blob of a repository into `blobs`, verified; nothing if it is there.
+    ///
+    /// # Errors
+    /// As [`Registry::pull`].
+    pub fn blob(&self, blobs: &Blobs, reference: &Reference, blob: &Descriptor) -> Result<()> {
+        let remote = self.remote(reference.domain())?;
+        let download = Download {
+            remote: &remote,
+            repository: reference.path(),
+            blobs,
+            descriptor: blob,
+            progress: &Silent,
+            item: String::new(),
+            stop: &AtomicBool::new(false),
+        };
+        download.run().map(drop)
+    }
+
+    /// As [`Registry::blob`], for a document that is read at once.
+    ///
+    /// # Errors
+    /// As [`Registry::pull`]; `Corrupt` when it is too large to be one.
+    pub fn small_blob(&self, blobs: &Blobs, reference: &Reference, blob: &Descriptor) -> Result<Vec<u8>> {
+        if blob.size > MAX_DOCUMENT {
+            return Err(Error::corrupt(format!("{}: its configuration is too large", reference.familiar())));
+        }
+        self.blob(blobs, reference, blob)?;
+        blobs.read_small(&blob.digest, MAX_DOCUMENT)
+    }
+}
