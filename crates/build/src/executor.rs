@@ -117,13 +117,38 @@ pub trait Executor: Sync {
     fn run(&self, step: &ExecStep, output: &(dyn Fn(Output, &[u8]) + Sync), cancel: &Cancel) -> Result<i32>;
 }
 
+/// A file of a web server that is here already, as the server called it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Validators {
+    /// `ETag`; empty: none.
+    pub etag: String,
+    /// `Last-Modified`; empty: none.
+    pub modified: String,
+}
+
+/// What came of asking for a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    /// What is here is still what is there.
+    Unchanged,
+    /// It was fetched.
+    File {
+        /// The name that the server gives it: a single name.
+        name: Option<String>,
+        /// The time that the server states, in seconds since the epoch.
+        time: Option<i64>,
+        /// For the next time.
+        validators: Validators,
+    },
+}
+
 /// Fetches what is not an image.
 pub trait Fetch: Sync {
-    /// Writes what is at the address into the file; the time that the server states, in seconds since the epoch.
+    /// Writes what is at the address into the file, unless it is what is `known`.
     ///
     /// # Errors
     /// What the server says.
-    fn http(&self, url: &str, file: &std::path::Path) -> Result<Option<i64>>;
+    fn http(&self, url: &str, known: &Validators, file: &std::path::Path) -> Result<Fetched>;
 }
 
 /// What happens in a build.

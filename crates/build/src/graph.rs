@@ -65,7 +65,7 @@ pub struct ImageOp {
 pub struct HttpOp {
     /// The address.
     pub url: String,
-    /// What the file is called.
+    /// What the file is called; empty: as the server says.
     pub name: String,
     /// Its digest, when it is known before.
     pub checksum: String,

@@ -25,4 +25,6 @@ pub mod mode;
 pub mod plan;
 pub mod solve;
 
-pub use executor::{Cancel, Event, ExecStep, Executor, Fetch, Output, StepMount, StepSource, Watch};
+pub use executor::{
+    Cancel, Event, ExecStep, Executor, Fetch, Fetched, Output, StepMount, StepSource, Validators, Watch,
+};

@@ -401,6 +401,8 @@ pub struct DiskUse {
     pub layers: u64,
     /// Bytes of images nobody uses.
     pub images_reclaimable: u64,
+    /// The build cache.
+    pub build_cache: Vec<crate::build_cache::CacheEntry>,
 }
 
 /// Disk use of one image.

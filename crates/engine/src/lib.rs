@@ -10,6 +10,8 @@
 
 pub mod api;
 mod apparmor;
+pub mod build_cache;
+mod build_gc;
 mod cdi;
 mod client;
 mod container;

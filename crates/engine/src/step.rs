@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
@@ -50,6 +50,8 @@ pub struct Step<'a> {
     /// Closing it ends the command.
     life: Option<ChildStdin>,
     report: File,
+    /// What came on it, once it is read.
+    said: Option<Vec<u8>>,
     /// Holds its address until it is given back.
     _claim: Claim,
     /// The path of its cgroup.
@@ -125,6 +127,7 @@ impl Engine {
             child,
             life,
             report,
+            said: None,
             _claim: claim,
             cgroup,
             reported: false,
@@ -178,19 +181,46 @@ impl Step<'_> {
         self.life = None;
     }
 
+    /// What becomes readable when its process ends; none once [`Step::hear`] was called.
+    #[must_use]
+    pub fn ending(&self) -> Option<BorrowedFd<'_>> {
+        self.said.is_none().then(|| self.report.as_fd())
+    }
+
+    /// Hears how it ended. When its process was killed and says nothing, the command is killed too: nobody else does.
+    ///
+    /// # Errors
+    /// The pipe cannot be read.
+    pub fn hear(&mut self) -> Result<()> {
+        if self.said.is_none() {
+            let mut text = Vec::new();
+            let read = self.report.read_to_end(&mut text).about(|| "fluyt step");
+            self.reported = serde_json::from_slice::<Report>(&text).is_ok();
+            self.said = Some(text);
+            read?;
+            self.end_unheard();
+        }
+        Ok(())
+    }
+
+    fn end_unheard(&self) {
+        if !self.reported && !self.cgroup.is_empty() {
+            // What cannot be ended now, the next build meets again.
+            let _ = end_group(&self.cgroup);
+        }
+    }
+
     /// Waits for its end: its exit code.
     ///
     /// # Errors
     /// It could not be started.
     pub fn wait(mut self) -> Result<i32> {
-        let mut text = Vec::new();
-        let read = self.report.read_to_end(&mut text).about(|| "fluyt step");
+        let heard = self.hear();
         self.life = None;
         let status = self.child.wait().about(|| "fluyt step")?;
-        read?;
-        let report = serde_json::from_slice(&text);
-        self.reported = report.is_ok();
-        match report {
+        heard?;
+        let text = self.said.take().unwrap_or_default();
+        match serde_json::from_slice(&text) {
             Ok(Report::Exit(code)) => Ok(code),
             Ok(Report::Failed(kind, message, hint)) => {
                 let kind = Kind::ALL.get(kind).copied().unwrap_or(Kind::Internal);
@@ -210,10 +240,9 @@ impl Drop for Step<'_> {
         self.life = None;
         // It ends by itself now; waiting for it keeps what it uses until it has let go.
         let _ = self.child.wait();
-        if !self.reported && !self.cgroup.is_empty() {
-            // Its process was killed, perhaps, and what it watched over goes on. What cannot be ended now, the next
-            // build meets again.
-            let _ = end_group(&self.cgroup);
+        if !self.reported {
+            // Cancelled, it may have said how it ended all the same.
+            let _ = self.hear();
         }
         self.engine.forget_step(&self.id);
     }

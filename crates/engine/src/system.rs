@@ -132,8 +132,11 @@ impl Engine {
                 containers: u32::try_from(containers).unwrap_or(u32::MAX),
             });
         }
-        total.layers = usage.total + usage.leftovers;
-        total.images_reclaimable = usage.reclaimable;
+        total.build_cache = self.build_cache()?;
+        // Layers that only the cache has are its own, not left-overs of images.
+        let cached: u64 = crate::build_cache::layer_bytes(&total.build_cache);
+        total.layers = (usage.total + usage.leftovers).saturating_sub(cached);
+        total.images_reclaimable = usage.reclaimable.saturating_sub(cached);
         for record in self.records().containers()? {
             let running = self.is_running(&record.id);
             total.containers.push((record.id.clone(), disk_use(&self.paths.container(&record.id)), running));

@@ -18,6 +18,7 @@ mod abandoned;
 pub mod archive;
 pub mod blobs;
 pub mod cache;
+mod cache_use;
 pub mod changes;
 pub mod db;
 pub mod digest;
@@ -39,6 +40,7 @@ pub mod rootfs;
 mod store;
 pub mod time;
 pub mod usage;
+mod web;
 
 pub use archive::commit::{CommitOptions, ImportOptions};
 pub use archive::load::Loaded;

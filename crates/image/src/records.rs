@@ -11,6 +11,7 @@
 //!         dependent                 whether its content depends on the layers below (key = chain id then)
 //! cache   key                       the builder's: what it leads to stays
 //!         layers                    JSON list of LayerRef, lowest first
+//! web     key -> cache.key          what a web server said of a file, to ask whether it is still the same
 //! layer_blobs  diff_id              the compressed archive that was made of a layer
 //! ```
 
@@ -57,6 +58,13 @@ CREATE TABLE layer_blobs(
     blob TEXT NOT NULL,
     media_type TEXT NOT NULL,
     size INTEGER NOT NULL
+) WITHOUT ROWID;
+",
+    "
+CREATE TABLE web(
+    key TEXT PRIMARY KEY NOT NULL REFERENCES cache(key) ON DELETE CASCADE,
+    etag TEXT NOT NULL,
+    modified TEXT NOT NULL
 ) WITHOUT ROWID;
 ",
 ];

@@ -100,8 +100,11 @@ impl Store {
         Ok(found)
     }
 
-    /// The bytes on disk of every layer with a record.
-    fn layer_sizes(&self) -> Result<BTreeMap<Digest, u64>> {
+    /// The bytes on disk of every layer with a record, by its key. Each is measured once.
+    ///
+    /// # Errors
+    /// I/O errors; those of the record file.
+    pub fn layer_sizes(&self) -> Result<BTreeMap<Digest, u64>> {
         let mut known = BTreeMap::new();
         let mut unknown = Vec::new();
         {

@@ -339,7 +339,7 @@ fn import_and_commit_make_images() {
             .import(&b"BZh9"[..], &ImportOptions::default(), &Silent)
             .unwrap_err()
             .to_string()
-            .contains("bzip2")
+            .contains("damaged")
     );
 }
 

@@ -1,8 +1,7 @@
-//! Single documents and blobs of a repository, for what is no image: the build cache of another machine.
+//! The manifest of one platform and single blobs into a store, for what is no image: the build cache of another machine.
 
 use std::sync::atomic::AtomicBool;
 
-use fluyt_image::oci::MAX_DOCUMENT;
 use fluyt_image::{Blobs, Descriptor, Digest, Document, Manifest, Platform, Silent};
 use fluyt_model::reference::Reference;
 use fluyt_model::{Error, Result};
@@ -45,7 +44,7 @@ impl Registry {
     ///
     /// # Errors
     /// As [`Registry::pull`].
-    pub fn blob(&self, blobs: &Blobs, reference: &Reference, blob: &Descriptor) -> Result<()> {
+    pub fn fetch_blob(&self, blobs: &Blobs, reference: &Reference, blob: &Descriptor) -> Result<()> {
         let remote = self.remote(reference.domain())?;
         let download = Download {
             remote: &remote,
@@ -57,17 +56,5 @@ impl Registry {
             stop: &AtomicBool::new(false),
         };
         download.run().map(drop)
-    }
-
-    /// As [`Registry::blob`], for a document that is read at once.
-    ///
-    /// # Errors
-    /// As [`Registry::pull`]; `Corrupt` when it is too large to be one.
-    pub fn small_blob(&self, blobs: &Blobs, reference: &Reference, blob: &Descriptor) -> Result<Vec<u8>> {
-        if blob.size > MAX_DOCUMENT {
-            return Err(Error::corrupt(format!("{}: its configuration is too large", reference.familiar())));
-        }
-        self.blob(blobs, reference, blob)?;
-        blobs.read_small(&blob.digest, MAX_DOCUMENT)
     }
 }

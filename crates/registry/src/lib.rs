@@ -54,7 +54,7 @@ mod upload;
 pub use board::Layer;
 pub use config_file::Credentials;
 pub use content::{Put, RawDocument};
-pub use fetch::fetch_file;
+pub use fetch::{FileAnswer, FileAsk, fetch_file};
 pub use hosts_toml::Rules;
 pub use login::LoggedIn;
 pub use pull::{Arriving, PullOptions, Pulled};

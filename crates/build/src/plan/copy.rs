@@ -150,11 +150,10 @@ impl Planner<'_> {
             if !copy.add {
                 return Err(Fault::new("source can't be a URL for COPY"));
             }
-            let bare = path.split(['?', '#']).next().unwrap_or(path);
-            let file = bare.splitn(4, '/').nth(3).and_then(|p| p.rsplit('/').next()).unwrap_or("");
-            let file = if file.is_empty() { "__unnamed__" } else { file }.to_owned();
-            let op = HttpOp { url: path.to_owned(), name: file.clone(), checksum: copy.checksum.clone() };
-            (Op::Http(op), format!("/{file}"), copy.unpack.unwrap_or(false))
+            let file = url_name(path);
+            let found = if file.is_empty() { "/*".to_owned() } else { format!("/{file}") };
+            let op = HttpOp { url: path.to_owned(), name: file, checksum: copy.checksum.clone() };
+            (Op::Http(op), found, copy.unpack.unwrap_or(false))
         } else {
             return Ok(false);
         };
@@ -162,8 +161,9 @@ impl Planner<'_> {
         let id = self.graph.push(vertex);
         actions.push(Action::Copy(CopyAction {
             source: Tree::Vertex(id),
+            // A file that its server names is whatever is there.
+            wildcards: file == "/*",
             path: file,
-            wildcards: false,
             target: target.to_owned(),
             owner: copy.chown.clone(),
             mode: copy.chmod.clone(),
@@ -191,6 +191,38 @@ impl Planner<'_> {
             format!("Attempting to {keyword} file {} that is excluded by .dockerignore", quoted(&clean));
         self.lint.tell(Rule::CopyIgnoredFile, lines, message);
     }
+}
+
+/// The name of what is at an address: the last part of its path; empty when that is none.
+fn url_name(url: &str) -> String {
+    let bare = url.split(['?', '#']).next().unwrap_or(url);
+    let path = bare.splitn(4, '/').nth(3).unwrap_or_default();
+    let decoded = unescaped(path);
+    let name = decoded.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    if matches!(name, "." | ".." | "*") || name.len() > 255 || name.contains('\0') {
+        return String::new();
+    }
+    name.to_owned()
+}
+
+/// The path of an address with `%XX` replaced; as it is if that gives no text.
+fn unescaped(path: &str) -> String {
+    let bytes = path.as_bytes();
+    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while at < bytes.len() {
+        let code = path.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match code {
+            Some(code) if bytes[at] == b'%' => {
+                out.push(code);
+                at += 3;
+            }
+            _ => {
+                out.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8(out).unwrap_or_else(|_| path.to_owned())
 }
 
 /// What can be said of the flags alone.
@@ -280,4 +312,29 @@ fn git_op(copy: &Copy, git: GitRef) -> Result<GitOp> {
         keep_git_dir: git.keep_git_dir.or(copy.keep_git_dir).unwrap_or(false),
         without_submodules: git.submodules == Some(false),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_addresses_are_named() {
+        for (url, expected) in [
+            ("http://a/b.txt", "b.txt"),
+            ("http://a/b/c.tar.gz?x=/y#z", "c.tar.gz"),
+            ("http://a/b%20c", "b c"),
+            ("http://a/b/", "b"),
+            ("http://a/", ""),
+            ("http://a", ""),
+            ("http://a?x=/b", ""),
+            ("http://a/..", ""),
+            ("http://a/%2e%2e", ""),
+            ("http://a/x%2Fy", "y"),
+            ("http://a/%", "%"),
+            ("http://a/%ff", "%ff"),
+        ] {
+            assert_eq!(url_name(url), expected, "{url}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Local archives that `ADD` unpacks: tar, plain or compressed with gzip or zstd.
+//! Local archives that `ADD` unpacks: tar, plain or compressed with gzip, bzip2, xz or zstd.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -6,26 +6,22 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use fluyt_image::Limits;
-use fluyt_image::layer::codec::Decoder;
+use fluyt_image::layer::codec::{Compression, Decoder};
 use fluyt_image::layer::unpack::extract_archive;
+use fluyt_model::Result;
 use fluyt_model::error::IoContext;
-use fluyt_model::{Error, Result};
 
 use super::tree::fd_path;
 
 /// Whether a file is an archive that is unpacked; it stands at its beginning afterwards.
 ///
 /// # Errors
-/// It cannot be read; it is compressed in a way that is not understood here.
+/// It cannot be read.
 pub fn is_archive(file: &mut File) -> Result<bool> {
     let mut head = Vec::new();
     file.by_ref().take(512).read_to_end(&mut head).about(|| "reading the archive")?;
     file.seek(SeekFrom::Start(0)).about(|| "reading the archive")?;
-    if head.starts_with(b"BZh") || head.starts_with(b"\xfd7zXZ\0") {
-        return Err(Error::unsupported("ADD of an archive compressed with bzip2 or xz")
-            .with_hint("compress it with gzip or zstd, or copy it and unpack it with RUN"));
-    }
-    if !head.starts_with(&[0x1f, 0x8b]) && !head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+    if matches!(Compression::detect(&head), Err(_) | Ok(Compression::None)) {
         return Ok(is_tar(&head));
     }
     // A compressed file is an archive only if there is one inside.

@@ -193,6 +193,8 @@ impl Solver<'_> {
             if made || !data.is_dir() {
                 self.fill_cache(store, &dir, &data, from, owner)?;
             }
+            // When it was used last, for whoever makes room.
+            let _ = lock.set_modified(std::time::SystemTime::now());
             held.locks.push(lock);
             return Ok(StepSource::Host(data));
         }

@@ -19,19 +19,19 @@ mod git;
 pub mod memo;
 pub mod select;
 pub mod tree;
+mod web;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use fluyt_image::{Digest, LayerRef, Lease, NewLayer, Store};
-use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Kind, Result};
 
 use crate::cache::{Imports, Ledger, Made};
 use crate::dockerfile::{Fault, Lines};
 use crate::executor::{Cancel, Event, Executor, Fetch, Watch};
-use crate::graph::{Action, CopyAction, FileOp, Graph, HttpOp, Id, MountSource, Op, Tree};
+use crate::graph::{Action, CopyAction, FileOp, Graph, Id, MountSource, Op, Tree};
 use crate::ignore::Ignore;
 use crate::plan::Plan;
 
@@ -417,12 +417,18 @@ impl Solver<'_> {
             Op::Image(_) => return Err(Error::internal("an image that was not found before")),
             Op::File(file) => self.file(store, file, spare)?,
             Op::Exec(exec) => self.exec(store, id, exec, spare)?,
-            Op::Http(http) => vec![self.http(store, http, spare)?],
+            Op::Http(http) => match self.http(store, id, http, spare)? {
+                (layers, true) => return Ok((layers, true)),
+                (layers, false) => layers,
+            },
             Op::Git(git) => match &resolved {
                 Some((commit, _)) => vec![self.git(store, git, commit, spare)?],
                 None => return Err(Error::internal("a repository that was not asked")),
             },
         };
+        if matches!(vertex.op, Op::Http(_)) && !cacheable(&vertex.op) {
+            return Ok((layers, false));
+        }
         let records: Vec<_> =
             keys.into_iter().map(|key| (key, layers.clone(), vertex.name.clone())).collect();
         store.cache_put(&records)?;
@@ -521,40 +527,5 @@ impl Solver<'_> {
         let from = tree::open_layers(&self.dirs(&self.layers(&copy.source)), &spare.mountpoint())?;
         let source = Source { root: &from, ignore: None, anonymous: false };
         files::copy(&source, &select::select(&source, copy)?, root, copy, epoch)
-    }
-
-    fn http(&self, store: &Store, op: &HttpOp, layer: NewLayer) -> Result<LayerRef> {
-        let file = layer.fs().join(&op.name);
-        let time = self.world.fetch.http(&op.url, &file)?;
-        let about = || file.display().to_string();
-        if !op.checksum.is_empty() {
-            let found = digest_file(&file)?;
-            if found.as_str() != op.checksum {
-                return Err(Error::corrupt(format!("digest mismatch {found}: {}", op.checksum))
-                    .with_hint(format!("{} has other content than --checksum states", op.url)));
-            }
-        }
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        std::fs::set_permissions(&file, mode).about(about)?;
-        let opened = std::fs::File::options().write(true).open(&file).about(about)?;
-        let when =
-            std::time::UNIX_EPOCH + std::time::Duration::from_secs(time.unwrap_or(0).max(0).cast_unsigned());
-        opened.set_modified(when).about(about)?;
-        drop(opened);
-        store.publish_layer(self.lease, layer, None)
-    }
-}
-
-fn digest_file(path: &Path) -> Result<Digest> {
-    use std::io::Read;
-    let mut file = std::fs::File::open(path).about(|| path.display().to_string())?;
-    let mut hasher = fluyt_image::digest::Hasher::new(fluyt_image::digest::Algorithm::Sha256);
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        let n = file.read(&mut buffer).about(|| path.display().to_string())?;
-        if n == 0 {
-            return Ok(hasher.finish());
-        }
-        hasher.update(&buffer[..n]);
     }
 }

@@ -243,6 +243,36 @@ fn copies_have_flags() {
     assert_eq!(host.ok("run --rm flags"), expected);
 }
 
+/// Runs a script of the host's shell in a directory.
+fn run_here(dir: &str, script: &str) {
+    let status = std::process::Command::new("sh").args(["-ec", script]).current_dir(dir).status();
+    assert!(status.expect("the shell runs").success(), "{script}");
+}
+
+#[test]
+fn archives_are_unpacked_whatever_compressed_them() {
+    let host = host!();
+    ours_only!(host);
+    let text = "FROM box\nADD a.tar.gz /gz/\nADD a.tar.bz2 /bz2/\nADD a.tar.xz /xz/\nADD plain.xz cut.xz /kept/\n\
+                CMD cat gz/file bz2/file xz/file && ls kept\n";
+    let dir = context(&host, "packed", &[("Dockerfile", text), ("file", "in\n"), ("plain", "no archive")]);
+    run_here(
+        &dir,
+        "tar -cf a.tar file && gzip -k a.tar && bzip2 -k a.tar && xz -k a.tar && xz plain && head -c 5 a.tar.xz > cut.xz",
+    );
+    build(&host, &dir, "-t packed");
+    assert_eq!(host.ok("run --rm packed"), "in\nin\nin\ncut.xz\nplain.xz");
+    for kind in ["xz", "bz2"] {
+        host.ok_words(&["import", &format!("{dir}/a.tar.{kind}"), kind]);
+        host.ok_words(&["create", "--name", kind, kind, "none"]);
+        let out = host.scratch().join(format!("{kind}.tar"));
+        host.ok_words(&["export", "-o", &out.display().to_string(), kind]);
+        assert!(std::fs::read(out).expect("the archive").windows(4).any(|w| w == b"file"));
+    }
+    let cut = host.fails_words(1, "damaged", &["import", &format!("{dir}/cut.xz"), "cut"]);
+    assert!(!cut.stderr.is_empty());
+}
+
 #[test]
 fn files_come_from_web_servers() {
     let host = host!();

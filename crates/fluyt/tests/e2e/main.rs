@@ -9,6 +9,8 @@ mod archives;
 mod build;
 mod build_cache;
 mod build_kills;
+mod build_room;
+mod build_web;
 mod crash;
 mod errors;
 mod exec;

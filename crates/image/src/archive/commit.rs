@@ -5,7 +5,7 @@ use std::io::{BufRead, Read, Write};
 use std::path::Path;
 
 use fluyt_model::reference::Reference;
-use fluyt_model::{Error, Result};
+use fluyt_model::{Error, Kind, Result};
 use serde_json::{Map, Value, json};
 
 use super::load::write_manifest;
@@ -13,7 +13,8 @@ use super::save::Encoder;
 use crate::changes::Instruction;
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::images::{Image, NewImage};
-use crate::layer::codec::{Compression, Decoder};
+use crate::layer::Limits;
+use crate::layer::codec::{Compression, Decoder, peek};
 use crate::layer::pack;
 use crate::layer::unpack::LayerSource;
 use crate::layer::walk::Stack;
@@ -213,8 +214,12 @@ pub(crate) fn digest_layer(dir: &Path) -> Result<(Digest, u64)> {
     Ok((hashing.hasher.finish(), size))
 }
 
-/// Stores the archive of a root file system as it is; returns its digest and that of its content.
-fn store_archive(lease: &Lease, mut input: impl Read, progress: &dyn Progress) -> Result<(Digest, Digest)> {
+/// Stores the archive of a root file system as it is, or plain if no layer may be compressed so; returns its digest and
+/// that of its content.
+fn store_archive(lease: &Lease, input: impl Read, progress: &dyn Progress) -> Result<(Digest, Digest)> {
+    let (buffered, compression) = peek(input)?;
+    let fits = compression.fits_layers();
+    let mut input = Decoder::new(buffered, if fits { Compression::None } else { compression })?;
     let blobs = lease.blobs();
     let mut ingest = blobs.ingest(None, None, "")?;
     let item = "Importing";
@@ -225,10 +230,14 @@ fn store_archive(lease: &Lease, mut input: impl Read, progress: &dyn Progress) -
             Ok(0) => break,
             Ok(n) => n,
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(e) if !fits => {
+                let text = "the archive: its compressed data is damaged or truncated";
+                return Err(Error::corrupt(text).with_source(e));
+            }
             Err(e) => return Err(Error::io("reading the archive", e)),
         };
-        if ingest.offset() == 0 {
-            Compression::detect(&buffer[..n])?;
+        if !fits && ingest.offset() > Limits::default().total {
+            return Err(Error::new(Kind::Exhausted, "the uncompressed archive is too large"));
         }
         ingest.write_all(&buffer[..n]).map_err(|e| ingest.write_error(e))?;
         progress.advance(item, n as u64);

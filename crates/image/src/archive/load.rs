@@ -308,6 +308,10 @@ pub(crate) fn write_manifest(blobs: &Blobs, config: &Digest, layers: &[Digest]) 
                 Compression::None => oci::OCI_LAYER,
                 Compression::Gzip => oci::OCI_LAYER_GZIP,
                 Compression::Zstd => oci::OCI_LAYER_ZSTD,
+                Compression::Bzip2 | Compression::Xz => {
+                    return Err(Error::unsupported(format!("layer {digest} is compressed with bzip2 or xz"))
+                        .with_hint("layers of images may be compressed with gzip or zstd"));
+                }
             };
         descriptors.push(Descriptor::new(media_type, digest.clone(), blobs.size(digest)?));
     }

@@ -291,6 +291,9 @@ impl<W: Write> Encoder<W> {
         Ok(match compression {
             Compression::None => Self::Plain(output),
             Compression::Gzip => Self::Gzip(Box::new(Gzip::new(output, 4))),
+            Compression::Bzip2 | Compression::Xz => {
+                return Err(Error::unsupported("bzip2 and xz are read, not written"));
+            }
             Compression::Zstd => Self::Zstd(Box::new(
                 zstd::stream::write::Encoder::new(output, 3)
                     .map_err(|e| Error::internal("setting up the zstd encoder").with_source(e))?,

@@ -1,8 +1,7 @@
 //! Takes the compression off a stream, recognised by its first bytes, on a thread of its own.
 //!
 //! [`Decoder`] inflates; [`Pipeline`] runs it ahead of its reader, so that inflating and hashing overlap with
-//! writing files. gzip (any number of members) and zstd (any number of frames) are read; bzip2, xz and lz4 are
-//! recognised and refused.
+//! writing files. gzip, zstd, bzip2 and xz are read, each with any number of members; lz4 is recognised and refused.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::Arc;
@@ -23,6 +22,10 @@ pub enum Compression {
     Gzip,
     /// Zstandard.
     Zstd,
+    /// bzip2: read only, and never in a layer.
+    Bzip2,
+    /// xz: read only, and never in a layer.
+    Xz,
 }
 
 impl Compression {
@@ -31,8 +34,6 @@ impl Compression {
     /// # Errors
     /// `Kind::Unsupported` for one that is known but not read.
     pub fn detect(start: &[u8]) -> Result<Self> {
-        const FOREIGN: [(&[u8], &str); 3] =
-            [(b"BZh", "bzip2"), (b"\xfd7zXZ\0", "xz"), (b"\x04\x22\x4d\x18", "lz4")];
         if start.starts_with(b"\x1f\x8b") {
             return Ok(Self::Gzip);
         }
@@ -43,11 +44,23 @@ impl Compression {
         if start.len() >= 4 && start[0] & 0xf0 == 0x50 && start[1..4] == [0x2a, 0x4d, 0x18] {
             return Ok(Self::Zstd);
         }
-        match FOREIGN.iter().find(|(magic, _)| start.starts_with(magic)) {
-            Some((_, name)) => Err(Error::unsupported(format!("unsupported compression: {name}"))
-                .with_hint("only gzip and zstd are read; compress the data anew with one of them")),
-            None => Ok(Self::None),
+        if start.starts_with(b"BZh") && start.get(3).is_none_or(|level| (b'1'..=b'9').contains(level)) {
+            return Ok(Self::Bzip2);
         }
+        if start.starts_with(b"\xfd7zXZ\0") {
+            return Ok(Self::Xz);
+        }
+        if start.starts_with(b"\x04\x22\x4d\x18") {
+            return Err(Error::unsupported("unsupported compression: lz4")
+                .with_hint("gzip, zstd, bzip2 and xz are read; compress the data anew with one of them"));
+        }
+        Ok(Self::None)
+    }
+
+    /// Whether a layer may be compressed so (layer.md knows gzip and zstd only).
+    #[must_use]
+    pub fn fits_layers(self) -> bool {
+        !matches!(self, Self::Bzip2 | Self::Xz)
     }
 }
 
@@ -59,10 +72,16 @@ pub enum Decoder<R: BufRead> {
     Gzip(Box<flate2::bufread::MultiGzDecoder<R>>),
     /// Zstandard.
     Zstd(Box<zstd::stream::read::Decoder<'static, R>>),
+    /// bzip2.
+    Bzip2(Box<bzip2::bufread::MultiBzDecoder<R>>),
+    /// xz.
+    Xz(Box<lzma_rust2::XzReader<R>>),
 }
 
 /// The largest window that a zstd frame may ask for, as a power of two (128 MiB).
 const ZSTD_WINDOW_LOG: u32 = 27;
+/// The most memory that an xz block may ask for, in KiB; `xz -9` needs 64 MiB.
+const XZ_MEMORY_KIB: u32 = 256 << 10;
 
 impl<R: Read> Decoder<BufReader<R>> {
     /// Recognises the compression of `input` and takes it off.
@@ -110,6 +129,10 @@ impl<R: BufRead> Decoder<R> {
                     .map_err(|e| Error::internal("setting up the zstd decoder").with_source(e))?;
                 Self::Zstd(Box::new(decoder))
             }
+            Compression::Bzip2 => Self::Bzip2(Box::new(bzip2::bufread::MultiBzDecoder::new(input))),
+            Compression::Xz => {
+                Self::Xz(Box::new(lzma_rust2::XzReader::new_mem_limit(input, true, XZ_MEMORY_KIB)))
+            }
         })
     }
 }
@@ -120,11 +143,13 @@ impl<R: BufRead> Read for Decoder<R> {
             Self::Plain(r) => r.read(buffer),
             Self::Gzip(r) => r.read(buffer).map_err(damaged),
             Self::Zstd(r) => r.read(buffer).map_err(damaged),
+            Self::Bzip2(r) => r.read(buffer).map_err(damaged),
+            Self::Xz(r) => r.read(buffer).map_err(damaged),
         }
     }
 }
 
-/// zstd reports damage as `Other`.
+/// Some report damage as `Other`.
 fn damaged(e: io::Error) -> io::Error {
     match e.kind() {
         io::ErrorKind::Other => io::Error::new(io::ErrorKind::InvalidData, e),
@@ -326,9 +351,36 @@ mod tests {
         let packed = gzip(&[7; 100_000]);
         assert!(read_all(&packed[..packed.len() - 9], Limits::default()).is_err());
         assert!(read_all(&[&packed[..], b"garbage"].concat(), Limits::default()).is_err());
-        for (magic, name) in [(&b"BZh91AY"[..], "bzip2"), (b"\xfd7zXZ\0\0", "xz")] {
-            let e = read_all(magic, Limits::default()).unwrap_err();
-            assert!(e.to_string().contains(name));
+        for broken in [&b"BZh91AY"[..], b"\xfd7zXZ\0\0"] {
+            assert!(read_all(broken, Limits::default()).is_err());
+        }
+        let e = read_all(b"\x04\x22\x4d\x18xx", Limits::default()).unwrap_err();
+        assert!(e.to_string().contains("lz4"));
+    }
+
+    #[test]
+    fn bzip2_and_xz_come_off() {
+        // `printf 'hello\n' | bzip2` and `| xz`, as those programs write it.
+        const BZIP2: &[u8] = &[
+            0x42, 0x5a, 0x68, 0x39, 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, 0xc1, 0xc0, 0x80, 0xe2, 0x00, 0x00,
+            0x01, 0x41, 0x00, 0x00, 0x10, 0x02, 0x44, 0xa0, 0x00, 0x30, 0xcd, 0x00, 0xc3, 0x46, 0x29, 0x97,
+            0x17, 0x72, 0x45, 0x38, 0x50, 0x90, 0xc1, 0xc0, 0x80, 0xe2,
+        ];
+        const XZ: &[u8] = &[
+            0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00, 0x00, 0x04, 0xe6, 0xd6, 0xb4, 0x46, 0x02, 0x00, 0x21, 0x01,
+            0x16, 0x00, 0x00, 0x00, 0x74, 0x2f, 0xe5, 0xa3, 0x01, 0x00, 0x05, 0x68, 0x65, 0x6c, 0x6c, 0x6f,
+            0x0a, 0x00, 0x00, 0x00, 0xa5, 0x60, 0x97, 0xf1, 0x94, 0xf6, 0xfd, 0xe0, 0x00, 0x01, 0x1e, 0x06,
+            0xc1, 0x2f, 0xa4, 0x1d, 0x1f, 0xb6, 0xf3, 0x7d, 0x01, 0x00, 0x00, 0x00, 0x00, 0x04, 0x59, 0x5a,
+        ];
+        for packed in [BZIP2, XZ] {
+            assert_eq!(read_all(packed, Limits::default()).unwrap().0, b"hello\n");
+            let twice = [packed, packed].concat();
+            assert_eq!(read_all(&twice, Limits::default()).unwrap().0, b"hello\nhello\n");
+            for end in 1..packed.len() {
+                assert!(
+                    read_all(&packed[..end], Limits::default()).map_or(true, |(out, _)| out != b"hello\n")
+                );
+            }
         }
     }
 

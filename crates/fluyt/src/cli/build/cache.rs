@@ -188,7 +188,7 @@ struct FromRegistry(Registry, Reference);
 
 impl Origin for FromRegistry {
     fn fetch(&self, blobs: &Blobs, blob: &Descriptor) -> Result<()> {
-        self.0.blob(blobs, &self.1, blob)
+        self.0.fetch_blob(blobs, &self.1, blob)
     }
 }
 
@@ -282,7 +282,7 @@ fn from_reference(
     }
     let registry = crate::cli::cmd::registry_for_build()?;
     let (_, manifest) = registry.manifest(&blobs, reference, platform)?;
-    let bytes = registry.small_blob(&blobs, reference, &manifest.config)?;
+    let bytes = registry.blob(reference, &manifest.config, MAX_DOCUMENT)?;
     opened(&name, &manifest, &bytes, Box::new(FromRegistry(registry, reference.clone())))
 }
 

@@ -36,7 +36,14 @@ pub fn build(cli: &Cli, flags: &Parsed) -> Outcome {
     let wanted = Wanted::read(flags)?;
     let engine = cli.engine()?;
     let gathered = context::gather(engine, &wanted)?;
-    match run(cli, engine, &wanted, &gathered) {
+    let done = run(cli, engine, &wanted, &gathered);
+    if wanted.call == Call::Build
+        && let Err(e) = engine.tidy_build_cache()
+    {
+        // The build is what it is.
+        super::fail::print(&e.context("making room in the build cache"));
+    }
+    match done {
         Ok(()) => Ok(0),
         Err(Stopped::Fault(fault, output)) => Err(told(&gathered, fault, output)),
         Err(Stopped::Code(code)) => Err(Failure::Code(code)),

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fluyt_build::{Cancel, ExecStep, Executor, Fetch, Output, StepSource};
+use fluyt_build::{Cancel, ExecStep, Executor, Fetch, Fetched, Output, StepSource, Validators};
 use fluyt_engine::{Engine, MountView, StepRequest};
 use fluyt_model::Result;
 use fluyt_model::error::IoContext;
@@ -15,7 +15,7 @@ use fluyt_model::sandbox::{
     SandboxSpec, Seccomp, Security,
 };
 use fluyt_monitor::step::{Secret, TreeMount};
-use fluyt_registry::{Settings, fetch_file};
+use fluyt_registry::{FileAnswer, FileAsk, Settings, fetch_file};
 use rustix::event::{PollFd, PollFlags, poll};
 
 /// How long it may take until a cancelled build is noticed.
@@ -44,10 +44,15 @@ impl Executor for Runner {
             }
             let mut fds: Vec<PollFd<'_>> =
                 streams.iter().map(|(_, s)| PollFd::from_borrowed_fd(s.as_fd(), PollFlags::IN)).collect();
+            // Whoever holds the streams may outlive a step's process that was killed.
+            fds.extend(running.ending().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
             let _ = poll(&mut fds, Some(&timeout));
             let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
             drop(fds);
-            for at in (0..ready.len()).rev().filter(|at| ready[*at]) {
+            if ready.len() > streams.len() && ready[streams.len()] {
+                running.hear()?;
+            }
+            for at in (0..streams.len()).rev().filter(|at| ready[*at]) {
                 match streams[at].1.read(&mut buffer) {
                     Ok(0) | Err(_) => drop(streams.remove(at)),
                     Ok(n) => output(streams[at].0, &buffer[..n]),
@@ -184,11 +189,17 @@ fn libc_infinity() -> u64 {
 pub struct Fetcher;
 
 impl Fetch for Fetcher {
-    fn http(&self, url: &str, file: &Path) -> Result<Option<i64>> {
+    fn http(&self, url: &str, known: &Validators, file: &Path) -> Result<Fetched> {
         let mut settings = Settings::default();
         for path in ["/etc/docker/daemon.json", "/etc/fluyt/registries.json"] {
             settings.read_file(Path::new(path))?;
         }
-        fetch_file(&settings, url, file)
+        let ask = FileAsk { url, etag: &known.etag, modified: &known.modified };
+        Ok(match fetch_file(&settings, ask, file)? {
+            FileAnswer::Unchanged => Fetched::Unchanged,
+            FileAnswer::Fetched { name, time, etag, modified } => {
+                Fetched::File { name, time, validators: Validators { etag, modified } }
+            }
+        })
     }
 }

@@ -101,7 +101,7 @@ pub fn df(cli: &Cli, flags: &Parsed) -> Outcome {
             sum(&mut usage.volumes.iter().map(|v| v.1)),
             sum(&mut usage.volumes.iter().filter(|v| v.2 == 0).map(|v| v.1)),
         ),
-        rows::disk_usage("Build Cache", 0, 0, 0, 0),
+        super::builder::summary(&usage.build_cache),
     ];
     let template = format::choose(&rows::DISK_USAGE, format, false);
     print_text(&format::render(&rows::DISK_USAGE, template, rows)?)?;
@@ -135,7 +135,7 @@ fn verbose_df(engine: &Engine, format: &str, usage: &fluyt_engine::DiskUse) -> O
             Some(fluyt_docker_api::types::VolumeUsage { ref_count: i64::from(users), size: bytes(size) });
     }
     if !matches!(format, "" | "table") {
-        let document = json!({"Images": json(&images)?, "Containers": json(&containers)?, "Volumes": json(&volumes)?, "BuildCache": []});
+        let document = json!({"Images": json(&images)?, "Containers": json(&containers)?, "Volumes": json(&volumes)?, "BuildCache": super::builder::documents(&usage.build_cache)});
         print_formatted(format, &document)?;
         return Ok(0);
     }
@@ -144,10 +144,11 @@ fn verbose_df(engine: &Engine, format: &str, usage: &fluyt_engine::DiskUse) -> O
     let image_rows = images.iter().flat_map(|i| rows::image(i, false, true, now).into_iter().take(1));
     let container_rows = containers.iter().map(|c| rows::container(c, true, now));
     print_text(&format!(
-        "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\nBuild cache usage: 0B\n",
+        "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\n{}",
         format::render(&rows::IMAGES, IMAGES, image_rows)?,
         format::render(&rows::CONTAINERS, CONTAINERS, container_rows)?,
         format::render(&rows::VOLUMES, rows::VOLUMES_USAGE, volumes.iter().map(rows::volume))?,
+        super::builder::details(&usage.build_cache)?,
     ))?;
     Ok(0)
 }

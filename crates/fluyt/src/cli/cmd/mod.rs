@@ -3,6 +3,7 @@
 mod archives;
 mod attach;
 mod build;
+mod builder;
 mod content;
 mod disk;
 mod exec;
@@ -189,8 +190,8 @@ const CONTAINER: &[Node] = &[
 
 const BUILDER: &[Node] = &[
     plain(&build::BUILD, build::build).or(&["b"]),
-    plain(&build::DU, build::du),
-    plain(&build::PRUNE, build::prune),
+    plain(&builder::DU, builder::du),
+    plain(&builder::PRUNE, builder::prune),
 ];
 
 const IMAGE: &[Node] = &[

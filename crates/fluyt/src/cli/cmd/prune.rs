@@ -158,6 +158,11 @@ pub fn system(cli: &Cli, flags: &Parsed) -> Outcome {
     } else {
         "all dangling images"
     });
+    // Nothing in the cache has labels.
+    let labelled = keep.filters.has("label") || keep.filters.has("label!");
+    if !labelled {
+        items.push(if all { "all build cache" } else { "unused build cache" });
+    }
     let list: String = items.iter().map(|item| format!("\n  - {item}")).collect();
     if !agreed(flags, &format!("This will remove:{list}\n")) {
         return Ok(0);
@@ -176,6 +181,12 @@ pub fn system(cli: &Cli, flags: &Parsed) -> Outcome {
     let images = prune_images(engine, all, &keep)?;
     report("Deleted Images", &images, false)?;
     bytes += images.bytes;
+    if !labelled {
+        let before = keep.until.map(|until| until.div_euclid(1_000_000_000));
+        let cache = super::builder::prune_for_system(engine, all, before)?;
+        report("Deleted build cache objects", &cache, false)?;
+        bytes += cache.bytes;
+    }
     print_text(&format!("Total reclaimed space: {}\n", human_size(bytes as f64)))?;
     Ok(0)
 }

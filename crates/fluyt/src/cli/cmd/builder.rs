@@ -1,0 +1,352 @@
+//! `builder du` and `builder prune`: what the build cache takes, and making room in it.
+
+use fluyt_engine::build_cache::{CacheEntry, Limits, layer_bytes, private_bytes};
+use fluyt_gotmpl::Value;
+use fluyt_model::quantity::{human_duration, human_size};
+use fluyt_model::{Error, Result};
+
+use super::Cli;
+use crate::cli::fail::Outcome;
+use crate::cli::filter::Filters;
+use crate::cli::flags::{Arity, Command, Flag, NONE, Parsed, list, one, switch, text, values};
+use crate::cli::format::{self, Layout, Row, rows};
+use crate::cli::{print_line, print_text, terminal, time};
+
+const KNOWN: &[&str] = &[
+    "id",
+    "parent",
+    "parents",
+    "type",
+    "description",
+    "description~",
+    "inuse",
+    "shared",
+    "private",
+    "mutable",
+    "immutable",
+    "until",
+    "unused-for",
+];
+const FILTER: Flag = list(NONE, "filter", "Provide filter values (e.g., \"until=24h\")");
+
+/// `fluyt builder du`.
+pub const DU: Command = Command {
+    name: "du",
+    arguments: "",
+    about: "Disk usage of the build cache",
+    flags: &[&[
+        FILTER,
+        text(NONE, "format", super::list::FORMAT),
+        switch(NONE, "verbose", "Provide a more verbose output"),
+    ]],
+    arity: Arity::None,
+    interspersed: true,
+};
+
+/// `fluyt builder prune`.
+pub const PRUNE: Command = Command {
+    name: "prune",
+    arguments: "",
+    about: "Remove build cache",
+    flags: &[&[
+        switch('a', "all", "Remove all unused build cache, not just dangling ones"),
+        FILTER,
+        switch('f', "force", "Do not prompt for confirmation"),
+        one(NONE, "keep-storage", "bytes", values::bytes, "Amount of disk space to keep for cache")
+            .default("0"),
+        one(
+            NONE,
+            "max-used-space",
+            "bytes",
+            values::bytes,
+            "Maximum amount of disk space allowed to keep for cache",
+        )
+        .default("0"),
+        one(NONE, "min-free-space", "bytes", values::bytes, "Target amount of free disk space after pruning")
+            .default("0"),
+        one(
+            NONE,
+            "reserved-space",
+            "bytes",
+            values::bytes,
+            "Amount of disk space always allowed to keep for cache",
+        )
+        .default("0"),
+        switch(NONE, "verbose", "Provide a more verbose output"),
+    ]],
+    arity: Arity::None,
+    interspersed: true,
+};
+
+/// Columns of `builder du`.
+const USE: Layout = Layout {
+    type_name: "*du.diskusageContext",
+    headers: &[
+        ("CreatedAt", "CREATED AT"),
+        ("Description", "DESCRIPTION"),
+        ("ID", "ID"),
+        ("InUse", "IN USE"),
+        ("LastUsedAt", "LAST USED AT"),
+        ("LastUsedSince", "LAST ACCESSED"),
+        ("Mutable", "MUTABLE"),
+        ("Parents", "PARENTS"),
+        ("Reclaimable", "RECLAIMABLE"),
+        ("Shared", "SHARED"),
+        ("Size", "SIZE"),
+        ("Type", "TYPE"),
+        ("UsageCount", "USAGE COUNT"),
+    ],
+    table: "table {{.ID}}\t{{.Reclaimable}}\t{{.Size}}\t{{.LastUsedSince}}",
+    quiet: "{{.ID}}",
+};
+
+fn row(entry: &CacheEntry, now: i64) -> Row {
+    let stamp = |seconds: i64| time::rfc3339_nano(seconds * 1_000_000_000);
+    Row::default()
+        .with("CreatedAt", stamp(entry.created))
+        .with("Description", entry.description.clone())
+        .with("ID", entry.id.clone())
+        .with_value("InUse", Value::from(entry.in_use))
+        .with("LastUsedAt", stamp(entry.used))
+        .with("LastUsedSince", since(entry.used, now))
+        .with_value("Mutable", Value::from(entry.mutable))
+        .with_value("Parents", Value::from(&parents(entry)))
+        .with_value("Reclaimable", Value::from(!entry.in_use))
+        .with_value("Shared", Value::from(entry.shared))
+        .with("Size", human_size(entry.size as f64))
+        .with("Type", entry.kind.clone())
+        .with_value("UsageCount", Value::from(i64::try_from(entry.uses).unwrap_or(i64::MAX)))
+}
+
+fn parents(entry: &CacheEntry) -> serde_json::Value {
+    [&entry.parent].into_iter().filter(|parent| !parent.is_empty()).cloned().collect()
+}
+
+fn since(then: i64, now: i64) -> String {
+    format!("{} ago", human_duration(now.saturating_sub(then * 1_000_000_000)))
+}
+
+/// Which entries filters name.
+pub struct Wanted {
+    filters: Filters,
+    /// Not used since, in seconds since the epoch.
+    before: Option<i64>,
+}
+
+impl Wanted {
+    /// Reads filters.
+    ///
+    /// # Errors
+    /// One that is not known, or a value that is malformed.
+    pub fn read<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Self> {
+        let filters = Filters::parse(texts, KNOWN)?;
+        for name in ["inuse", "shared", "private", "mutable", "immutable"] {
+            // A bare name means that it holds.
+            if filters.values(name).first().is_some_and(|value| !value.is_empty()) {
+                filters.boolean(name)?;
+            }
+        }
+        let now = time::now();
+        let mut before = None;
+        for name in ["until", "unused-for"] {
+            if let Some(found) = filters.time(name, now)? {
+                before = Some(found.div_euclid(1_000_000_000));
+            }
+        }
+        Ok(Self { filters, before })
+    }
+
+    /// Whether they name this entry.
+    #[must_use]
+    pub fn names(&self, entry: &CacheEntry) -> bool {
+        let holds = |name: &str, is: bool| match self.filters.values(name).first().map(String::as_str) {
+            None => true,
+            Some("") => is,
+            Some(value) => values::boolean(value) == Some(is),
+        };
+        self.before.is_none_or(|before| entry.used <= before)
+            && self.filters.any("id", |id| entry.id.starts_with(id))
+            && self.filters.any("parent", |id| entry.parent == id)
+            && self.filters.any("parents", |id| entry.parent == id)
+            && self.filters.exact("type", &entry.kind)
+            && self.filters.exact("description", &entry.description)
+            && self.filters.matches("description~", &entry.description)
+            && holds("inuse", entry.in_use)
+            && holds("shared", entry.shared)
+            && holds("private", !entry.shared)
+            && holds("mutable", entry.mutable)
+            && holds("immutable", !entry.mutable)
+    }
+}
+
+/// Runs `fluyt builder du`.
+pub fn du(cli: &Cli, flags: &Parsed) -> Outcome {
+    let wanted = Wanted::read(flags.all("filter"))?;
+    let mut entries = cli.engine()?.build_cache()?;
+    entries.retain(|entry| wanted.names(entry));
+    let (now, format) = (time::now(), flags.text("format"));
+    if flags.on("verbose") && format.is_empty() {
+        print_text(&verbose(&entries, now))?;
+    } else {
+        let template = format::choose(&USE, format, false);
+        print_text(&format::render(&USE, template, entries.iter().map(|entry| row(entry, now)))?)?;
+    }
+    if matches!(format, "" | "table") {
+        print_text(&totals(&entries))?;
+    }
+    Ok(0)
+}
+
+fn verbose(entries: &[CacheEntry], now: i64) -> String {
+    let mut text = String::new();
+    for entry in entries {
+        text.push_str(&format!("ID:\t\t{}\n", entry.id));
+        if !entry.parent.is_empty() {
+            text.push_str(&format!("Parents:\t{}\n", entry.parent));
+        }
+        text.push_str(&format!(
+            "Created at:\t{}\nMutable:\t{}\nReclaimable:\t{}\nShared:\t\t{}\nSize:\t\t{}\nDescription:\t{}\nUsage count:\t{}\n\
+             Last used:\t{}\nType:\t\t{}\n\n",
+            time::rfc3339_nano(entry.created * 1_000_000_000),
+            entry.mutable,
+            !entry.in_use,
+            entry.shared,
+            human_size(entry.size as f64),
+            entry.description,
+            entry.uses,
+            since(entry.used, now),
+            entry.kind,
+        ));
+    }
+    text
+}
+
+/// What all of it takes: with images and without.
+fn totals(entries: &[CacheEntry]) -> String {
+    let private = private_bytes(entries);
+    let free: Vec<CacheEntry> = entries.iter().filter(|e| !e.in_use).cloned().collect();
+    let shared: u64 = entries.iter().filter(|e| e.shared).map(|e| e.size).sum();
+    let mut text = String::new();
+    if shared > 0 {
+        text.push_str(&format!(
+            "Shared:\t\t{}\nPrivate:\t{}\n",
+            human_size(shared as f64),
+            human_size(private as f64)
+        ));
+    }
+    text.push_str(&format!(
+        "Reclaimable:\t{}\nTotal:\t\t{}\n",
+        human_size(private_bytes(&free) as f64),
+        human_size((private + shared) as f64)
+    ));
+    text
+}
+
+/// Runs `fluyt builder prune`.
+pub fn prune(cli: &Cli, flags: &Parsed) -> Outcome {
+    let all = flags.on("all");
+    let question = if all {
+        "WARNING! This will remove all build cache. Are you sure you want to continue?"
+    } else {
+        "WARNING! This will remove all dangling build cache. Are you sure you want to continue?"
+    };
+    let wanted = Wanted::read(flags.all("filter"))?;
+    let size = |name: &str| u64::try_from(flags.bytes(name)).unwrap_or(0);
+    let limits = Limits {
+        reserved: size("reserved-space").max(size("keep-storage")),
+        max_used: size("max-used-space"),
+        min_free: size("min-free-space"),
+    };
+    if limits.max_used > 0 && limits.reserved > limits.max_used {
+        return Err(Error::invalid("--reserved-space is more than --max-used-space").into());
+    }
+    if !flags.on("force") && !terminal::confirm(question) {
+        return Ok(0);
+    }
+    let names = |entry: &CacheEntry| (all || !entry.shared) && wanted.names(entry);
+    let engine = cli.engine()?;
+    let pruned = engine.prune_build_cache(&names, limits)?;
+    for id in &pruned.removed {
+        print_line(id)?;
+    }
+    print_line(&format!("Total:\t{}", human_size(pruned.bytes as f64)))?;
+    Ok(0)
+}
+
+/// The row of `system df`.
+pub fn summary(entries: &[CacheEntry]) -> Row {
+    let used: Vec<CacheEntry> = entries.iter().filter(|e| e.in_use).cloned().collect();
+    let total = private_bytes(entries);
+    let free = total.saturating_sub(private_bytes(&used));
+    rows::disk_usage("Build Cache", entries.len(), used.len(), total, free)
+}
+
+/// The section of `system df -v`.
+///
+/// # Errors
+/// None that a user could cause.
+pub fn details(entries: &[CacheEntry]) -> Result<String> {
+    const TABLE: &str = "table {{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.UsageCount}}\t{{.Shared}}";
+    const LAYOUT: Layout = Layout {
+        type_name: "*formatter.buildCacheContext",
+        headers: &[
+            ("CacheType", "CACHE TYPE"),
+            ("CreatedSince", "CREATED"),
+            ("ID", "CACHE ID"),
+            ("LastUsedSince", "LAST USED"),
+            ("Shared", "SHARED"),
+            ("Size", "SIZE"),
+            ("UsageCount", "USAGE"),
+        ],
+        table: TABLE,
+        quiet: "{{.ID}}",
+    };
+    let now = time::now();
+    let lines = entries.iter().map(|entry| {
+        Row::default()
+            .with("CacheType", entry.kind.clone())
+            .with("CreatedSince", since(entry.created, now))
+            .with("ID", entry.id.clone())
+            .with("LastUsedSince", since(entry.used, now))
+            .with_value("Shared", Value::from(entry.shared))
+            .with("Size", human_size(entry.size as f64))
+            .with("UsageCount", entry.uses.to_string())
+    });
+    let table = format::render(&LAYOUT, TABLE, lines)?;
+    Ok(format!("Build cache usage: {}\n\n{table}", human_size(private_bytes(entries) as f64)))
+}
+
+/// Entries as Docker's API has them.
+#[must_use]
+pub fn documents(entries: &[CacheEntry]) -> serde_json::Value {
+    let stamp = |seconds: i64| time::rfc3339_nano(seconds * 1_000_000_000);
+    let document = |entry: &CacheEntry| {
+        serde_json::json!({
+            "ID": entry.id,
+            "Parents": parents(entry),
+            "Type": entry.kind,
+            "Description": entry.description,
+            "InUse": entry.in_use,
+            "Shared": entry.shared,
+            "Size": entry.size,
+            "CreatedAt": stamp(entry.created),
+            "LastUsedAt": stamp(entry.used),
+            "UsageCount": entry.uses,
+        })
+    };
+    entries.iter().map(document).collect()
+}
+
+/// What `system prune` takes of the cache: all that nobody uses, or what no image has either.
+///
+/// # Errors
+/// Something cannot be removed.
+pub fn prune_for_system(
+    engine: &fluyt_engine::Engine,
+    all: bool,
+    before: Option<i64>,
+) -> Result<fluyt_engine::Pruned> {
+    let names =
+        |entry: &CacheEntry| (all || !entry.shared) && before.is_none_or(|before| entry.used <= before);
+    engine.prune_build_cache(&names, Limits::default())
+}
