@@ -589,7 +589,12 @@ impl<'a> Planner<'a> {
                 state.tree = Tree::Vertex(self.graph.push(Vertex { no_cache, ..vertex }));
             }
             Instruction::Copy(copy) => {
+                let before = self.graph.vertices.len();
                 let vertex = self.copy_step(state, step, copy, mark, counter, index)?;
+                // What it fetches is part of it.
+                for fetched in &mut self.graph.vertices[before..] {
+                    fetched.no_cache |= no_cache && matches!(fetched.op, Op::Http(_) | Op::Git(_));
+                }
                 state.tree = Tree::Vertex(self.graph.push(Vertex { no_cache, ..vertex }));
             }
             Instruction::Workdir(path) => self.workdir(state, step, path, mark, counter)?,

@@ -147,6 +147,10 @@ fn dates_serve_where_there_are_no_tags() {
     assert_eq!(server.asked()[1], format!("/dir/a%20file?x=y  {date}"));
     // A server that says neither is asked for all of it each time, and the rest is cached by what came.
     server.page("/dir/a%20file?x=y", "", b"one");
+    assert_eq!(cached(&build(&host, &text, &[])), 1);
+    assert_eq!(host.ok("run --rm web"), "1445412480 600 /got/a file", "a new time changes nothing");
+    host.ok("rmi -f web");
+    host.ok("builder prune -af");
     build(&host, &text, &[]);
     assert_eq!(host.ok("run --rm web"), "0 600 /got/a file");
     server.asked();

@@ -53,7 +53,7 @@ pub fn gather(engine: &Engine, wanted: &Wanted) -> Result<Gathered> {
     if wanted.path.starts_with("http://") || wanted.path.starts_with("https://") {
         let fetched = engine.images().new_layer()?;
         let file = fetched.dir().join("fetched");
-        super::runner::Fetcher.http(&wanted.path, &file)?;
+        super::runner::Fetcher.http(&wanted.path, &fluyt_build::Validators::default(), &file)?;
         let mut file = std::fs::File::open(&file).about(|| wanted.path.clone())?;
         return from_stream(engine, wanted, &mut file);
     }

@@ -1,7 +1,7 @@
 //! `fluyt build`: from flags to a finished build. The composition of builder, engine, registry and terminal.
 
-mod call;
 mod cache;
+mod call;
 mod context;
 mod output;
 mod progress;

@@ -1,6 +1,6 @@
 //! `builder du` and `builder prune`: what the build cache takes, and making room in it.
 
-use fluyt_engine::build_cache::{CacheEntry, Limits, layer_bytes, private_bytes};
+use fluyt_engine::build_cache::{CacheEntry, Limits, private_bytes};
 use fluyt_gotmpl::Value;
 use fluyt_model::quantity::{human_duration, human_size};
 use fluyt_model::{Error, Result};
