@@ -54,6 +54,7 @@ impl Registry {
             progress: &Silent,
             item: String::new(),
             stop: &AtomicBool::new(false),
+            board: None,
         };
         download.run().map(drop)
     }
