@@ -7,7 +7,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[1]}")" && pwd)
 
 if [ -z "${FLUYT_BENCH_NS:-}" ]; then
     [ "$(id -u)" = 0 ] || { echo "$(basename "$0"): needs root" >&2; exit 1; }
-    exec env FLUYT_BENCH_NS=1 unshare --net -- timeout --foreground -k 30 "${LIMIT:-900}" bash "$0" "$@"
+    exec env FLUYT_BENCH_NS=1 unshare --net ${IN_MEMORY:+--mount} -- timeout --foreground -k 30 "${LIMIT:-900}" bash "$0" "$@"
 fi
 ip link set lo up
 
@@ -16,6 +16,14 @@ fluyt=$(realpath "${1:-${FLUYT:-$here/../target/x86_64-unknown-linux-gnu/release
 need() { for tool in "$@"; do command -v "$tool" >/dev/null || { echo "missing: $tool" >&2; exit 1; }; done; }
 need busybox tar ip unshare awk
 
+# With IN_MEMORY all of it lies in a tmpfs: no disk that is busy, none that remembers removed files. Short: podman takes
+# no long path for its run root.
+scratch=
+if [ -n "${IN_MEMORY:-}" ]; then
+    scratch=$(mktemp -d "${TMPDIR:-/tmp}/fb.XXXX")
+    mount -t tmpfs -o size=60% fluyt-bench "$scratch"
+    export TMPDIR=$scratch
+fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/fluyt-bench.XXXXXX")
 dockerd=
 engines=()
@@ -43,6 +51,7 @@ cleanup() {
     fi
     awk -v w="$work/" 'index($2, w) == 1 { print $2 }' /proc/mounts | sort -r | while read -r m; do umount -l "$m" || true; done
     rm -rf "$work"
+    if [ -n "$scratch" ]; then cd /; umount -l "$scratch"; rmdir "$scratch"; fi
 }
 trap cleanup EXIT
 trap 'exit 143' TERM INT HUP

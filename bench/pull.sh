@@ -1,7 +1,7 @@
 #!/bin/bash
 # Pulls and pushes against a local docker-registry, beside docker, podman, skopeo and a pipe of tools, in the same run.
 #
-#   bench/pull.sh [FLUYT]     RUNS=5  PARTS="bound layer ten push"  TREE=/usr/lib  MB=121
+#   bench/pull.sh [FLUYT]     RUNS=5  PARTS="bound layer ten push"  TREE=/usr/lib  MB=121  DISK=1
 #
 # bound  what this machine can do at most with the same layer: each part of the work alone
 # layer  pull of an image of one gzip layer of MB megabytes unpacked, into a store that does not have it
@@ -9,6 +9,9 @@
 # push   push of the image of ten layers into a registry that is empty each time
 #
 # skopeo unpacks nothing: it copies blobs into a directory. The pipe is `curl | pigz -dc | tar -x`; it verifies nothing.
+# All this happens in memory (tmpfs), or on the disk of TMPDIR with DISK=1. There ext4 without a journal searches long for
+# inodes that were not used a moment ago, once many files have been removed, as is done here after each run.
+[ -n "${DISK:-}" ] || IN_MEMORY=1
 . "$(dirname "$0")/lib.sh"
 need docker-registry curl gzip sha256sum find
 cd "$work"
