@@ -5,8 +5,9 @@
 //! holds one of its layers or mounts its directory; such a one stays. [`choose`] is a pure function.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::path::PathBuf;
+use std::fs::{File, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use fluyt_image::{CacheRecord, Digest, time};
@@ -196,6 +197,35 @@ impl Engine {
         Ok(entries)
     }
 
+    /// What a cache mount takes: measured again only when it was used since, because it may hold very many files.
+    fn mount_size(&self, path: &Path, meta: &Metadata, in_use: bool) -> Result<u64> {
+        let stamp = format!("{} {}", meta.mtime(), meta.mtime_nsec());
+        let name = path.file_name().unwrap_or_default();
+        let known = self.paths.root().join("build").join("sizes").join(name);
+        let text = std::fs::read_to_string(&known).unwrap_or_default();
+        if let Some(size) = text.strip_prefix(&stamp).and_then(|rest| rest.trim().parse().ok())
+            && !in_use
+        {
+            return Ok(size);
+        }
+        let size = fluyt_image::usage::disk_usage(path)?;
+        if !in_use {
+            // What cannot be remembered is measured again.
+            let _ = known.parent().map(std::fs::create_dir_all);
+            let _ = std::fs::write(&known, format!("{stamp} {size}"));
+        }
+        Ok(size)
+    }
+
+    /// At least what the build cache takes, without a look at what is what: all layers that are here, and cache mounts.
+    ///
+    /// # Errors
+    /// The records cannot be read.
+    pub(crate) fn build_cache_bound(&self) -> Result<u64> {
+        let mounts: u64 = self.cache_mounts()?.iter().map(|entry| entry.size).sum();
+        Ok(self.store.layers_bound()?.saturating_add(mounts))
+    }
+
     fn cache_mounts(&self) -> Result<Vec<CacheEntry>> {
         let mut found = Vec::new();
         for file in std::fs::read_dir(self.mounts_dir()).into_iter().flatten().flatten() {
@@ -205,14 +235,15 @@ impl Engine {
                 let since = when.ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
                 since.and_then(|d| i64::try_from(d.as_secs()).ok()).unwrap_or(0)
             };
+            let in_use = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err();
             found.push(CacheEntry {
                 id: file.file_name().to_string_lossy().into_owned(),
                 kind: "exec.cachemount".to_owned(),
                 description: "cached mount".to_owned(),
-                size: fluyt_image::usage::disk_usage(&path)?,
+                size: self.mount_size(&path, &meta, in_use)?,
                 created: seconds(meta.created().or_else(|_| meta.modified())),
                 used: seconds(meta.modified()),
-                in_use: flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err(),
+                in_use,
                 mutable: true,
                 dir: Some(path),
                 ..CacheEntry::default()
@@ -240,6 +271,7 @@ impl Engine {
                     continue;
                 }
                 std::fs::remove_dir_all(dir).about(|| dir.display().to_string())?;
+                let _ = std::fs::remove_file(self.paths.root().join("build").join("sizes").join(&entry.id));
                 pruned.bytes += entry.size;
             }
             pruned.removed.push(entry.id.clone());

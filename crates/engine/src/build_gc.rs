@@ -123,9 +123,10 @@ impl Engine {
     pub fn tidy_build_cache(&self) -> Result<Pruned> {
         let Some(limits) = self.build_cache_limits()? else { return Ok(Pruned::default()) };
         let (disk, free) = self.disk()?;
-        // What everything together does not exceed, the cache does not.
-        let roomy =
-            disk.saturating_sub(free) <= limits.max_used.max(limits.reserved) && free >= limits.min_free;
+        // What everything together does not exceed, the cache does not; most often the disk tells enough.
+        let enough_free = free >= limits.min_free;
+        let most = if enough_free { limits.max_used.max(limits.reserved) } else { limits.reserved };
+        let roomy = enough_free && disk.saturating_sub(free) <= most || self.build_cache_bound()? <= most;
         let before = now() - OLD;
         let old = self.images().cache_oldest()?.is_some_and(|used| used < before);
         let mut pruned = Pruned::default();

@@ -29,4 +29,19 @@ impl Store {
             .and_then(|mut s| s.query_row([], |row| row.get(0)))
             .map_err(|e| self.db.error(e))
     }
+
+    /// More than all layers take on disk, in bytes, told from records alone: for finding out cheaply that there is room.
+    ///
+    /// # Errors
+    /// Those of the record file.
+    pub fn layers_bound(&self) -> Result<u64> {
+        // What is not measured yet takes some blocks more than its files' sizes.
+        const SQL: &str = "SELECT coalesce(sum(coalesce(disk, size * 2 + 65536)), 0) FROM layers";
+        self.db
+            .connection()
+            .prepare_cached(SQL)
+            .and_then(|mut s| s.query_row([], |row| row.get::<_, i64>(0)))
+            .map(i64::cast_unsigned)
+            .map_err(|e| self.db.error(e))
+    }
 }

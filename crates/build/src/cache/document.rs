@@ -24,6 +24,8 @@ pub const BUILDKIT_MEDIA_TYPE: &str = "application/vnd.buildkit.cacheconfig.v0";
 const VERSION: u32 = 1;
 /// More records than any Dockerfile makes.
 const MAX_RECORDS: usize = 100_000;
+/// What a note may have of another's text, in characters.
+const MAX_NOTE: usize = 1000;
 /// As many layers as an image may have.
 const MAX_DEPTH: usize = 500;
 
@@ -70,10 +72,20 @@ impl Document {
     /// # Errors
     /// `Corrupt` when it is none; `Unsupported` for another version; as [`Document::check`].
     pub fn parse(bytes: &[u8], name: &str) -> Result<Self> {
-        let document: Self = serde_json::from_slice(bytes)
+        let mut document: Self = serde_json::from_slice(bytes)
             .map_err(|e| Error::corrupt(format!("build cache {name}")).with_source(e))?;
+        document.clean();
         document.check(name, document.layers.len())?;
         Ok(document)
+    }
+
+    /// Takes from notes what would play tricks on a terminal.
+    pub fn clean(&mut self) {
+        for record in &mut self.records {
+            if record.note.chars().any(char::is_control) || record.note.len() > MAX_NOTE {
+                record.note = record.note.chars().filter(|c| !c.is_control()).take(MAX_NOTE).collect();
+            }
+        }
     }
 
     /// Whether its records make sense over `count` layers.
@@ -125,6 +137,12 @@ mod tests {
         assert_eq!(one, two);
         let bytes = serde_json::to_vec(&one).unwrap();
         assert_eq!(Document::parse(&bytes, "x").unwrap(), one);
+    }
+
+    #[test]
+    fn notes_of_others_are_plain_text() {
+        let text = r#"{"version":1,"records":[{"keys":[],"layers":[],"note":"a\u001b[2Jb\nc"}]}"#;
+        assert_eq!(Document::parse(text.as_bytes(), "x").unwrap().records[0].note, "a[2Jbc");
     }
 
     #[test]

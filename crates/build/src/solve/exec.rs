@@ -172,23 +172,7 @@ impl Solver<'_> {
         let name = Digest::of(format!("{id}\n{from:?}").as_bytes());
         for number in 0..1000 {
             let dir = base.join(format!("{}-{number}", name.short()));
-            let about = || dir.display().to_string();
-            let made = match std::fs::create_dir(&dir) {
-                Ok(()) => true,
-                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => false,
-                Err(e) => return Err(Error::io(about(), e)),
-            };
-            let lock = File::open(&dir).about(about)?;
-            let taken = match sharing {
-                Sharing::Shared => rustix::fs::flock(&lock, FlockOperation::LockShared).is_ok(),
-                Sharing::Locked => self.wait_for(&lock)?,
-                Sharing::Private => {
-                    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
-                }
-            };
-            if !taken {
-                continue;
-            }
+            let Some((lock, made)) = self.take_mount(&dir, sharing)? else { continue };
             let data = dir.join("data");
             if made || !data.is_dir() {
                 self.fill_cache(store, &dir, &data, from, owner)?;
@@ -199,6 +183,37 @@ impl Solver<'_> {
             return Ok(StepSource::Host(data));
         }
         Err(Error::new(Kind::Exhausted, format!("cache mount {id}: too many are in use at once")))
+    }
+
+    /// Makes and locks a cache mount's directory, and says whether it is new; `None` when another one has it for itself.
+    fn take_mount(&self, dir: &Path, sharing: Sharing) -> Result<Option<(File, bool)>> {
+        let about = || dir.display().to_string();
+        for _ in 0..100 {
+            let made = match std::fs::create_dir(dir) {
+                Ok(()) => true,
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => false,
+                Err(e) => return Err(Error::io(about(), e)),
+            };
+            let lock = match File::open(dir) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+                other => other.about(about)?,
+            };
+            let taken = match sharing {
+                Sharing::Shared => rustix::fs::flock(&lock, FlockOperation::LockShared).is_ok(),
+                Sharing::Locked => self.wait_for(&lock)?,
+                Sharing::Private => {
+                    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+                }
+            };
+            if !taken {
+                return Ok(None);
+            }
+            // Whoever makes room may have removed it before it was locked.
+            if same_file(&lock, dir) {
+                return Ok(Some((lock, made)));
+            }
+        }
+        Err(Error::internal(format!("{}: it is removed again and again", dir.display())))
     }
 
     fn wait_for(&self, lock: &File) -> Result<bool> {
@@ -288,6 +303,14 @@ impl Solver<'_> {
         }
         found
     }
+}
+
+/// Whether what is open is still what is there.
+fn same_file(open: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
+    let there = std::fs::metadata(path).map(id).ok();
+    there.is_some() && open.metadata().map(id).ok() == there
 }
 
 fn failed(command: &str, code: i32) -> Error {

@@ -5,6 +5,7 @@ use std::path::Path;
 use fluyt_testkit::Host;
 use fluyt_testkit::leaks::Scope;
 use fluyt_testkit::registry::Registry;
+use serde_json::Value;
 
 use crate::{host, ours_only};
 
@@ -218,6 +219,56 @@ fn a_bad_cache_is_a_warning() {
     host.fails_words(1, "exporting the cache", &["build", "--cache-to", &to, &dir]);
     let said = build(&host, &dir, &["--cache-to", &format!("{to},ignore-error=true")]);
     assert!(said.contains("WARNING: it was not written"), "{said}");
+}
+
+/// Replaces the document of a cache in a directory by what `change` makes of it, under right digests.
+fn forge(cache: &Path, change: impl FnOnce(&mut Value)) {
+    let path = |digest: &Value| {
+        let digest = digest.as_str().expect("a digest");
+        cache.join("blobs/sha256").join(digest.trim_start_matches("sha256:"))
+    };
+    let read = |path: &Path| -> Value {
+        serde_json::from_slice(&std::fs::read(path).expect("a document")).expect("JSON")
+    };
+    let write = |value: &Value, entry: &mut Value| {
+        let bytes = value.to_string().into_bytes();
+        let hex = fluyt_testkit::images::sha256(&bytes);
+        let hex = hex.trim_start_matches("sha256:");
+        entry["digest"] = format!("sha256:{hex}").into();
+        entry["size"] = bytes.len().into();
+        std::fs::write(cache.join("blobs/sha256").join(hex), bytes).expect("written");
+    };
+    let mut index = read(&cache.join("index.json"));
+    let mut manifest = read(&path(&index["manifests"][0]["digest"]));
+    let mut config = read(&path(&manifest["config"]["digest"]));
+    change(&mut config);
+    write(&config, &mut manifest["config"]);
+    write(&manifest, &mut index["manifests"][0]);
+    std::fs::write(cache.join("index.json"), index.to_string()).expect("written");
+}
+
+#[test]
+fn a_lying_cache_is_refused() {
+    let host = host!();
+    ours_only!(host);
+    let dir = context(&host, "one");
+    let cache = host.scratch().join("cache");
+    build(&host, &dir, &["--cache-to", &format!("type=local,dest={},mode=max", cache.display())]);
+    let from = format!("type=local,src={}", cache.display());
+    // It states another content than its layers have; the base image's layer stays.
+    forge(&cache, |config| {
+        for layer in config["layers"].as_array_mut().expect("layers").iter_mut().skip(1) {
+            *layer = format!("sha256:{}", "1".repeat(64)).into();
+        }
+    });
+    let other = Other::new(&host, "other");
+    let said = other.build(&dir, &["-t", "made", "--cache-from", &from]);
+    assert!(said.contains("WARNING: it is not used any more") && cached(&said) == 0, "{said}");
+    assert!(other.ok(&["run", "--rm", "made"]).starts_with("in\ntool\n"));
+    // Its records lead nowhere.
+    forge(&cache, |config| config["records"][0]["layers"] = serde_json::json!([99]));
+    let said = Other::new(&host, "third").build(&dir, &["--cache-from", &from]);
+    assert!(said.contains("a layer that is not there") && cached(&said) == 0, "{said}");
 }
 
 #[test]

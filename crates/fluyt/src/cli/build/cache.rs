@@ -306,6 +306,7 @@ fn inline(name: &str, manifest: &Manifest, config: ImageConfig, origin: Box<dyn 
     let mut document: Document = serde_json::from_value(value)
         .map_err(|e| Error::corrupt(format!("the build cache of image {name}")).with_source(e))?;
     document.layers = config.rootfs.diff_ids;
+    document.clean();
     document.check(name, document.layers.len())?;
     Import::new(name, origin, document, manifest.layers.clone())
 }
