@@ -13,6 +13,9 @@
 //!         layers                    JSON list of LayerRef, lowest first
 //! web     key -> cache.key          what a web server said of a file, to ask whether it is still the same
 //! layer_blobs  diff_id              the compressed archive that was made of a layer
+//! origins  image, name              what an image was pulled as, with its signatures
+//! manifest_lists  name              a list in the making, JSON (crate::lists)
+//! manifest_list_blobs  list, digest the blobs that it needs; blobs_of_manifest_lists is what collection sees of it
 //! ```
 
 /// The steps of the schema; see [`crate::db::Db::migrate`].
@@ -66,5 +69,26 @@ CREATE TABLE web(
     etag TEXT NOT NULL,
     modified TEXT NOT NULL
 ) WITHOUT ROWID;
+",
+    "
+CREATE TABLE origins(
+    image TEXT NOT NULL REFERENCES images(id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    target TEXT NOT NULL,
+    manifest TEXT NOT NULL,
+    signatures TEXT NOT NULL,
+    PRIMARY KEY(image, name)
+) WITHOUT ROWID;
+CREATE TABLE manifest_lists(
+    name TEXT PRIMARY KEY NOT NULL,
+    content TEXT NOT NULL,
+    updated INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE manifest_list_blobs(
+    list TEXT NOT NULL REFERENCES manifest_lists(name) ON DELETE CASCADE,
+    digest TEXT NOT NULL,
+    PRIMARY KEY(list, digest)
+) WITHOUT ROWID;
+CREATE VIEW blobs_of_manifest_lists AS SELECT digest FROM manifest_list_blobs;
 ",
 ];
