@@ -208,6 +208,7 @@ fn base_image(engine: &Engine, wanted: &Wanted, name: &str, platform: &Platform)
             store.resolve(name)?
         }
     };
+    super::cmd::trust::check(engine, None, name, &image)?;
     let reference = fluyt_model::reference::Reference::parse_untagged(name)?.or_latest();
     Ok(BaseImage {
         reference: reference.to_string(),

@@ -39,6 +39,7 @@ pub fn load(cli: &Cli, flags: &Parsed) -> Outcome {
     let engine = cli.engine()?;
     let quiet = flags.on("quiet");
     let platform = flags.given("platform").map(Platform::parse).transpose()?;
+    super::trust::check_archive(&["docker-archive", "oci-archive"], "the archive")?;
     let report = Report::on_stderr(quiet);
     let loaded = match flags.given("input") {
         Some(path) if path != "-" => {

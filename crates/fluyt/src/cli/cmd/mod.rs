@@ -24,8 +24,10 @@ mod run;
 mod save;
 mod search;
 mod serve;
+mod signing;
 mod stats;
 mod system;
+pub mod trust;
 mod volumes;
 
 use std::cell::OnceCell;
@@ -41,7 +43,7 @@ use super::tree::{Node, group, plain, process};
 /// # Errors
 /// What the registry says.
 pub fn pull_for_build(engine: &Engine, name: &str, platform: Option<&str>, quiet: bool) -> Result<()> {
-    registry::pull_one(engine, name, platform, registry::Where::Stderr { quiet })
+    registry::pull_one(engine, name, platform, None, registry::Where::Stderr { quiet })
 }
 
 /// Pushes an image that was built.
@@ -206,6 +208,9 @@ const IMAGE: &[Node] = &[
     plain(&registry::PUSH, registry::push),
     plain(&disk::RMI, disk::rmi).called("rm").or(&["remove"]),
     plain(&save::SAVE, save::save),
+    plain(&signing::GENERATE, signing::generate),
+    plain(&signing::SIGN, signing::sign),
+    plain(&signing::VERIFY, signing::verify),
     plain(&images::TAG, images::tag),
 ];
 

@@ -12,13 +12,14 @@ use fluyt_model::{Error, Result};
 use fluyt_registry::{CredentialFiles, Credentials, PullOptions, PushOptions, Registry, Settings};
 
 use super::Cli;
+use super::trust::{self, SIGNATURE_POLICY};
 use crate::cli::fail::Outcome;
 use crate::cli::flags::{Arity, Command, Flag, NONE, Parsed, switch, text};
 use crate::cli::progress::Report;
 use crate::cli::{print_line, terminal};
 
 /// Podman's flag, for one command; `insecure-registries` of the settings is for good.
-const TLS_VERIFY: Flag = switch(
+pub const TLS_VERIFY: Flag = switch(
     NONE,
     "tls-verify",
     "Require HTTPS and verify certificates (registries on loopback addresses and listed insecure ones excepted)",
@@ -34,6 +35,7 @@ pub const PULL: Command = Command {
         switch('a', "all-tags", "Download all tagged images in the repository"),
         text(NONE, "platform", "Set platform if server is multi-platform capable"),
         switch('q', "quiet", "Suppress verbose output"),
+        SIGNATURE_POLICY,
         TLS_VERIFY,
         switch(NONE, "disable-content-trust", "Skip image verification")
             .default("true")
@@ -121,9 +123,13 @@ pub fn settings() -> Result<Settings> {
     Ok(settings)
 }
 
-/// The client of all registries.
-fn registry(verify: bool) -> Result<Registry> {
+/// The client of all registries, with the policy of a flag or of this machine.
+///
+/// # Errors
+/// A settings file or a policy that is not valid.
+pub fn client(verify: bool, policy: Option<&str>) -> Result<Registry> {
     let mut settings = settings()?;
+    settings.policy = trust::policy(policy)?;
     if !verify {
         settings.insecure.push(Settings::EVERYBODY.to_owned());
     }
@@ -144,7 +150,7 @@ pub fn pull(cli: &Cli, flags: &Parsed) -> Outcome {
     let (name, quiet) = (&flags.args[0], flags.on("quiet"));
     let platform = flags.given("platform");
     let place = Where::Stdout { quiet };
-    let registry = registry(flags.on("tls-verify"))?;
+    let registry = client(flags.on("tls-verify"), flags.given("signature-policy"))?;
     if !flags.on("all-tags") {
         pull_from(engine, &registry, name, platform, place)?;
         return Ok(0);
@@ -163,8 +169,14 @@ pub fn pull(cli: &Cli, flags: &Parsed) -> Outcome {
 ///
 /// # Errors
 /// What the registry says; a store that cannot be written. Nothing half-done stays.
-pub fn pull_one(engine: &Engine, name: &str, platform: Option<&str>, place: Where) -> Result<()> {
-    pull_from(engine, &registry(true)?, name, platform, place)
+pub fn pull_one(
+    engine: &Engine,
+    name: &str,
+    platform: Option<&str>,
+    policy: Option<&str>,
+    place: Where,
+) -> Result<()> {
+    pull_from(engine, &client(true, policy)?, name, platform, place)
 }
 
 /// What a name stands for here: the digest that the registry gave, if it can be compared with what it gives now.
@@ -232,6 +244,7 @@ fn pull_from(
             names.push((reference.clone(), digest));
         }
         let image = store.record_image(lease, &new, &names)?;
+        trust::remember(store, &image.id, &pulled)?;
         Ok((pulled, image))
     })?;
     engine.emit_image("pull", &reference.familiar(), &reference.familiar_name());
@@ -283,7 +296,7 @@ pub fn push(cli: &Cli, flags: &Parsed) -> Outcome {
     if !quiet {
         print_line(&format!("The push refers to repository [{}]", given.name()))?;
     }
-    let registry = registry(flags.on("tls-verify"))?;
+    let registry = client(flags.on("tls-verify"), None)?;
     for reference in references {
         push_one(engine, &registry, &reference, platform.as_ref(), quiet)?;
     }
@@ -312,7 +325,7 @@ fn local_tags(engine: &Engine, repository: &Reference) -> Result<Vec<Reference>>
 /// # Errors
 /// What the registry says.
 pub fn push_built(engine: &Engine, reference: &Reference, quiet: bool) -> Result<()> {
-    push_one(engine, &registry(true)?, reference, None, quiet)
+    push_one(engine, &client(true, None)?, reference, None, quiet)
 }
 
 fn push_one(
@@ -438,7 +451,7 @@ pub fn login(_: &Cli, flags: &Parsed) -> Outcome {
         return Err(Error::invalid("password is empty").into());
     }
     let done =
-        registry(flags.on("tls-verify"))?.login(server, &Credentials::Password { username, password })?;
+        client(flags.on("tls-verify"), None)?.login(server, &Credentials::Password { username, password })?;
     if let Some(warning) = done.warning {
         eprintln!("\n{warning}\n");
     }
@@ -458,7 +471,7 @@ fn read_line(prompt: &str) -> Result<String> {
 /// Runs `fluyt logout`.
 pub fn logout(_: &Cli, flags: &Parsed) -> Outcome {
     let server = flags.args.first().map_or("docker.io", String::as_str);
-    if registry(true)?.logout(server)? {
+    if client(true, None)?.logout(server)? {
         print_line(&format!("Removing login credentials for {server}"))?;
     } else {
         print_line(&format!("Not logged in to {server}"))?;

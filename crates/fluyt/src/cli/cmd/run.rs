@@ -11,7 +11,7 @@ use fluyt_model::sandbox::Phase;
 use fluyt_model::{Error, Kind, Result};
 
 use super::attach::{self, Wanted};
-use super::{Cli, archives, registry};
+use super::{Cli, archives, registry, trust};
 use crate::cli::create::{self, ThisHost};
 use crate::cli::fail::{Failure, Outcome, for_each};
 use crate::cli::flags::{Arity, Command, NONE, Parsed, switch, text};
@@ -116,7 +116,9 @@ fn make(engine: &Engine, flags: &Parsed, mut request: CreateRequest) -> Result<S
         eprintln!("WARNING: Published ports are discarded when using host network mode");
     }
     let name = request.config.image.clone();
-    let image = image_for(engine, &name, pull, platform.as_deref(), flags.on("quiet"))?;
+    let policy = flags.given("signature-policy");
+    let image = image_for(engine, &name, pull, platform.as_deref(), policy, flags.on("quiet"))?;
+    trust::check(engine, policy, &name, &image)?;
     let defaults = defaults(engine, &image)?;
     if request.config.tty
         && let Some((rows, columns)) = terminal::size()
@@ -169,6 +171,7 @@ fn image_for(
     name: &str,
     pull: &str,
     platform: Option<&str>,
+    policy: Option<&str>,
     quiet: bool,
 ) -> Result<fluyt_image::Image> {
     let local = || engine.images().resolve(name).and_then(|image| suits(image, name, platform));
@@ -182,7 +185,7 @@ fn image_for(
             other => return other,
         }
     }
-    registry::pull_one(engine, name, platform, registry::Where::Stderr { quiet })?;
+    registry::pull_one(engine, name, platform, policy, registry::Where::Stderr { quiet })?;
     local()
 }
 

@@ -85,6 +85,7 @@ pub fn import(cli: &Cli, flags: &Parsed) -> Outcome {
         message,
         platform: flags.given("platform").map(Platform::parse).transpose()?,
     };
+    super::trust::check_archive(&["tarball"], "the archive")?;
     let report = Report::on_stderr(false);
     let image = if source == "-" {
         engine.images().import(stdin().lock(), &options, &report)?

@@ -16,6 +16,7 @@ pub const CREATE: &[Flag] = &[
     text(NONE, "name", "Assign a name to the container"),
     text(NONE, "pull", "Pull image before running (\"always\", \"missing\", \"never\")").default("missing"),
     switch('q', "quiet", "Suppress the pull output"),
+    super::super::cmd::trust::SIGNATURE_POLICY,
     text(NONE, "platform", "Set platform if server is multi-platform capable"),
     text(NONE, "cidfile", "Write the container ID to the file"),
     switch(NONE, "disable-content-trust", "Skip image verification")
