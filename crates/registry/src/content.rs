@@ -221,6 +221,14 @@ impl Registry {
     }
 }
 
+/// The manifest as it is pushed: with layers that lie here uncompressed as gzip. It is put into `blobs`.
+///
+/// # Errors
+/// `Kind::NotFound` when a layer is not here; I/O errors.
+pub fn packed_manifest(blobs: &Blobs, digest: &Digest, progress: &dyn Progress) -> Result<Digest> {
+    Ok(crate::compress::manifest(blobs, digest, progress)?.unwrap_or_else(|| digest.clone()))
+}
+
 /// `None` for what is not there.
 pub(crate) fn found<T>(result: Result<T>) -> Result<Option<T>> {
     match result {

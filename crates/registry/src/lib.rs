@@ -53,7 +53,7 @@ mod upload;
 
 pub use board::Layer;
 pub use config_file::Credentials;
-pub use content::{Put, RawDocument};
+pub use content::{Put, RawDocument, packed_manifest};
 pub use fetch::{FileAnswer, FileAsk, fetch_file};
 pub use hosts_toml::Rules;
 pub use login::LoggedIn;

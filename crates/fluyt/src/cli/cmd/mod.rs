@@ -10,10 +10,12 @@ mod exec;
 mod files;
 mod host;
 mod images;
+mod imagetools;
 mod inspect;
 mod lifecycle;
 mod list;
 mod logs;
+mod manifest;
 mod meta;
 mod networks;
 mod prune;
@@ -149,9 +151,11 @@ pub const ROOT: &[Node] = &[
     plain(&system::INFO, system::info),
     plain(&system::VERSION, system::version),
     group("builder", "Manage builds", BUILDER),
-    group("buildx", "Manage builds", BUILDER).hidden(),
+    group("buildx", "Manage builds", BUILDX).hidden(),
     group("container", "Manage containers", CONTAINER),
     group("image", "Manage images", IMAGE),
+    group("imagetools", "Work on images in registries", IMAGETOOLS).hidden(),
+    group("manifest", "Manage image manifests and manifest lists", MANIFEST),
     group("network", "Manage networks", NETWORK),
     group("registry", "Serve a registry", REGISTRY),
     group("volume", "Manage volumes", VOLUME),
@@ -194,6 +198,27 @@ const BUILDER: &[Node] = &[
     plain(&build::BUILD, build::build).or(&["b"]),
     plain(&builder::DU, builder::du),
     plain(&builder::PRUNE, builder::prune),
+];
+
+const BUILDX: &[Node] = &[
+    plain(&build::BUILD, build::build).or(&["b"]),
+    plain(&build::DU, build::du),
+    group("imagetools", "Work on images in registries", IMAGETOOLS),
+    plain(&build::PRUNE, build::prune),
+];
+
+const IMAGETOOLS: &[Node] =
+    &[plain(&imagetools::CREATE, imagetools::create), plain(&imagetools::INSPECT, imagetools::inspect)];
+
+const MANIFEST: &[Node] = &[
+    plain(&manifest::ADD, manifest::add),
+    plain(&manifest::ANNOTATE, manifest::annotate),
+    plain(&manifest::CREATE, manifest::create),
+    plain(&manifest::EXISTS, manifest::exists),
+    plain(&manifest::INSPECT, manifest::inspect),
+    plain(&manifest::PUSH, manifest::push),
+    plain(&manifest::REMOVE, manifest::remove),
+    plain(&manifest::RM, manifest::rm),
 ];
 
 const IMAGE: &[Node] = &[

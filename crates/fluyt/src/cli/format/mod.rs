@@ -2,6 +2,7 @@
 //!
 //! A command says what its rows hold and what its columns are called ([`Layout`]); everything else is here.
 
+pub mod indent;
 pub mod rows;
 pub mod tabs;
 
