@@ -148,7 +148,7 @@ fn alternative_names(value: &[u8]) -> Option<Vec<String>> {
     Some(names)
 }
 
-/// Whether one of `roots` vouches for a certificate that may sign code, at a time (seconds since the epoch).
+/// Whether one of `roots` vouches for a certificate that may sign code (or does not say what it is for), at a time (seconds since the epoch).
 ///
 /// # Errors
 /// `Kind::Unauthorized`.
@@ -169,7 +169,7 @@ pub(crate) fn verify_chain(leaf: &[u8], above: &[Vec<u8>], roots: &[Vec<u8>], at
     let leaf = EndEntityCert::try_from(&leaf).map_err(refused)?;
     let seconds = u64::try_from(at).unwrap_or(0);
     let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
-    let usage = KeyUsage::required(CODE_SIGNING);
+    let usage = KeyUsage::required_if_present(CODE_SIGNING);
     leaf.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &anchors, &above, time, usage, None, None)
         .map(|_| ())
         .map_err(refused)

@@ -80,6 +80,8 @@ impl Signature {
     /// # Errors
     /// `Kind::Corrupt`.
     pub(crate) fn bytes(&self) -> Result<Vec<u8>> {
-        BASE64.decode(&self.signature).map_err(|_| Error::corrupt("the signature is not base64"))
+        // Some signers break the text into lines.
+        let text: String = self.signature.split_ascii_whitespace().collect();
+        BASE64.decode(text).map_err(|_| Error::corrupt("the signature is not base64"))
     }
 }
