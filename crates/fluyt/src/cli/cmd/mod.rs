@@ -202,9 +202,9 @@ const BUILDER: &[Node] = &[
 
 const BUILDX: &[Node] = &[
     plain(&build::BUILD, build::build).or(&["b"]),
-    plain(&build::DU, build::du),
+    plain(&builder::DU, builder::du),
     group("imagetools", "Work on images in registries", IMAGETOOLS),
-    plain(&build::PRUNE, build::prune),
+    plain(&builder::PRUNE, builder::prune),
 ];
 
 const IMAGETOOLS: &[Node] =

@@ -127,7 +127,7 @@ pub fn settings() -> Result<Settings> {
 ///
 /// # Errors
 /// A settings file or a policy that is not valid.
-pub fn client(verify: bool, policy: Option<&str>) -> Result<Registry> {
+pub fn client_with(verify: bool, policy: Option<&str>) -> Result<Registry> {
     let mut settings = settings()?;
     settings.policy = trust::policy(policy)?;
     if !verify {
@@ -141,7 +141,7 @@ pub fn client(verify: bool, policy: Option<&str>) -> Result<Registry> {
 /// # Errors
 /// A settings file that is not valid.
 pub fn client() -> Result<Registry> {
-    registry(true)
+    client_with(true, None)
 }
 
 /// Runs `fluyt pull`.
@@ -150,7 +150,7 @@ pub fn pull(cli: &Cli, flags: &Parsed) -> Outcome {
     let (name, quiet) = (&flags.args[0], flags.on("quiet"));
     let platform = flags.given("platform");
     let place = Where::Stdout { quiet };
-    let registry = client(flags.on("tls-verify"), flags.given("signature-policy"))?;
+    let registry = client_with(flags.on("tls-verify"), flags.given("signature-policy"))?;
     if !flags.on("all-tags") {
         pull_from(engine, &registry, name, platform, place)?;
         return Ok(0);
@@ -176,7 +176,7 @@ pub fn pull_one(
     policy: Option<&str>,
     place: Where,
 ) -> Result<()> {
-    pull_from(engine, &client(true, policy)?, name, platform, place)
+    pull_from(engine, &client_with(true, policy)?, name, platform, place)
 }
 
 /// What a name stands for here: the digest that the registry gave, if it can be compared with what it gives now.
@@ -296,7 +296,7 @@ pub fn push(cli: &Cli, flags: &Parsed) -> Outcome {
     if !quiet {
         print_line(&format!("The push refers to repository [{}]", given.name()))?;
     }
-    let registry = client(flags.on("tls-verify"), None)?;
+    let registry = client_with(flags.on("tls-verify"), None)?;
     for reference in references {
         push_one(engine, &registry, &reference, platform.as_ref(), quiet)?;
     }
@@ -325,7 +325,7 @@ fn local_tags(engine: &Engine, repository: &Reference) -> Result<Vec<Reference>>
 /// # Errors
 /// What the registry says.
 pub fn push_built(engine: &Engine, reference: &Reference, quiet: bool) -> Result<()> {
-    push_one(engine, &client(true, None)?, reference, None, quiet)
+    push_one(engine, &client_with(true, None)?, reference, None, quiet)
 }
 
 fn push_one(
@@ -450,8 +450,8 @@ pub fn login(_: &Cli, flags: &Parsed) -> Outcome {
     if password.is_empty() {
         return Err(Error::invalid("password is empty").into());
     }
-    let done =
-        client(flags.on("tls-verify"), None)?.login(server, &Credentials::Password { username, password })?;
+    let done = client_with(flags.on("tls-verify"), None)?
+        .login(server, &Credentials::Password { username, password })?;
     if let Some(warning) = done.warning {
         eprintln!("\n{warning}\n");
     }
@@ -471,7 +471,7 @@ fn read_line(prompt: &str) -> Result<String> {
 /// Runs `fluyt logout`.
 pub fn logout(_: &Cli, flags: &Parsed) -> Outcome {
     let server = flags.args.first().map_or("docker.io", String::as_str);
-    if client(true, None)?.logout(server)? {
+    if client_with(true, None)?.logout(server)? {
         print_line(&format!("Removing login credentials for {server}"))?;
     } else {
         print_line(&format!("Not logged in to {server}"))?;

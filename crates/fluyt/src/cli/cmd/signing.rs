@@ -15,7 +15,7 @@ use fluyt_trust::{
 use serde_json::{Value, json};
 
 use super::Cli;
-use super::registry::{TLS_VERIFY, client};
+use super::registry::{TLS_VERIFY, client_with};
 use super::trust::now;
 use crate::cli::fail::Outcome;
 use crate::cli::flags::{Arity, Command, Flag, NONE, Parsed, many, one, switch, text, values};
@@ -203,7 +203,7 @@ pub fn sign(_: &Cli, flags: &Parsed) -> Outcome {
     } else {
         SignatureMode::Tag
     };
-    let registry = client(flags.on("tls-verify"), None)?;
+    let registry = client_with(flags.on("tls-verify"), None)?;
     let extra: BTreeMap<String, Value> =
         annotations(flags).into_iter().map(|(k, v)| (k, Value::from(v))).collect();
     for name in &flags.args {
@@ -262,7 +262,7 @@ fn subjects(
 pub fn verify(_: &Cli, flags: &Parsed) -> Outcome {
     let verifier = verifier(flags)?;
     let wanted = annotations(flags);
-    let registry = client(flags.on("tls-verify"), None)?;
+    let registry = client_with(flags.on("tls-verify"), None)?;
     for name in &flags.args {
         let reference = Reference::parse(name)?;
         let digest = match reference.digest() {
