@@ -369,7 +369,7 @@ impl Session<'_> {
             }
         };
         if matches!(guard.content, Content::Closed)
-            && let Err(failure) = self.open(&mut guard)
+            && let Err(failure) = self.open(&mut guard, until)
         {
             self.uploads.forget(self.id);
             return Err(failure);
@@ -382,18 +382,23 @@ impl Session<'_> {
         Ok(guard)
     }
 
-    /// Opens the file; what is in it is hashed again.
-    fn open(&self, upload: &mut Upload) -> Answered<()> {
+    /// Opens the file; what is in it is hashed again. A server that is about to end may have it open for a moment longer:
+    /// that is waited for until `until`.
+    fn open(&self, upload: &mut Upload, until: Instant) -> Answered<()> {
         let (whose, algorithm) = self.records.upload(self.id)?.ok_or_else(|| unknown(self.id))?;
         let lease = self.records.lease()?;
         // Only an expected digest says which algorithm to compute.
         let expected =
             (algorithm == Algorithm::Sha512.name()).then(|| Hasher::new(Algorithm::Sha512).finish());
-        let opened = lease.blobs().ingest_alone(expected.as_ref(), None, &key(self.id))?;
-        let Some(mut ingest) = opened else {
-            return Err(
-                Failure::new(Code::BlobUploadInvalid, "another process works on this upload").status(409)
-            );
+        let mut ingest = loop {
+            match lease.blobs().ingest_alone(expected.as_ref(), None, &key(self.id))? {
+                Some(ingest) => break ingest,
+                None if Instant::now() < until => std::thread::sleep(Duration::from_millis(20)),
+                None => {
+                    let text = "another process works on this upload";
+                    return Err(Failure::new(Code::BlobUploadInvalid, text).status(409));
+                }
+            }
         };
         ingest.keep();
         upload.repository = whose;
