@@ -1,12 +1,17 @@
 #!/bin/bash
 # A registry under 64 concurrent pulls: throughput, processor time and memory, beside docker-registry in the same run.
 #
-#   bench/registry.sh [FLUYT]     RUNS=3  SECONDS_EACH=3  CONNECTIONS=64  MEGABYTES=20
+#   bench/registry.sh [FLUYT]     RUNS=3  SECONDS_EACH=3  CONNECTIONS=64  MEGABYTES=20  PARTS="blobs pulls client"
 #
 # One blob is fetched over and over on all connections by sink.c, once copying what comes (clients of the same machine)
 # and once letting the kernel throw it away (the load of clients elsewhere); then a small manifest, as pulls that find
 # all blobs at home ask for. Both servers have the same content, pushed by the same client. Runs alternate.
+# `pulls`: 64 whole pulls of an image of ten layers at once, each a client of its own that asks for the version, the
+# manifest, the configuration and every layer, and throws them away. `client`: the same by 64 `fluyt pull`, each into a
+# store of its own in memory; unpacking takes most of that. Memory is read at the start, in the middle and at the end.
+IN_MEMORY=1
 PEERS="" . "$(dirname "$0")/lib.sh"
+cd "$work"
 need docker-registry cc curl sha256sum
 cc -O2 -o "$work/sink" "$here/sink.c"
 head -c "${MEGABYTES:-20}000000" /dev/urandom >"$work/blob"
@@ -53,7 +58,9 @@ for who in ours peer; do
     curl -sf -o /dev/null -X PUT -H "Content-Type: $kind" --data-binary "@$work/manifest" "http://127.0.0.1:${port[$who]}/v2/bench/blob/manifests/x"
 done
 
+parts=" ${PARTS:-blobs pulls client} "
 declare -A got=() spent=() high=()
+middle() { tr ' ' '\n' <<<"$1" | grep . | sort -n | awk '{ x[NR] = $1 } END { print x[int((NR + 1) / 2)] }'; }
 load() { # who, what, path, more words for sink
     local before after n rate failed
     before=$(ticks "$1")
@@ -67,20 +74,75 @@ load() { # who, what, path, more words for sink
     high[$1]=$(memory "$1")
 }
 blob=/v2/bench/blob/blobs/$digest
-for ((i = 0; i < ${RUNS:-3}; i++)); do
-    for who in ours peer; do
-        load "$who" copied "$blob"
-        load "$who" discarded "$blob" discard
-        load "$who" manifest /v2/bench/blob/manifests/x
+if [[ $parts == *" blobs "* ]]; then
+    for ((i = 0; i < ${RUNS:-3}; i++)); do
+        for who in ours peer; do
+            load "$who" copied "$blob"
+            load "$who" discarded "$blob" discard
+            load "$who" manifest /v2/bench/blob/manifests/x
+        done
     done
+    printf '%-28s %10s %16s %8s\n' "" fluyt docker-registry ratio
+    for what in copied discarded manifest; do
+        case $what in manifest) unit=requests/s cost='us/request' ;; *) unit=MB/s cost='ms/GB' ;; esac
+        a=$(middle "${got[ours,$what]}") b=$(middle "${got[peer,$what]}")
+        printf '%-28s %10s %16s %8.2f\n' "$what, $unit" "$a" "$b" "$(awk "BEGIN { print $a / ($b + 0.001) }")"
+        a=$(middle "${spent[ours,$what]}") b=$(middle "${spent[peer,$what]}")
+        printf '%-28s %10s %16s %8.2f\n' "  processor, $cost" "$a" "$b" "$(awk "BEGIN { print $a / ($b + 0.001) }")"
+    done
+    printf '%-28s %10s %16s %8.2f\n' "highest memory, KiB" "${high[ours]}" "${high[peer]}" "$(awk "BEGIN { print ${high[ours]} / ${high[peer]} }")"
+fi
+
+# What a process has of memory now: private and its share of what is common, and all of it, in KiB.
+memory_now() { awk '/^Rss:/ { r = $2 } /^Pss:/ { p = $2 } END { printf "rss %d pss %d", r, p }' "/proc/${pid[$1]}/smaps_rollup"; }
+clients=${CONNECTIONS:-64}
+if [[ $parts == *" pulls "* || $parts == *" client "* ]]; then
+    # Ten layers of two megabytes, a tenth of it text.
+    layers= ids=
+    for i in $(seq 10); do
+        mkdir -p "layer$i"
+        head -c 1800000 /dev/urandom >"layer$i/noise"
+        { yes "line of layer $i" || true; } | head -c 200000 >"layer$i/text"
+        tar -C "layer$i" -cf "layer$i.tar" .
+        ids+="${ids:+,}\"sha256:$(sha256sum <"layer$i.tar" | cut -c 1-64)\""
+        gzip -n "layer$i.tar"
+        layers+="${layers:+,}{\"mediaType\":\"application/vnd.oci.image.layer.v1.tar+gzip\",\"size\":$(stat -c %s "layer$i.tar.gz"),\"digest\":\"sha256:$(sha256sum <"layer$i.tar.gz" | cut -c 1-64)\"}"
+    done
+    printf '{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":[%s]}}' "$ids" >config
+    config=sha256:$(sha256sum <config | cut -c 1-64)
+    printf '{"schemaVersion":2,"mediaType":"%s","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"%s","size":%d},"layers":[%s]}' \
+        "$kind" "$config" "$(stat -c %s config)" "$layers" >manifest
+    for who in ours peer; do
+        for file in config layer*.tar.gz; do push "$who" "$file"; done
+        curl -sf -o /dev/null -X PUT -H "Content-Type: $kind" --data-binary @manifest "http://127.0.0.1:${port[$who]}/v2/bench/blob/manifests/ten"
+        base=http://127.0.0.1:${port[$who]}/v2
+        { # One client: one connection, everything in turn.
+            printf 'silent\nfail\nheader = "Accept: %s"\n' "$kind"
+            for path in / /bench/blob/manifests/ten "/bench/blob/blobs/$config" $(for i in $(seq 10); do echo "/bench/blob/blobs/sha256:$(sha256sum <"layer$i.tar.gz" | cut -c 1-64)"; done); do
+                printf 'url = "%s%s"\noutput = "/dev/null"\n' "$base" "$path"
+            done
+        } >"pull-$who"
+    done
+    bytes=$(cat layer*.tar.gz | wc -c)
+fi
+pulls() { # who: as many clients as there are connections, all at once
+    seq "$clients" | xargs -P "$clients" -I{} curl -K "pull-$1" || echo "${name[$1]}: some pulls failed"
+}
+client() { seq "$clients" | xargs -P "$clients" -I{} "$fluyt" --root "$work/stores/{}" pull -q "127.0.0.1:${port[$1]}/bench/blob:ten" >/dev/null || echo "${name[$1]}: some pulls failed"; }
+for part in pulls client; do
+    [[ $parts == *" $part "* ]] || continue
+    for ((i = 0; i < ${RUNS:-3}; i++)); do
+        for who in ours peer; do
+            case $i in 0) when=start ;; $((${RUNS:-3} / 2))) when=middle ;; *) when=end ;; esac
+            before=$(ticks "$who")
+            [ "$part" = pulls ] || mkdir -p "$work/stores"
+            [ "$i" -gt 0 ] || echo "${name[$who]}, before the first round of $part: $(memory_now "$who") KiB"
+            once "$part-$who" "$part" "$who"
+            spent[$who,$part]+="$((10 * ($(ticks "$who") - before))) "
+            echo "${name[$who]}, $part, round $i ($when): $(memory_now "$who") KiB, highest $(memory "$who")"
+            rm -rf "$work/stores"
+        done
+    done
+    echo "== $clients pulls of an image of ten layers, $bytes bytes each, all at once (ratio to fluyt's server; processor time of the server: $(middle "${spent[ours,$part]}") and $(middle "${spent[peer,$part]}") ms)"
+    report "$part-ours" "$part-ours" "$part-peer"
 done
-middle() { tr ' ' '\n' <<<"$1" | grep . | sort -n | awk '{ x[NR] = $1 } END { print x[int((NR + 1) / 2)] }'; }
-printf '%-28s %10s %16s %8s\n' "" fluyt docker-registry ratio
-for what in copied discarded manifest; do
-    case $what in manifest) unit=requests/s cost='us/request' ;; *) unit=MB/s cost='ms/GB' ;; esac
-    a=$(middle "${got[ours,$what]}") b=$(middle "${got[peer,$what]}")
-    printf '%-28s %10s %16s %8.2f\n' "$what, $unit" "$a" "$b" "$(awk "BEGIN { print $a / ($b + 0.001) }")"
-    a=$(middle "${spent[ours,$what]}") b=$(middle "${spent[peer,$what]}")
-    printf '%-28s %10s %16s %8.2f\n' "  processor, $cost" "$a" "$b" "$(awk "BEGIN { print $a / ($b + 0.001) }")"
-done
-printf '%-28s %10s %16s %8.2f\n' "highest memory, KiB" "${high[ours]}" "${high[peer]}" "$(awk "BEGIN { print ${high[ours]} / ${high[peer]} }")"
