@@ -89,6 +89,10 @@ impl Layout {
             return Ok(());
         }
         let path = self.blob(&blob.digest);
+        // Opening what is no file may wait forever.
+        if !self.has(&blob.digest) {
+            return Err(Error::not_found(format!("{}: there is no such blob", path.display())));
+        }
         let mut file = File::open(&path).about(|| path.display().to_string())?;
         let mut ingest = blobs.ingest(Some(&blob.digest), Some(blob.size), "")?;
         let mut buffer = vec![0; 256 * 1024];

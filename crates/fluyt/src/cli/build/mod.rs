@@ -138,7 +138,9 @@ fn carry_out(
 ) -> std::result::Result<(), Stopped> {
     let store = engine.images();
     // What a killed build has left must not stand in this one's way.
-    engine.reclaim_steps()?;
+    if let Err(e) = engine.reclaim_steps() {
+        super::fail::print(&e.context("clearing away what a killed build has left"));
+    }
     let lease = store.lease()?;
     let cancel = Arc::new(Cancel::default());
     cancelled_by_signals(&cancel)?;
