@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod debian;
+pub mod fuzz;
 pub mod host;
 pub mod images;
 pub mod leaks;

@@ -34,7 +34,9 @@ impl Planner<'_> {
             if let (MountKind::Secret, Some(name)) = (mount.kind, &mount.env) {
                 env.set(if name.is_empty() { &mount.id } else { name }, "****");
             }
-            mounts.push(self.exec_mount(state, mount, index)?);
+            let agents =
+                mounts.iter().filter(|m: &&ExecMount| matches!(m.source, MountSource::Ssh(_))).count();
+            mounts.push(self.exec_mount(state, mount, index, agents)?);
         }
         let shown = format!("{}{summary}", self.shown_command(&step.source, &env));
         let name = self.step_name(state, counter, &format!("{mark}{}", upper_keyword(&shown)));
@@ -64,10 +66,10 @@ impl Planner<'_> {
         Ok(Vertex { op: Op::Exec(Box::new(exec)), name, lines: Some(step.lines), no_cache: false })
     }
 
-    fn exec_mount(&mut self, state: &State, mount: Mount, index: usize) -> Result<ExecMount> {
+    fn exec_mount(&mut self, state: &State, mount: Mount, index: usize, agents: usize) -> Result<ExecMount> {
         let target = match mount.target.as_str() {
             "" => match mount.kind {
-                MountKind::Secret | MountKind::Ssh => default_target(&mount),
+                MountKind::Secret | MountKind::Ssh => default_target(&mount, agents),
                 _ => absolute(&state.config.config.working_dir, ""),
             },
             target => absolute(&state.config.config.working_dir, target),
@@ -139,13 +141,14 @@ fn secret_id(mount: &Mount) -> String {
     }
 }
 
-fn default_target(mount: &Mount) -> String {
+/// `agents` is how many agents the command has already.
+fn default_target(mount: &Mount, agents: usize) -> String {
     match mount.kind {
         MountKind::Secret => {
             let id = secret_id(mount);
             format!("/run/secrets/{}", id.rsplit('/').next().unwrap_or(&id))
         }
-        _ => "/run/buildkit/ssh_agent.0".to_owned(),
+        _ => format!("/run/buildkit/ssh_agent.{agents}"),
     }
 }
 

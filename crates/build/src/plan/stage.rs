@@ -14,7 +14,7 @@ use crate::dockerfile::mount;
 use crate::dockerfile::parse::parse_trigger;
 use crate::dockerfile::suggest::{nearest, with_nearest};
 use crate::dockerfile::{Dockerfile, Env, Instruction, Lexer, Lines, Stage, Step, quoted};
-use crate::graph::{Action, FileOp, Graph, Id, ImageOp, Op, Tree, Vertex};
+use crate::graph::{Action, CopyAction, FileOp, Graph, Id, ImageOp, Op, Tree, Vertex};
 use crate::ignore::clean;
 
 /// The PATH of images that have none.
@@ -115,6 +115,14 @@ impl<'a> Planner<'a> {
         }
         if let Some(fault) = self.lint.failure() {
             return Err(fault);
+        }
+        if let Tree::Context(name) = &state.tree {
+            // What is exported are layers: a context becomes one.
+            let copy = CopyAction { source: state.tree.clone(), ..crate::solve::whole("/") };
+            let actions = vec![Action::Copy(copy)];
+            let op = Op::File(FileOp { base: Tree::Scratch, actions, link: false, epoch: self.epoch });
+            let name = format!("[context {name}] load from client");
+            state.tree = Tree::Vertex(self.graph.push(Vertex { op, name, lines: None, no_cache: false }));
         }
         state.config.os.clone_from(&state.platform.os);
         state.config.architecture.clone_from(&state.platform.architecture);
@@ -722,9 +730,9 @@ impl<'a> Planner<'a> {
         let path =
             if path.starts_with('/') { path } else { absolute(&state.config.config.working_dir, &path) };
         state.config.config.working_dir.clone_from(&path);
-        let shown = self.shown(&step.source, &state.env);
-        let name = self.step_name(state, counter, &format!("{mark}{}", upper_keyword(&shown)));
         if path != "/" {
+            let shown = self.shown(&step.source, &state.env);
+            let name = self.step_name(state, counter, &format!("{mark}{}", upper_keyword(&shown)));
             let owner = state.config.config.user.clone();
             let actions = vec![Action::Mkdir { path: clean(&path), owner }];
             let op = Op::File(FileOp { base: state.tree.clone(), actions, link: false, epoch: self.epoch });

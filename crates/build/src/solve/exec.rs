@@ -10,6 +10,7 @@ use fluyt_model::{Error, Kind, Result};
 use rustix::fs::FlockOperation;
 
 use super::Solver;
+use super::agent::Forward;
 use super::tree::{self, Root};
 use crate::dockerfile::mount::Sharing;
 use crate::executor::{Event, ExecStep, StepMount, StepSource};
@@ -25,6 +26,7 @@ const RUNTIME_DIRS: [&str; 3] = ["/proc", "/sys", "/dev"];
 struct Held {
     locks: Vec<File>,
     layers: Vec<NewLayer>,
+    agents: Vec<Forward>,
 }
 
 impl Solver<'_> {
@@ -52,7 +54,10 @@ impl Solver<'_> {
                     Some(self.cache_dir(store, id, *sharing, (tree, path), *owner, &mut held)?)
                 }
                 MountSource::Secret(secret) => self.secret(secret, &mut env)?,
-                MountSource::Ssh(agent) => self.agent(agent, &mount.target, &mut env)?,
+                MountSource::Ssh(agent) => {
+                    let socket = layer.dir().join(format!("agent-{number}"));
+                    self.agent(agent, &mount.target, socket, &mut env, &mut held)?
+                }
                 MountSource::Script { name, content } => {
                     let dir = layer.dir().join(format!("script-{number}"));
                     std::fs::create_dir(&dir).about(|| dir.display().to_string())?;
@@ -275,7 +280,14 @@ impl Solver<'_> {
         Ok(Some(StepSource::Secret(value.clone(), secret.owner)))
     }
 
-    fn agent(&self, agent: &SecretMount, target: &str, env: &mut Vec<String>) -> Result<Option<StepSource>> {
+    fn agent(
+        &self,
+        agent: &SecretMount,
+        target: &str,
+        place: PathBuf,
+        env: &mut Vec<String>,
+        held: &mut Held,
+    ) -> Result<Option<StepSource>> {
         let Some(socket) = self.world.agents.get(&agent.id) else {
             return match agent.required {
                 true => Err(Error::not_found(format!("unset ssh forward key {}", agent.id))
@@ -283,8 +295,11 @@ impl Solver<'_> {
                 false => Ok(None),
             };
         };
-        env.push(format!("SSH_AUTH_SOCK={target}"));
-        Ok(Some(StepSource::Host(socket.clone())))
+        if held.agents.is_empty() {
+            env.push(format!("SSH_AUTH_SOCK={target}"));
+        }
+        held.agents.push(Forward::start(socket, place.clone(), agent.owner)?);
+        Ok(Some(StepSource::Host(place)))
     }
 
     /// What mounting will leave in the layer: for each mount point that is not there, the topmost path that is missing.

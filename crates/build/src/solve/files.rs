@@ -405,6 +405,23 @@ impl Copying<'_> {
         rustix::fs::openat(dir, name, flags, Mode::empty()).about(|| entry.path.clone())
     }
 
+    /// Gives a file, not what a link leads to, an owner; its set-id bits stay.
+    fn own(&self, path: &str, owner: Owner) -> Result<()> {
+        let (dir, name) = match parent(self.root, &clean(path)) {
+            Ok(place) if !place.1.is_empty() => place,
+            _ => return Ok(()),
+        };
+        let Ok(stat) = rustix::fs::statat(&dir, &*name, AtFlags::SYMLINK_NOFOLLOW) else { return Ok(()) };
+        let (uid, gid) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
+        rustix::fs::chownat(&dir, &*name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+            .about(|| path.to_owned())?;
+        if kind(&stat) != FileType::Symlink {
+            rustix::fs::chmodat(&dir, &*name, Mode::from_raw_mode(stat.st_mode & 0o7777), AtFlags::empty())
+                .about(|| path.to_owned())?;
+        }
+        Ok(())
+    }
+
     /// Unpacks the file if it is an archive; whether it was one.
     fn unpack(&self, selected: &Selected, target: &str) -> Result<bool> {
         let Some(entry) = selected.entries.first() else { return Ok(false) };
@@ -418,7 +435,15 @@ impl Copying<'_> {
         let base = clean(target);
         make_dirs(self.root, base.trim_end_matches('/'), self.new_owner(), self.epoch)?;
         let dir = self.root.dir(&base)?;
-        super::archive::unpack(file, &dir).map_err(|e| e.context(format!("unpacking {}", entry.path)))?;
+        let again = file.try_clone().about(|| entry.path.clone())?;
+        let about = |e: Error| e.context(format!("unpacking {}", entry.path));
+        super::archive::unpack(file, &dir).map_err(about)?;
+        if let Some(owner) = self.owner {
+            // The owner that was asked for is that of all that came out.
+            for path in super::archive::members(again).map_err(about)? {
+                self.own(&format!("{}/{path}", base.trim_end_matches('/')), owner)?;
+            }
+        }
         Ok(true)
     }
 }

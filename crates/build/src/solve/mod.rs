@@ -11,7 +11,8 @@
 //!
 //! Nothing is shared between vertices but the results, which are immutable layers.
 
-mod archive;
+mod agent;
+pub mod archive;
 mod exec;
 mod export;
 pub mod files;

@@ -8,8 +8,11 @@
 mod archives;
 mod build;
 mod build_cache;
+mod build_files;
 mod build_kills;
+mod build_real;
 mod build_room;
+mod build_sources;
 mod build_web;
 mod crash;
 mod errors;

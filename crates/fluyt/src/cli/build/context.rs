@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use fluyt_build::gitref::GitRef;
 use fluyt_build::ignore::Ignore;
+use fluyt_build::solve::archive;
 use fluyt_build::{Fetch, git};
 use fluyt_engine::Engine;
 use fluyt_image::NewLayer;
@@ -147,28 +148,43 @@ fn missing(path: &Path, e: std::io::Error) -> Error {
 
 /// A Dockerfile alone, or an archive with a context.
 fn from_stream(engine: &Engine, wanted: &Wanted, input: &mut dyn Read) -> Result<Gathered> {
+    let into = engine.images().new_layer()?;
+    match unpacked(input, &into)? {
+        Stream::Archive => from_directory(into.fs(), wanted, Some(into)),
+        Stream::Text(text) => {
+            if text.trim().is_empty() {
+                return Err(Error::invalid("failed to solve: the Dockerfile cannot be empty"));
+            }
+            let ignore = Ignore::default();
+            Ok(Gathered { text, name: "Dockerfile".to_owned(), context: None, ignore, _unpacked: None })
+        }
+    }
+}
+
+/// What a stream turned out to be.
+pub(super) enum Stream {
+    /// An archive; it is unpacked.
+    Archive,
+    /// Something else.
+    Text(String),
+}
+
+/// Unpacks a stream if it is an archive.
+pub(super) fn unpacked(input: &mut dyn Read, into: &NewLayer) -> Result<Stream> {
     let mut head = Vec::new();
     (&mut *input).take(512).read_to_end(&mut head).about(|| "the context")?;
-    let is_tar = head.len() >= 262 && &head[257..262] == b"ustar";
-    let packed = head.starts_with(&[0x1f, 0x8b]) || head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
-    if !is_tar && !packed {
+    if !archive::may_be(&head) {
         let mut all = head.as_slice().chain(input);
-        let text = read_text(&mut all, "standard input")?;
-        if text.trim().is_empty() {
-            return Err(Error::invalid("failed to solve: the Dockerfile cannot be empty"));
-        }
-        let ignore = Ignore::default();
-        return Ok(Gathered { text, name: "Dockerfile".to_owned(), context: None, ignore, _unpacked: None });
+        return read_text(&mut all, "standard input").map(Stream::Text);
     }
-    let unpacked = engine.images().new_layer()?;
-    let archive = unpacked.dir().join("context.tar");
-    let about = || archive.display().to_string();
-    let mut file = std::fs::File::create(&archive).about(about)?;
+    let path = into.dir().join("context.tar");
+    let about = || path.display().to_string();
+    let mut file = std::fs::File::create(&path).about(about)?;
     std::io::copy(&mut head.as_slice().chain(input), &mut file).about(about)?;
-    let file = std::fs::File::open(&archive).about(about)?;
-    fluyt_image::layer::unpack::extract_archive(file, &unpacked.fs(), fluyt_image::Limits::default())
+    let root = std::fs::File::open(into.fs()).about(|| into.fs().display().to_string())?;
+    archive::unpack(std::fs::File::open(&path).about(about)?, &root.into())
         .map_err(|e| e.context("unpacking the context"))?;
-    from_directory(unpacked.fs(), wanted, Some(unpacked))
+    Ok(Stream::Archive)
 }
 
 fn read_text(input: &mut dyn Read, name: &str) -> Result<String> {

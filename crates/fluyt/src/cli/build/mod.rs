@@ -3,6 +3,7 @@
 mod cache;
 mod call;
 mod context;
+mod named;
 mod output;
 mod progress;
 mod runner;
@@ -16,11 +17,12 @@ use fluyt_build::Cancel;
 use fluyt_build::cache::Ledger;
 use fluyt_build::dockerfile::fault::excerpt;
 use fluyt_build::dockerfile::lint::{Lint, Warning};
-use fluyt_build::dockerfile::{Fault, parse};
+use fluyt_build::dockerfile::{Dockerfile, Fault, parse};
 use fluyt_build::plan::{BaseImage, Inputs, Plan, plan};
 use fluyt_build::solve::{Context, World, solve};
 use fluyt_engine::Engine;
 use fluyt_image::{ImageConfig, Platform};
+use fluyt_model::reference::Reference;
 use fluyt_model::{Error, Result};
 
 use super::cmd::Cli;
@@ -33,9 +35,10 @@ use wanted::{Call, Wanted};
 
 /// Runs `fluyt build`.
 pub fn build(cli: &Cli, flags: &Parsed) -> Outcome {
-    let wanted = Wanted::read(flags)?;
+    let mut wanted = Wanted::read(flags)?;
     let engine = cli.engine()?;
     let gathered = context::gather(engine, &wanted)?;
+    let _fetched = named::fetch(engine, &mut wanted)?;
     let done = run(cli, engine, &wanted, &gathered);
     if wanted.call == Call::Build
         && let Err(e) = engine.tidy_build_cache()
@@ -98,6 +101,7 @@ fn run(cli: &Cli, engine: &Engine, wanted: &Wanted, gathered: &Gathered) -> std:
         }
         file => file?,
     };
+    front_end(wanted, &file)?;
     match wanted.call {
         Call::Targets => return call::show_targets(wanted, gathered, &file),
         Call::Outline => return call::show_outline(wanted, gathered, &file),
@@ -126,6 +130,23 @@ fn run(cli: &Cli, engine: &Engine, wanted: &Wanted, gathered: &Gathered) -> std:
     }
     warn(wanted, &lint.warnings());
     done
+}
+
+/// The front end that the file asks for must be the one that is built in, under whatever address.
+fn front_end(wanted: &Wanted, file: &Dockerfile) -> Result<()> {
+    let given = wanted.options.build_args.get("BUILDKIT_SYNTAX");
+    let Some(text) = given.or(file.syntax.as_ref()) else { return Ok(()) };
+    // What follows a blank is for the front end.
+    let name = text.split_whitespace().next().unwrap_or_default();
+    let reference = Reference::parse_untagged(name).map_err(|e| e.context(format!("syntax {name}")))?;
+    let repository = reference.path();
+    let known = ["docker/dockerfile", "docker/dockerfile-upstream", "docker/dockerfile-labs"];
+    if known.iter().any(|known| repository == *known || repository.ends_with(&format!("/{known}"))) {
+        return Ok(());
+    }
+    Err(Error::unsupported(format!("the front end {name}: only Dockerfiles are understood here")).with_hint(
+        "the front end of docker/dockerfile is built in; if the file is a Dockerfile, remove its syntax line",
+    ))
 }
 
 fn carry_out(

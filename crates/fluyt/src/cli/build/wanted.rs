@@ -64,6 +64,8 @@ pub struct Wanted {
     pub options: Options,
     /// Directories of `--build-context`.
     pub contexts: BTreeMap<String, Context>,
+    /// `--build-context` that have to be fetched, by name.
+    pub remote_contexts: Vec<(String, String)>,
     /// `-t`, and names in outputs.
     pub tags: Vec<Reference>,
     /// `--output`.
@@ -110,7 +112,7 @@ impl Wanted {
             }
         }
         let (tags, outputs) = results(flags)?;
-        let (contexts, named) = contexts(flags)?;
+        let (contexts, named, remote_contexts) = contexts(flags)?;
         let quiet = flags.on("quiet");
         let (call, json, ignore_status) = call(flags)?;
         let options = options(flags, named)?;
@@ -123,6 +125,7 @@ impl Wanted {
             file: flags.given("file").map(str::to_owned),
             options,
             contexts,
+            remote_contexts,
             tags,
             outputs,
             secrets: secrets(flags)?,
@@ -322,10 +325,10 @@ fn results(flags: &Parsed) -> Result<(Vec<Reference>, Vec<Target>)> {
     Ok((tags, outputs))
 }
 
-type Contexts = (BTreeMap<String, Context>, BTreeMap<String, NamedContext>);
+type Contexts = (BTreeMap<String, Context>, BTreeMap<String, NamedContext>, Vec<(String, String)>);
 
 fn contexts(flags: &Parsed) -> Result<Contexts> {
-    let (mut directories, mut named) = (BTreeMap::new(), BTreeMap::new());
+    let (mut directories, mut named, mut remote) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
     for text in flags.all("build-context") {
         let (name, value) = text
             .split_once('=')
@@ -334,9 +337,12 @@ fn contexts(flags: &Parsed) -> Result<Contexts> {
             NamedContext::Image(image.to_owned())
         } else if let Some(stage) = value.strip_prefix("target:") {
             NamedContext::Stage(stage.to_owned())
+        } else if is_remote(value)? {
+            remote.push((name.to_owned(), value.to_owned()));
+            continue;
         } else if value.contains("://") {
             return Err(Error::unsupported(format!("--build-context {text}"))
-                .with_hint("directories, docker-image:// and target: are known"));
+                .with_hint("directories, repositories, archives on web servers, docker-image://, oci-layout:// and target: are known"));
         } else {
             let path = std::fs::canonicalize(value).about(|| format!("--build-context {text}"))?;
             if !path.is_dir() {
@@ -351,7 +357,14 @@ fn contexts(flags: &Parsed) -> Result<Contexts> {
         };
         named.insert(name.to_owned(), context);
     }
-    Ok((directories, named))
+    Ok((directories, named, remote))
+}
+
+/// Whether a context has to be fetched: a layout of images, a web address, a repository that no directory is called.
+fn is_remote(value: &str) -> Result<bool> {
+    let git = fluyt_build::gitref::parse(value).map_err(|f| f.error)?;
+    Ok(["oci-layout://", "http://", "https://"].iter().any(|scheme| value.starts_with(scheme))
+        || git.is_some() && !std::path::Path::new(value).exists())
 }
 
 fn secrets(flags: &Parsed) -> Result<BTreeMap<String, Vec<u8>>> {

@@ -17,6 +17,9 @@ mod request;
 mod response;
 mod stream;
 
+#[cfg(test)]
+mod fuzz;
+
 pub(crate) use body::Body;
 pub(crate) use listen::{Listening, Server};
 pub(crate) use request::{Head, Method, Request, parse_query};

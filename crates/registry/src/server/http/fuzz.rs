@@ -1,0 +1,49 @@
+//! Broken heads of requests: they may be refused, nothing else.
+
+use fluyt_testkit::fuzz::Target;
+
+use super::request::Head;
+
+#[test]
+fn fuzz_heads() {
+    let seeds: &[&[u8]] = &[
+        b"GET /v2/a/b/manifests/latest?n=1&last=x%2fy HTTP/1.1\r\nHost: h\r\nAccept: a/b, c/d;q=0.5\r\n\r\n",
+        b"PATCH /v2/a/blobs/uploads/u?digest=sha256:00 HTTP/1.1\r\nHost: h\r\nContent-Range: 0-99\r\nContent-Length: 100\r\n\r\nbody",
+        b"PUT / HTTP/1.0\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\nConnection: close, x\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"GET /v2/ HTTP/1.1\r\nHost: h\r\nAuthorization: Basic YTpi\r\nRange: bytes=0-4,-5\r\n\r\n",
+    ];
+    let words: &[&[u8]] = &[
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b"\r\n\r\n",
+        b": ",
+        b" ",
+        b"%",
+        b"%00",
+        b"%zz",
+        b"?",
+        b"&",
+        b"=",
+        b"HTTP/1.1",
+        b"HTTP/9.9",
+        b"Content-Length: ",
+        b"18446744073709551616",
+        b"-1",
+        b"Transfer-Encoding: chunked\r\n",
+        b"\t folded",
+        b"\0",
+        b"\xff",
+        b"http://h/",
+        b"*",
+        b"//",
+        b"/../",
+    ];
+    Target { name: "http-head", seeds, words }.run(|input| {
+        if let Ok(Some((head, used))) = Head::parse(input) {
+            assert!(used <= input.len());
+            let _ = (head.framing(), head.header("host"), head.lists("connection", "close"));
+            let _ = head.parameters("n").count();
+        }
+    });
+}
