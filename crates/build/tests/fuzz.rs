@@ -8,7 +8,7 @@ use fluyt_build::dockerfile::{Env, Lexer, mount};
 use fluyt_build::ignore::Ignore;
 use fluyt_build::plan::{Options, outline, targets};
 use fluyt_model::reference::Reference;
-use fluyt_testkit::fuzz::Target;
+use fluyt_testkit::fuzz::{ROUNDS, Target};
 
 const FILES: &[&[u8]] = &[
     b"# syntax=docker/dockerfile:1\n# escape=\\\nARG V=1\nFROM --platform=$BUILDPLATFORM a:$V AS one\nRUN x \\\n # y\n  z\nFROM one\nCOPY --from=one --chown=1:2 --chmod=u+x --exclude=*.o a b/ /c/\n",
@@ -85,7 +85,7 @@ fn text(input: &[u8]) -> String {
 
 #[test]
 fn fuzz_dockerfiles() {
-    Target { name: "dockerfile", seeds: FILES, words: WORDS }.run(|input| {
+    Target { name: "dockerfile", seeds: FILES, words: WORDS, rounds: ROUNDS }.run(|input| {
         let text = text(input);
         let options = Options { all_stages: true, ..options() };
         let (planned, warnings) = planned_with(&text, &options, &Ignore::default(), |_, config| {
@@ -116,6 +116,7 @@ fn fuzz_words_and_mounts() {
             b"\"a,b\"\"c\",id=\\$x",
         ],
         words: WORDS,
+        rounds: ROUNDS,
     }
     .run(|input| {
         let text = text(input);
@@ -137,6 +138,7 @@ fn fuzz_ignore_patterns() {
         name: "dockerignore",
         seeds: &[b"a/**/b*\n!a/c\n# no\n[a-z]?.log\n", b"*\n!**/x\n\\[a\n", b"**\n!.git\n/a/../b/./c/\n"],
         words: WORDS,
+        rounds: ROUNDS,
     }
     .run(|input| {
         let Ok(ignore) = Ignore::parse(&text(input)) else { return };
@@ -177,6 +179,7 @@ fn fuzz_references() {
             b"A",
             b"\xff",
         ],
+        rounds: ROUNDS,
     }
     .run(|input| {
         let text = text(input);

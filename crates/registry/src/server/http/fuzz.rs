@@ -1,6 +1,6 @@
 //! Broken heads of requests: they may be refused, nothing else.
 
-use fluyt_testkit::fuzz::Target;
+use fluyt_testkit::fuzz::{ROUNDS, Target};
 
 use super::request::Head;
 
@@ -39,7 +39,7 @@ fn fuzz_heads() {
         b"//",
         b"/../",
     ];
-    Target { name: "http-head", seeds, words }.run(|input| {
+    Target { name: "http-head", seeds, words, rounds: ROUNDS }.run(|input| {
         if let Ok(Some((head, used))) = Head::parse(input) {
             assert!(used <= input.len());
             let _ = (head.framing(), head.header("host"), head.lists("connection", "close"));
