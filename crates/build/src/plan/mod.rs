@@ -4,6 +4,7 @@
 //! planned, so a stage nobody needs is not even resolved.
 
 mod args;
+mod circles;
 mod copy;
 mod expose;
 mod outline;
