@@ -56,7 +56,7 @@ fn one(engine: &Engine, wanted: &Wanted, place: &str, kept: &mut Vec<NewLayer>) 
         context::from_repository(&git, false, wanted, &into)?
     } else {
         let file = into.dir().join("fetched");
-        super::runner::Fetcher.http(place, &file)?;
+        super::runner::Fetcher.http(place, &fluyt_build::Validators::default(), &file)?;
         let mut file = std::fs::File::open(&file).about(|| place.to_owned())?;
         match context::unpacked(&mut file, &into)? {
             Stream::Archive => into.fs(),
