@@ -9,10 +9,12 @@ use fluyt_model::Result;
 
 use super::auth::{Action, Auth, Identity};
 use super::config::Config;
+use super::evict::{self, Bounds, Uses};
 use super::failure::{Answered, Code, Failure};
 use super::gc::{self, CollectOptions};
-use super::http::{Handler, Method, Request, Response};
+use super::http::{self, Exchange, Handler, Method, Request, Response};
 use super::names::{self, Key, Route};
+use super::observe::Observer;
 use super::proxy::Proxy;
 use super::records::Records;
 use super::uploads::{self, Uploads};
@@ -28,6 +30,11 @@ pub(crate) struct App {
     read_only: bool,
     sparse: bool,
     collection: Option<(Duration, CollectOptions)>,
+    observer: std::sync::Arc<Observer>,
+    /// Of a cache: what it may keep, and what it is asked for.
+    bounds: Bounds,
+    uses: std::sync::Arc<Uses>,
+    most_connections: usize,
     tidied: Mutex<(Instant, Instant)>,
     working: std::sync::Arc<AtomicBool>,
 }
@@ -44,6 +51,18 @@ impl App {
         if let Some(url) = options.proxy {
             config.proxy.get_or_insert_default().url = url;
         }
+        if let (Some(ttl), Some(proxy)) = (options.proxy_ttl, &mut config.proxy) {
+            proxy.ttl = ttl.as_secs();
+        }
+        let bounds = match &config.proxy {
+            Some(proxy) => Bounds {
+                size: options.cache.size.or(proxy.max_size),
+                age: options.cache.age.or(proxy.max_age.map(Duration::from_secs)),
+            },
+            None => Bounds::default(),
+        };
+        let log = options.access_log.as_ref().map(|(path, format)| (path.as_path(), *format));
+        let observer = Observer::new(log, options.metrics.is_some())?;
         let records = std::sync::Arc::new(Records::open(&options.root)?);
         let auth = Auth::new(&options.root, &config)?;
         let proxy = match config.proxy {
@@ -60,9 +79,26 @@ impl App {
             read_only: options.read_only,
             sparse: config.sparse,
             collection,
+            observer: std::sync::Arc::new(observer),
+            bounds,
+            uses: std::sync::Arc::default(),
+            most_connections: options
+                .max_connections
+                .or(config.max_connections)
+                .unwrap_or(http::MAX_CONNECTIONS),
             tidied: Mutex::new((now, now)),
             working: std::sync::Arc::default(),
         })
+    }
+
+    /// Who counts.
+    pub fn observer(&self) -> std::sync::Arc<Observer> {
+        std::sync::Arc::clone(&self.observer)
+    }
+
+    /// Connections served at once.
+    pub fn most_connections(&self) -> usize {
+        self.most_connections
     }
 
     fn answer(&self, request: &mut Request<'_>) -> Answered {
@@ -156,11 +192,24 @@ impl App {
 
     fn manifest(&self, request: &Request<'_>, name: &str, key: &Key) -> Answered {
         let warning = match &self.proxy {
-            Some(proxy) => proxy.refresh(name, key)?,
+            Some(proxy) => {
+                let here = match key {
+                    Key::Digest(digest) => self.records.manifest(name, digest)?.is_some(),
+                    Key::Tag(tag) => self.records.tag(name, tag)?.is_some(),
+                };
+                self.observer.cached(here);
+                proxy.refresh(name, key)?
+            }
             None => None,
         };
         let found = manifests::get(&self.records, &request.head, name, key)?;
         let response = found.ok_or_else(|| manifests::unknown(&self.records, name, key))?;
+        if self.bounds != Bounds::default()
+            && let Some((_, text)) = response.headers.iter().find(|(n, _)| *n == "Docker-Content-Digest")
+            && let Ok(digest) = Digest::parse(text)
+        {
+            self.uses.note(name, &digest);
+        }
         Ok(match warning {
             Some(text) => response.header("Warning", format!("299 - \"{}\"", text.replace(['"', '\\'], "'"))),
             None => response,
@@ -172,12 +221,31 @@ impl App {
             if request.head.method == Method::Head {
                 self.records.touch_blob(name, digest)?;
             }
+            if self.proxy.is_some() {
+                self.observer.cached(true);
+            }
             return Ok(found);
+        }
+        if self.proxy.is_some() {
+            self.observer.cached(false);
         }
         match &self.proxy {
             Some(proxy) => proxy.blob(&request.head, name, digest),
             None => Err(blobs::unknown(name, digest)),
         }
+    }
+
+    /// Throws away what of the cache is beyond its bounds.
+    fn trim(&self) {
+        let (records, uses) = (std::sync::Arc::clone(&self.records), std::sync::Arc::clone(&self.uses));
+        let (bounds, observer) = (self.bounds, std::sync::Arc::clone(&self.observer));
+        self.aside(move || {
+            let swept = uses.write(&records).and_then(|()| evict::run(&records, &bounds, evict::GRACE));
+            match swept {
+                Ok(swept) => observer.evicted(swept.manifests),
+                Err(e) => eprintln!("registry: the cache's bounds: {}", e.chain()),
+            }
+        });
     }
 
     /// Runs `work` on a thread of its own, unless the last one is still at it.
@@ -225,6 +293,18 @@ impl Handler for App {
         response.header("Docker-Distribution-Api-Version", "registry/2.0")
     }
 
+    fn observes(&self) -> bool {
+        self.observer.wants()
+    }
+
+    fn begun(&self) {
+        self.observer.begun();
+    }
+
+    fn done(&self, exchange: &Exchange) {
+        self.observer.done(exchange);
+    }
+
     fn tick(&self) {
         let (tidy, collect) = {
             let mut last = self.tidied.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -240,6 +320,9 @@ impl Handler for App {
         };
         if tidy && let Err(e) = self.uploads.tidy(&self.records) {
             eprintln!("registry: {}", e.chain());
+        }
+        if tidy && self.bounds != Bounds::default() {
+            self.trim();
         }
         if let Some(options) = collect {
             let records = std::sync::Arc::clone(&self.records);

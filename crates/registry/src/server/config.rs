@@ -26,6 +26,8 @@ pub(crate) struct Config {
     pub sparse: bool,
     /// Collection while the registry serves.
     pub gc: GcConfig,
+    /// Connections served at once; more wait.
+    pub max_connections: Option<usize>,
 }
 
 /// See [`Config::token`].
@@ -70,11 +72,15 @@ pub(crate) struct ProxyConfig {
     pub password: Option<String>,
     /// For how many seconds a tag is believed before the upstream is asked again.
     pub ttl: u64,
+    /// Bytes of content that are kept.
+    pub max_size: Option<u64>,
+    /// Seconds after which what nobody asks for goes.
+    pub max_age: Option<u64>,
 }
 
 impl Default for ProxyConfig {
     fn default() -> Self {
-        Self { url: String::new(), username: None, password: None, ttl: 60 }
+        Self { url: String::new(), username: None, password: None, ttl: 60, max_size: None, max_age: None }
     }
 }
 

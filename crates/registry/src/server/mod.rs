@@ -9,19 +9,22 @@
 //! - `http`: the server below; `app`: which request leads where, with which rights.
 //! - `names`, `document`, `failure`: names, manifests and refusals, all pure.
 //! - `blobs`, `uploads`, `manifests`, `listings`: the endpoints. `records`: what is remembered.
-//! - `auth`: who may do what. `proxy`: the pull-through cache. `gc`: what is no longer needed.
+//! - `auth`: who may do what. `proxy`: the pull-through cache, `evict` what goes from it. `gc`: what is no longer needed.
+//! - `observe`: access log and counters.
 
 mod app;
 mod auth;
 mod blobs;
 mod config;
 mod document;
+mod evict;
 mod failure;
 mod gc;
 mod http;
 mod listings;
 mod manifests;
 mod names;
+mod observe;
 mod proxy;
 mod records;
 mod uploads;
@@ -37,8 +40,10 @@ use fluyt_model::{Error, Result};
 use crate::Settings;
 use records::Records;
 
+pub use evict::Bounds;
 pub use gc::{CollectOptions, Swept};
 pub(crate) use listings::escape;
+pub use observe::LogFormat;
 
 /// How a registry is served.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +60,16 @@ pub struct ServeOptions {
     pub config: Option<PathBuf>,
     /// The base URL of a registry whose content is cached.
     pub proxy: Option<String>,
+    /// For how long a tag is believed before the upstream is asked again; `None`: as the configuration says.
+    pub proxy_ttl: Option<Duration>,
+    /// How much a cache keeps; what is `None` is as the configuration says.
+    pub cache: Bounds,
+    /// A file for a line about each request; `-`: standard error.
+    pub access_log: Option<(PathBuf, LogFormat)>,
+    /// `HOST:PORT` where counters are shown at `/metrics`.
+    pub metrics: Option<String>,
+    /// Connections served at once; `None`: as the configuration says, else 1024.
+    pub max_connections: Option<usize>,
     /// Refuses everything that changes something.
     pub read_only: bool,
     /// How the cached registry is reached.
@@ -66,7 +81,10 @@ pub struct ServeOptions {
 pub struct Bound {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where the counters are shown.
+    pub metrics: Option<SocketAddr>,
     server: http::Server,
+    page: Option<http::Server>,
     app: Arc<app::App>,
 }
 
@@ -81,9 +99,14 @@ pub fn bind(options: ServeOptions) -> Result<Bound> {
         None => None,
     };
     let address = options.address.clone();
+    let page = match &options.metrics {
+        Some(address) => Some(http::Server::bind(address, None, PAGE_CONNECTIONS)?),
+        None => None,
+    };
+    let (page, metrics) = page.map_or((None, None), |(server, at)| (Some(server), Some(at.0)));
     let app = Arc::new(app::App::new(options)?);
-    let (server, http::Listening(address)) = http::Server::bind(&address, tls)?;
-    Ok(Bound { address, server, app })
+    let (server, http::Listening(address)) = http::Server::bind(&address, tls, app.most_connections())?;
+    Ok(Bound { address, metrics, server, page, app })
 }
 
 impl Bound {
@@ -94,7 +117,15 @@ impl Bound {
     pub fn serve(self, stop: BorrowedFd<'_>) -> Result<()> {
         raise_file_limit();
         let handler = Arc::clone(&self.app);
-        self.server.run(handler, stop)
+        let Some(page) = self.page else { return self.server.run(handler, stop) };
+        let counters = Arc::new(observe::Page(self.app.observer()));
+        std::thread::scope(|scope| {
+            let spawned = std::thread::Builder::new()
+                .name("registry-metrics".to_owned())
+                .spawn_scoped(scope, || page.run(counters, stop));
+            spawned.map_err(|e| Error::io("starting a thread", e))?;
+            self.server.run(handler, stop)
+        })
     }
 }
 
@@ -106,6 +137,18 @@ impl Bound {
 pub fn collect(root: &Path, options: &CollectOptions) -> Result<Swept> {
     gc::run(&Records::open(root)?, options)
 }
+
+/// Throws away what of a cache is beyond the bounds: what nobody has asked for for long, then the least recently asked
+/// for. Blobs that came within `grace` stay. Safe while a registry serves the same root.
+///
+/// # Errors
+/// I/O errors.
+pub fn trim(root: &Path, bounds: &Bounds, grace: Duration) -> Result<Swept> {
+    evict::run(&Records::open(root)?, bounds, grace)
+}
+
+/// Connections to the counters served at once.
+const PAGE_CONNECTIONS: usize = 16;
 
 /// Each connection may have a socket and a file open; the usual limit is for less. Where it cannot be raised, fewer
 /// connections are accepted at once.

@@ -9,6 +9,7 @@
 //! registry_links      repo, manifest     what a manifest refers to, target, whether that is a manifest itself
 //! registry_tags       repo, name         -> digest; `checked`: when the upstream was last asked (pull-through)
 //! registry_uploads    id                 uploads under way, so that they survive a restart
+//! registry_uses       repo, digest       when a cache's manifest was asked for last, in seconds since the epoch
 //! blobs_of_registry   digest             the view by which collection knows what is kept (fluyt_image::gc)
 //! ```
 //!
@@ -73,6 +74,13 @@ CREATE TABLE registry_uploads(
 ) WITHOUT ROWID;
 CREATE VIEW blobs_of_registry AS
     SELECT digest FROM registry_blobs UNION SELECT digest FROM registry_manifests;
+", "
+CREATE TABLE registry_uses(
+    repo INTEGER NOT NULL REFERENCES registry_repos(id),
+    digest TEXT NOT NULL,
+    used INTEGER NOT NULL,
+    PRIMARY KEY(repo, digest)
+) WITHOUT ROWID;
 "];
 
 /// The records of one data root for many threads: connections that are lent out for the time of one query.
@@ -153,7 +161,8 @@ impl Records {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+    /// Runs a query.
+    pub fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
         self.with(|store| work(store.db().connection()).map_err(|e| store.db().error(e)))
     }
 

@@ -3,6 +3,7 @@
 mod collection;
 mod listings;
 mod manifests;
+mod observe;
 mod proxy;
 mod pull;
 mod rights;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use fluyt_image::Digest;
+use fluyt_registry::server::{self, Bounds, CollectOptions};
 
 use crate::support::{Served, noise};
 
@@ -90,4 +91,48 @@ fn an_upstream_that_sends_wrong_bytes_is_not_believed() {
     assert!(answer.status != 200 || answer.body.len() < layer.len(), "never whole");
     let cached = cache.root().join("blobs/sha256").join(digest.hex());
     assert!(!cached.exists(), "and never kept");
+}
+
+#[test]
+fn what_is_beyond_the_bounds_is_forgotten_and_fetched_again() {
+    let upstream = Served::new();
+    let layers = [noise(4, 100_000), noise(5, 100_000)];
+    upstream.image("a", "x", &layers[0]);
+    upstream.image("b", "x", &layers[1]);
+    let cache = cache_of(&upstream, 3600);
+    let path = |at: usize| format!("/v2/{}/blobs/{}", ["a", "b"][at], Digest::of(&layers[at]));
+    let fetch = |at: usize| {
+        cache.ask("GET", &format!("/v2/{}/manifests/x", ["a", "b"][at])).is(200);
+        assert!(cache.ask("GET", &path(at)).is(200).body == layers[at]);
+    };
+    let here = || {
+        let file = |at: usize| cache.root().join("blobs/sha256").join(Digest::of(&layers[at]).hex());
+        [file(0).exists(), file(1).exists()]
+    };
+    fetch(0);
+    fetch(1);
+    let trim = |size: u64| {
+        let bounds = Bounds { size: Some(size), age: None };
+        server::trim(&cache.root(), &bounds, Duration::ZERO).expect("trimmed")
+    };
+    assert_eq!(trim(1_000_000).manifests, 0);
+    assert_eq!(here(), [true, true]);
+    let swept = trim(150_000);
+    assert_eq!(swept.manifests, 1);
+    // The cache may still hold what it has just fetched; the next collection takes it then.
+    let until = |wanted: usize| {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while here().iter().filter(|there| **there).count() != wanted {
+            assert!(Instant::now() < deadline, "{:?}", here());
+            let options = CollectOptions { grace: Duration::ZERO, ..CollectOptions::default() };
+            server::collect(&cache.root(), &options).expect("collected");
+        }
+    };
+    until(1);
+    let gone = here().iter().position(|there| !there).expect("one is gone");
+    fetch(gone);
+    let old = Bounds { size: None, age: Some(Duration::from_secs(3600)) };
+    assert_eq!(server::trim(&cache.root(), &old, Duration::ZERO).expect("trimmed").manifests, 0);
+    assert_eq!(trim(0).manifests, 2);
+    until(0);
 }

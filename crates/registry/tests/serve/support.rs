@@ -20,6 +20,17 @@ pub use noise::noise;
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
+/// One request to another address.
+pub fn ask_at(address: SocketAddr, method: &str, path: &str) -> Answer {
+    let mut stream = TcpStream::connect(address).expect("connected");
+    let head =
+        format!("{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).expect("sent");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("an answer");
+    Answer::parse(&answer)
+}
+
 /// A registry that ends with its test.
 pub struct Served {
     pub dir: tempfile::TempDir,
@@ -38,6 +49,22 @@ impl Served {
     }
 
     pub fn on(dir: tempfile::TempDir, change: impl FnOnce(&mut ServeOptions)) -> Self {
+        Self::begin(dir, change, &mut None)
+    }
+
+    /// The same, and where its counters are shown.
+    pub fn with_address_of_counters(
+        change: impl FnOnce(&mut ServeOptions),
+        counters: &mut Option<SocketAddr>,
+    ) -> Self {
+        Self::begin(tempfile::tempdir().expect("a directory"), change, counters)
+    }
+
+    fn begin(
+        dir: tempfile::TempDir,
+        change: impl FnOnce(&mut ServeOptions),
+        counters: &mut Option<SocketAddr>,
+    ) -> Self {
         let mut options = ServeOptions {
             root: dir.path().join("root"),
             address: "127.0.0.1:0".to_owned(),
@@ -53,6 +80,7 @@ impl Served {
         change(&mut options);
         let bound = server::bind(options).expect("a registry");
         let address = bound.address;
+        *counters = bound.metrics;
         let (read, write) = rustix::pipe::pipe().expect("a pipe");
         let thread = std::thread::spawn(move || bound.serve(read.as_fd()).expect("serving"));
         Self { dir, address, stop: Some(write), thread: Some(thread) }

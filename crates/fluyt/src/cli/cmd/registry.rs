@@ -8,7 +8,7 @@ use fluyt_image::oci::MAX_DOCUMENT;
 use fluyt_image::{Digest, Document, Image, LayerSource, NewImage, Platform, Store};
 use fluyt_model::error::IoContext;
 use fluyt_model::reference::Reference;
-use fluyt_model::{Error, Result};
+use fluyt_model::{Error, Kind, Result};
 use fluyt_registry::{CredentialFiles, Credentials, PullOptions, PushOptions, Registry, Settings};
 
 use super::Cli;
@@ -424,6 +424,10 @@ pub fn login(_: &Cli, flags: &Parsed) -> Outcome {
         return Err(Error::invalid("the --password-stdin option requires --username to be set").into());
     }
     let mut username = flags.text("username").to_owned();
+    let asks_nothing = username.is_empty() && !flags.changed("password") && !from_stdin;
+    if asks_nothing && with_kept_credentials(server, flags)? {
+        return Ok(0);
+    }
     if username.is_empty() {
         if !terminal::stdin_is_terminal() {
             return Err(Error::invalid("cannot perform an interactive login from a non TTY device")
@@ -457,6 +461,26 @@ pub fn login(_: &Cli, flags: &Parsed) -> Outcome {
     }
     print_line("Login Succeeded")?;
     Ok(0)
+}
+
+/// Logs in with what an earlier login kept, as docker does when nothing is given; false when that is not good any more.
+fn with_kept_credentials(server: &str, flags: &Parsed) -> Result<bool> {
+    let registry = client_with(flags.on("tls-verify"), None)?;
+    let Some(kept) = registry.credentials(server)? else { return Ok(false) };
+    match &kept {
+        Credentials::Password { username, .. } => {
+            print_line(&format!("Authenticating with existing credentials... [Username: {username}]\n"))?;
+        }
+        _ => print_line("Authenticating with existing credentials...\n")?,
+    }
+    match registry.login(server, &kept) {
+        Ok(_) => print_line("Login Succeeded").map(|()| true),
+        Err(error) if error.kind() == Kind::Unauthorized => {
+            eprintln!("Login did not succeed, error: {error}");
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn read_line(prompt: &str) -> Result<String> {

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use fluyt_model::quantity::human_size;
 use fluyt_model::{Error, Result};
-use fluyt_registry::server::{self, CollectOptions, ServeOptions};
+use fluyt_registry::server::{self, Bounds, CollectOptions, LogFormat, ServeOptions};
 use fluyt_sys::signals::Signals;
 
 use super::Cli;
 use crate::cli::fail::Outcome;
-use crate::cli::flags::{Arity, Command, NONE, Parsed, one, switch, text, values};
+use crate::cli::flags::{Arity, Command, NONE, Parsed, int, one, switch, text, values};
 use crate::cli::print_line;
 
 /// SIGINT and SIGTERM, by their numbers on every architecture of Linux.
@@ -23,10 +23,30 @@ pub const SERVE: Command = Command {
     arguments: "",
     about: "Serve a registry from the data root",
     flags: &[&[
+        text(NONE, "access-log", "File for a line about each request; - for standard error"),
+        one(NONE, "access-log-format", "format", log_format, "Format of these lines: combined or json")
+            .default("combined"),
         text(NONE, "addr", "Address to listen on").default("127.0.0.1:5000"),
+        one(
+            NONE,
+            "cache-age",
+            "duration",
+            values::duration,
+            "Forget what of the cache nobody has asked for for so long",
+        ),
+        one(
+            NONE,
+            "cache-size",
+            "bytes",
+            values::bytes,
+            "Keep so many bytes in the cache, the most recently used",
+        ),
         text(NONE, "config", "Configuration file: rights, tokens, cache, collection"),
         text(NONE, "htpasswd", "File with users and their bcrypt hashes"),
+        int(NONE, "max-connections", "Connections served at once; more wait"),
+        text(NONE, "metrics", "Address where counters for Prometheus are shown, at /metrics"),
         text(NONE, "proxy", "Cache the registry with this URL"),
+        one(NONE, "proxy-ttl", "duration", values::duration, "How long a cached tag is believed"),
         switch(NONE, "read-only", "Refuse everything that changes something"),
         text(NONE, "tls-cert", "PEM file with the certificate chain"),
         text(NONE, "tls-key", "PEM file with the certificate's key"),
@@ -41,6 +61,14 @@ pub const GC: Command = Command {
     arguments: "",
     about: "Remove what no manifest in the registry needs, also while it serves",
     flags: &[&[
+        one(
+            NONE,
+            "cache-age",
+            "duration",
+            values::duration,
+            "Also what of a cache nobody has asked for for so long",
+        ),
+        one(NONE, "cache-size", "bytes", values::bytes, "Also what of a cache is more than so many bytes"),
         switch(NONE, "dry-run", "Only count what would be taken out of repositories"),
         one(NONE, "grace", "duration", values::duration, "How long something must be unused").default("1h"),
         switch(NONE, "untagged", "Remove manifests without a tag, too"),
@@ -54,6 +82,7 @@ pub fn serve(cli: &Cli, flags: &Parsed) -> Outcome {
     let path = |name: &str| flags.given(name).map(PathBuf::from);
     // Before the first thread, so that all of them leave these signals to the loop below.
     let signals = Signals::block(&ENDING)?;
+    let log = if flags.text("access-log-format") == "json" { LogFormat::Json } else { LogFormat::Combined };
     let bound = server::bind(ServeOptions {
         root: cli.root().to_owned(),
         address: flags.text("addr").to_owned(),
@@ -61,14 +90,37 @@ pub fn serve(cli: &Cli, flags: &Parsed) -> Outcome {
         htpasswd: path("htpasswd"),
         config: path("config"),
         proxy: flags.given("proxy").map(str::to_owned),
+        proxy_ttl: flags.changed("proxy-ttl").then(|| duration(flags, "proxy-ttl")),
+        cache: bounds(flags),
+        access_log: path("access-log").map(|path| (path, log)),
+        metrics: flags.given("metrics").map(str::to_owned),
+        max_connections: usize::try_from(flags.int("max-connections")).ok().filter(|n| *n > 0),
         read_only: flags.on("read-only"),
         settings: super::registry::settings()?,
     })?;
     print_line(&format!("registry: listening on {}", bound.address))?;
+    if let Some(address) = bound.metrics {
+        print_line(&format!("registry: counters at http://{address}/metrics"))?;
+    }
     bound.serve(signals.as_fd())?;
     // Taken, or they would have their usual effect as soon as they are no longer held back.
     while signals.next()?.is_some() {}
     Ok(0)
+}
+
+fn log_format(text: &str) -> std::result::Result<(), String> {
+    if matches!(text, "combined" | "json") { Ok(()) } else { Err("must be combined or json".to_owned()) }
+}
+
+fn duration(flags: &Parsed, name: &str) -> Duration {
+    Duration::from_nanos(u64::try_from(flags.nanos(name)).unwrap_or(0))
+}
+
+fn bounds(flags: &Parsed) -> Bounds {
+    Bounds {
+        size: flags.changed("cache-size").then(|| u64::try_from(flags.bytes("cache-size")).unwrap_or(0)),
+        age: flags.changed("cache-age").then(|| duration(flags, "cache-age")),
+    }
 }
 
 fn tls(certificate: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<(PathBuf, PathBuf)>> {
@@ -86,7 +138,16 @@ pub fn gc(cli: &Cli, flags: &Parsed) -> Outcome {
         untagged: flags.on("untagged"),
         dry_run: flags.on("dry-run"),
     };
-    let swept = server::collect(cli.root(), &options)?;
+    let bounds = bounds(flags);
+    let mut swept = server::Swept::default();
+    if bounds != Bounds::default() && !options.dry_run {
+        swept = server::trim(cli.root(), &bounds, options.grace)?;
+    }
+    let rest = server::collect(cli.root(), &options)?;
+    swept.manifests += rest.manifests;
+    swept.links += rest.links;
+    swept.blobs += rest.blobs;
+    swept.bytes += rest.bytes;
     print_line(&format!("Manifests: {}", swept.manifests))?;
     print_line(&format!("Blobs in repositories: {}", swept.links))?;
     if !options.dry_run {

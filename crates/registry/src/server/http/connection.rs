@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::listen::Shared;
 use super::request::{Framing, Malformed};
 use super::stream::Stream;
-use super::{Body, Head, Method, Payload, Request, Response};
+use super::{Body, Exchange, Head, Method, Payload, Request, Response};
 
 /// The longest head of a request.
 const MAX_HEAD: usize = 64 << 10;
@@ -173,18 +173,54 @@ fn exchange(
     let keep =
         if head.modern { !head.lists("connection", "close") } else { head.lists("connection", "keep-alive") };
     let awaited = head.modern && head.lists("expect", "100-continue");
+    let mut seen = shared.handler.observes().then(|| observed(&head, peer));
+    if seen.is_some() {
+        shared.handler.begun();
+    }
+    let began = Instant::now();
     let mut request = Request { body: Body::new(wire, framing, awaited), head, peer, secure };
     let response = shared.handler.handle(&mut request);
     let reusable = request.body.finish(PASS_OVER);
     let keep = keep && reusable && !shared.stopping.load(Ordering::Relaxed);
     // Many connections wait most of the time: between requests they keep no large buffers.
+    if let Some(seen) = &mut seen {
+        seen.status = response.status;
+        seen.bytes = if bodyless { 0 } else { response.payload.length() };
+    }
     let written = response.write(&mut wire.stream, scratch, bodyless, !keep);
     *scratch = Vec::new();
+    if let Some(mut seen) = seen {
+        seen.took = began.elapsed();
+        seen.sent = written.is_ok();
+        shared.handler.done(&seen);
+    }
     if wire.pending().is_empty() {
         wire.buffer = Vec::new();
         wire.start = 0;
     }
     written.is_ok() && keep
+}
+
+/// What is known of a request when it begins.
+fn observed(head: &Head, peer: SocketAddr) -> Exchange {
+    let text = |name: &str| head.header(name).unwrap_or_default().to_owned();
+    let mut target = head.path.clone();
+    for (at, (name, value)) in head.query.iter().enumerate() {
+        target.push(if at == 0 { '?' } else { '&' });
+        target.push_str(&format!("{name}={value}"));
+    }
+    Exchange {
+        peer: peer.ip(),
+        method: head.method,
+        target,
+        path: head.path.clone(),
+        status: 0,
+        bytes: 0,
+        took: Duration::ZERO,
+        authorization: text("authorization"),
+        agent: text("user-agent"),
+        sent: false,
+    }
 }
 
 /// Closes in a way that lets the peer read the answer: what it still sends is read for a while, as a socket that is

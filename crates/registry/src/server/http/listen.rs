@@ -13,8 +13,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::stream::{Stream, TlsFiles};
 use super::{Handler, connection};
 
-/// Connections served at once; more wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 1024;
+/// Connections served at once when nobody says how many; more wait in the kernel's queue.
+pub(crate) const MAX_CONNECTIONS: usize = 1024;
 /// The stack of a connection's thread.
 const STACK: usize = 512 << 10;
 /// How long requests under way may go on after the server was told to end.
@@ -34,6 +34,7 @@ pub(crate) struct Shared {
 pub(crate) struct Server {
     listener: TcpListener,
     tls: Option<TlsFiles>,
+    most: usize,
 }
 
 /// Where a server listens.
@@ -41,11 +42,11 @@ pub(crate) struct Server {
 pub(crate) struct Listening(pub SocketAddr);
 
 impl Server {
-    /// Binds `address` (`HOST:PORT`; port 0 takes a free one).
+    /// Binds `address` (`HOST:PORT`; port 0 takes a free one), for at most so many connections at once.
     ///
     /// # Errors
     /// `Kind::Invalid` for a malformed address; the address is in use or not of this machine.
-    pub fn bind(address: &str, tls: Option<TlsFiles>) -> Result<(Self, Listening)> {
+    pub fn bind(address: &str, tls: Option<TlsFiles>, most: usize) -> Result<(Self, Listening)> {
         let text = if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.to_owned() };
         let found = text.to_socket_addrs().map_err(|e| {
             Error::invalid(format!("{address}: not an address to listen on"))
@@ -68,7 +69,7 @@ impl Server {
         })?;
         listener.set_nonblocking(true).about(|| format!("listening on {address}"))?;
         let local = listener.local_addr().about(|| format!("listening on {address}"))?;
-        Ok((Self { listener, tls }, Listening(local)))
+        Ok((Self { listener, tls, most: most.max(1) }, Listening(local)))
     }
 
     /// Serves until `stop` becomes readable, then lets requests under way end.
@@ -85,7 +86,7 @@ impl Server {
         let tls = self.tls.map(Arc::new);
         let mut ticked = Instant::now();
         loop {
-            let full = shared.connections.load(Ordering::Relaxed) >= MAX_CONNECTIONS;
+            let full = shared.connections.load(Ordering::Relaxed) >= self.most;
             let mut fds = vec![PollFd::from_borrowed_fd(stop, PollFlags::IN)];
             if !full {
                 fds.push(PollFd::from_borrowed_fd(self.listener.as_fd(), PollFlags::IN));

@@ -21,10 +21,29 @@ mod stream;
 mod fuzz;
 
 pub(crate) use body::Body;
-pub(crate) use listen::{Listening, Server};
+pub(crate) use listen::{Listening, MAX_CONNECTIONS, Server};
 pub(crate) use request::{Head, Method, Request, parse_query};
-pub(crate) use response::{Payload, Response};
+pub(crate) use response::{Payload, Response, date};
 pub(crate) use stream::TlsFiles;
+
+/// An answered request, for who writes it down.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    pub peer: std::net::IpAddr,
+    pub method: Method,
+    /// Path and query.
+    pub target: String,
+    pub path: String,
+    pub status: u16,
+    /// Bytes of the body that were to be sent.
+    pub bytes: u64,
+    pub took: std::time::Duration,
+    /// The header, not yet judged.
+    pub authorization: String,
+    pub agent: String,
+    /// Whether the answer reached the peer's socket.
+    pub sent: bool,
+}
 
 /// What answers requests.
 pub(crate) trait Handler: Send + Sync + 'static {
@@ -33,4 +52,15 @@ pub(crate) trait Handler: Send + Sync + 'static {
 
     /// Called about once a second by the accepting thread, for housekeeping that is quick.
     fn tick(&self) {}
+
+    /// Whether [`Handler::begun`] and [`Handler::done`] are to be called.
+    fn observes(&self) -> bool {
+        false
+    }
+
+    /// A request begins.
+    fn begun(&self) {}
+
+    /// A request has been answered.
+    fn done(&self, _: &Exchange) {}
 }

@@ -30,7 +30,7 @@ pub(crate) enum Payload {
 }
 
 impl Payload {
-    fn length(&self) -> u64 {
+    pub fn length(&self) -> u64 {
         match self {
             Self::Empty => 0,
             Self::Bytes(bytes) => bytes.len() as u64,
@@ -192,7 +192,7 @@ fn send(
 }
 
 /// Seconds since the epoch as HTTP writes times (RFC 9110, section 5.6.7).
-fn date(seconds: i64) -> String {
+pub(crate) fn date(seconds: i64) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
