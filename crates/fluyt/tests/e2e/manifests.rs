@@ -102,7 +102,7 @@ fn podman_s_verbs_and_images_of_this_store() {
     let Some(registry) = Registry::start() else { return };
     let list = "example.invalid/list:1";
     host.ok(&format!("manifest create {list}"));
-    host.ok(&format!("tag box 127.0.0.1:1/local:1"));
+    host.ok("tag box 127.0.0.1:1/local:1");
     host.ok(&format!("manifest add --annotation x=y {list} 127.0.0.1:1/local:1"));
     let seen = json(&host.ok(&format!("manifest inspect {list}")));
     assert_eq!(seen["mediaType"], "application/vnd.oci.image.index.v1+json", "annotations need OCI's");
