@@ -55,15 +55,16 @@ fn a_rust_program() {
     let dockerfile = r#"# syntax=docker/dockerfile:1
 ARG BASE=debian:builders
 FROM ${BASE} AS build
+ENV CARGO_HOME=/cargo
 WORKDIR /src
 COPY --link Cargo.toml ./
 RUN mkdir src && echo 'fn main() {}' > src/main.rs
-RUN --mount=type=cache,target=/root/.cargo/registry \
+RUN --mount=type=cache,target=/cargo/registry \
     --mount=type=secret,id=ca,target=/run/ca.crt \
     CARGO_HTTP_CAINFO=/run/ca.crt cargo build --release
 COPY src src
 # The time of the file decides whether cargo looks at it.
-RUN --mount=type=cache,target=/root/.cargo/registry \
+RUN --mount=type=cache,target=/cargo/registry \
     touch src/main.rs && cargo build --release --offline && cp target/release/hello /hello
 
 FROM debian:builders
