@@ -93,6 +93,19 @@ impl Memo {
         }
     }
 
+    /// Waits, if files changed a moment ago, until they can be noted: a grain of a fine clock at most.
+    pub fn settle<'a>(&self, stats: impl Iterator<Item = &'a Stat>) {
+        let newest = stats.map(|stat| record(stat, [0; 32]).changed).filter(|changed| changed.1 != 0).max();
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |d| d.as_nanos().cast_signed());
+        let Some((seconds, nanos)) = newest.filter(|_| self.device.is_some()) else { return };
+        let left = i128::from(seconds) * 1_000_000_000 + i128::from(nanos) + FINE + 1 - now;
+        if (1..=FINE + 1).contains(&left) {
+            std::thread::sleep(Duration::from_nanos(u64::try_from(left).unwrap_or(0)));
+        }
+    }
+
     /// Keeps what was noted. That it cannot be kept costs time in the next build and nothing else.
     pub fn save(&self) {
         let fresh = std::mem::take(&mut *self.fresh.lock().unwrap_or_else(PoisonError::into_inner));
@@ -231,6 +244,10 @@ mod tests {
         std::fs::write(&file, "one").unwrap();
         let later = SystemTime::now() + Duration::from_secs(60);
         let first = memo(&root, &context);
+        if first.device.is_none() {
+            // Nothing is noted on such a file system.
+            return;
+        }
         assert!(first.find(&stat_of(&file)).is_none());
         first.note(&stat_of(&file), later, [7; 32]);
         first.save();
@@ -266,12 +283,33 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_has_just_changed_can_be_noted_after_a_moment() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a");
+        let (root, context) = (dir.path().join("root"), dir.path());
+        std::fs::write(&file, "one").unwrap();
+        let stat = stat_of(&file);
+        let first = memo(&root, context);
+        first.settle([&stat].into_iter());
+        first.note(&stat, SystemTime::now(), [7; 32]);
+        first.save();
+        let found = memo(&root, context).find(&stat);
+        // A file system whose times cannot be trusted, or which has whole seconds, notes nothing yet.
+        if first.device.is_some() && stat.st_ctime_nsec != 0 {
+            assert_eq!(found, Some([7; 32]));
+        }
+    }
+
+    #[test]
     fn damaged_notes_are_no_notes() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a");
         std::fs::write(&file, "one").unwrap();
         let root = dir.path().join("root");
         let first = memo(&root, dir.path());
+        if first.device.is_none() {
+            return;
+        }
         first.note(&stat_of(&file), SystemTime::now() + Duration::from_secs(60), [7; 32]);
         first.save();
         let whole = std::fs::read(&first.path).unwrap();

@@ -267,6 +267,9 @@ fn expand(source: &Source<'_>, pattern: &str) -> Result<Vec<String>> {
 /// Files that one thread may hash before another is worth starting, in files and in bytes.
 const FEW: (usize, u64) = (32, 1 << 20);
 
+/// Bytes that take longer to hash than it takes until they can be noted.
+const MUCH: u64 = 64 << 20;
+
 /// The digest of what a selection is. Files that `memo` knows are not read.
 pub fn digest(source: &Source<'_>, selection: &Selection, memo: Option<&Memo>) -> Result<Digest> {
     let contents = contents(source, selection, memo)?;
@@ -331,6 +334,9 @@ fn contents(
             }
             found.push(known);
         }
+    }
+    if let Some(memo) = memo.filter(|_| bytes >= MUCH) {
+        memo.settle(to_read.iter().map(|(_, entry, _)| &entry.stat));
     }
     let when = SystemTime::now();
     let next = AtomicUsize::new(0);
