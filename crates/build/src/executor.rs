@@ -44,6 +44,8 @@ pub struct ExecStep {
     pub ulimits: Vec<(String, u64, u64)>,
     /// CDI devices.
     pub devices: Vec<String>,
+    /// What the root file system is made for, if that is not what this machine runs by itself.
+    pub platform: String,
 }
 
 /// A mount of a step.

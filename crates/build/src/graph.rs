@@ -190,6 +190,9 @@ pub struct Exec {
     pub devices: Vec<String>,
     /// No time after this one, in seconds since the epoch.
     pub epoch: Option<i64>,
+    /// What the root file system is made for, if that is not what the build runs on.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub platform: String,
 }
 
 /// A mount of a command.
@@ -399,13 +402,46 @@ impl Graph {
         digests
     }
 
+    /// Takes over the vertices of another graph; those that do the same are one. What each became, in order.
+    pub fn absorb(&mut self, other: Self) -> Vec<Id> {
+        let theirs = other.digests();
+        let mut known: BTreeMap<(Digest, bool), Id> = BTreeMap::new();
+        for (id, digest) in self.digests().into_iter().enumerate() {
+            known.entry((digest, self.vertices[id].no_cache)).or_insert(id);
+        }
+        let mut became: Vec<Id> = Vec::with_capacity(other.vertices.len());
+        for (mut vertex, digest) in other.vertices.into_iter().zip(theirs) {
+            let key = (digest, vertex.no_cache);
+            let id = match known.get(&key) {
+                Some(id) => *id,
+                None => {
+                    vertex.op.renumber(&mut |id| became[id]);
+                    let id = self.push(vertex);
+                    known.insert(key, id);
+                    id
+                }
+            };
+            became.push(id);
+        }
+        became
+    }
+
     /// Which vertices `result` needs, itself among them.
     #[must_use]
     pub fn needed(&self, result: &Tree) -> Vec<bool> {
+        self.needed_by(std::slice::from_ref(result))
+    }
+
+    /// Which vertices any of `results` needs.
+    #[must_use]
+    pub fn needed_by(&self, results: &[Tree]) -> Vec<bool> {
         let mut needed = vec![false; self.vertices.len()];
-        let Tree::Vertex(last) = result else { return needed };
-        needed[*last] = true;
-        for id in (0..=*last).rev().filter(|id| *id < self.vertices.len()) {
+        for result in results {
+            if let Tree::Vertex(id) = result {
+                needed[*id] = true;
+            }
+        }
+        for id in (0..self.vertices.len()).rev() {
             if needed[id] {
                 for other in self.vertices[id].op.needs() {
                     needed[other] = true;
@@ -417,9 +453,9 @@ impl Graph {
 
     /// The graph as JSON: what `--print-graph` shows.
     #[must_use]
-    pub fn to_json(&self, result: &Tree) -> serde_json::Value {
+    pub fn to_json(&self, results: &[Tree]) -> serde_json::Value {
         let digests = self.digests();
-        let needed = self.needed(result);
+        let needed = self.needed_by(results);
         let vertices = self.vertices.iter().enumerate().filter(|(id, _)| needed[*id]).map(|(id, vertex)| {
             let inputs: Vec<&str> = vertex.op.needs().into_iter().map(|n| digests[n].as_str()).collect();
             serde_json::json!({
@@ -432,11 +468,16 @@ impl Graph {
                 "no_cache": vertex.no_cache,
             })
         });
-        let result = match result {
+        let name = |tree: &Tree| match tree {
             Tree::Vertex(id) => serde_json::Value::from(digests[*id].as_str()),
             _ => serde_json::Value::Null,
         };
-        serde_json::json!({"vertices": vertices.collect::<Vec<_>>(), "result": result})
+        let mut graph = serde_json::json!({"vertices": vertices.collect::<Vec<_>>()});
+        match results {
+            [one] => graph["result"] = name(one),
+            many => graph["results"] = many.iter().map(name).collect(),
+        }
+        graph
     }
 }
 
@@ -462,5 +503,11 @@ mod tests {
         assert_eq!(one.digests()[b], two.digests()[b2]);
         assert_ne!(one.digests()[a], two.digests()[0]);
         assert_eq!(two.needed(&Tree::Vertex(b2)), [false, true, true]);
+        // Of two graphs one is made: what is done in both is done once.
+        let last = two.push(mkdir(Tree::Vertex(b2), "/c"));
+        assert_eq!(one.absorb(two), [2, a, b, 3]);
+        assert_eq!((one.vertices.len(), last), (4, 3));
+        let Op::File(file) = &one.vertices[3].op else { panic!("no files") };
+        assert_eq!(file.base, Tree::Vertex(b));
     }
 }

@@ -14,6 +14,7 @@
 //! What is absent: a terminal, a registry protocol, the container runtime.
 #![forbid(unsafe_code)]
 
+pub mod attest;
 pub mod cache;
 pub mod dockerfile;
 pub mod executor;
@@ -23,6 +24,7 @@ pub mod graph;
 pub mod ignore;
 pub mod mode;
 pub mod plan;
+pub mod sbom;
 pub mod solve;
 
 pub use executor::{

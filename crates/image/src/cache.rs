@@ -134,26 +134,12 @@ impl Store {
             found.push(self.known_blob(lease, &layer.diff_id)?);
         }
         let missing: Vec<usize> = (0..layers.len()).filter(|at| found[*at].is_none()).collect();
-        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(missing.len());
-        let next = std::sync::atomic::AtomicUsize::new(0);
-        let made = std::sync::Mutex::new(Vec::new());
         let (root, blobs) = (self.root.clone(), lease.blobs());
-        let work = || {
-            loop {
-                let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                let Some(index) = missing.get(at) else { return };
-                let layer = &layers[*index];
-                let blob = make_blob(&blobs, &layer.path(&root), &layer.diff_id);
-                made.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((*index, blob));
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..workers {
-                scope.spawn(work);
-            }
-            work();
+        let made = at_once(missing.len(), &|at| {
+            let layer = &layers[missing[at]];
+            make_blob(&blobs, &layer.path(&root), &layer.diff_id)
         });
-        for (index, blob) in made.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        for (index, blob) in missing.into_iter().zip(made) {
             let blob = blob?;
             self.remember_blob(&layers[index].diff_id, &blob)?;
             found[index] = Some(blob);
@@ -327,6 +313,32 @@ impl Store {
             Ok(())
         })
     }
+}
+
+/// Does `work` for each number below `count`, on all processors; the results in order.
+pub(crate) fn at_once<T: Send>(count: usize, work: &(dyn Fn(usize) -> Result<T> + Sync)) -> Vec<Result<T>> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(count);
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let made = std::sync::Mutex::new(Vec::with_capacity(count));
+    let run = || {
+        loop {
+            let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            if at >= count {
+                return;
+            }
+            let done = work(at);
+            made.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((at, done));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..workers {
+            scope.spawn(run);
+        }
+        run();
+    });
+    let mut made = made.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    made.sort_by_key(|(at, _)| *at);
+    made.into_iter().map(|(_, done)| done).collect()
 }
 
 fn make_blob(blobs: &Blobs, dir: &Path, diff_id: &Digest) -> Result<Descriptor> {

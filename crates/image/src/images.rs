@@ -144,6 +144,14 @@ impl Store {
         self.one_image("WHERE i.id = ?1", id.as_str())?.ok_or_else(|| no_such_image(id.as_str()))
     }
 
+    /// The image of this manifest, if it is recorded.
+    ///
+    /// # Errors
+    /// Those of the record file.
+    pub fn by_manifest(&self, manifest: &Digest) -> Result<Option<Image>> {
+        self.one_image("WHERE i.manifest = ?1", manifest.as_str())
+    }
+
     /// All images, newest first.
     ///
     /// # Errors
@@ -294,6 +302,44 @@ impl Store {
         })?;
         failpoint::pass("image-after-record");
         self.image(&new.config)
+    }
+
+    /// Gives an image that is recorded further names.
+    ///
+    /// # Errors
+    /// Those of the record file.
+    pub fn name(&self, image: &Digest, names: &[Name]) -> Result<()> {
+        self.db.write(|tx| {
+            for (name, target) in names {
+                set_reference(tx, name, target, image).map_err(|e| self.db.error(e))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Gives an image the names back that it had before another image of the same indexes came.
+    ///
+    /// # Errors
+    /// Those of the record file.
+    pub fn keep_names(&self, before: &Image, other: &Image) -> Result<()> {
+        if before.id == other.id {
+            return Ok(());
+        }
+        let taken: Vec<Name> = self
+            .targets(&other.id)?
+            .into_iter()
+            .filter(|(name, _)| before.references.contains(name))
+            .filter_map(|(name, target)| Some((Reference::parse_untagged(&name).ok()?, target)))
+            .collect();
+        // An index that does not have the former image says nothing about it.
+        let blobs = self.blobs();
+        let of_both = |target: &Digest| {
+            let Ok(bytes) = blobs.read_small(target, oci::MAX_DOCUMENT) else { return false };
+            let Ok(Document::Index(index)) = Document::parse(&bytes, target.as_str()) else { return false };
+            index.manifests.iter().any(|m| m.digest == before.manifest)
+        };
+        let kept: Vec<Name> = taken.into_iter().filter(|(_, target)| of_both(target)).collect();
+        self.name(&before.id, &kept)
     }
 
     /// Gives the image that `source` finds the further name `target` (with `latest` when it has no tag).

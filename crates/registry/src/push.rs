@@ -24,6 +24,8 @@ const MAX_DEPTH: usize = 4;
 pub struct PushOptions {
     /// Repositories of the same registry that the image's layers came from; blobs are mounted from there.
     pub mount_from: Vec<String>,
+    /// Layers that are not compressed stay so.
+    pub as_is: bool,
 }
 
 /// What was pushed.
@@ -77,7 +79,7 @@ impl Registry {
         let remote = self.remote(reference.domain())?;
         let scope = Scope::push(reference.path()).and_pull(&options.mount_from);
         let mut plan = Plan::default();
-        let compressed = compress::manifest(blobs, target, progress)?;
+        let compressed = if options.as_is { None } else { compress::manifest(blobs, target, progress)? };
         // What is asked for by digest, or named by an index, stays as it is.
         let target = compressed.as_ref().filter(|_| reference.digest().is_none()).unwrap_or(target);
         plan.add(blobs, target, 0)?;

@@ -101,7 +101,7 @@ fn blobs_are_mounted_from_another_repository() {
     std::fs::remove_file(here.blobs().path(&Digest::of(&layer))).expect("removed");
     let nowhere = registry.push(&here.blobs(), &one.digest, &to("b"), &PushOptions::default(), &Silent);
     assert_eq!(nowhere.expect_err("no layer").kind(), Kind::NotFound);
-    let options = PushOptions { mount_from: vec!["missing".into(), "a".into()] };
+    let options = PushOptions { mount_from: vec!["missing".into(), "a".into()], ..PushOptions::default() };
     let pushed = registry.push(&here.blobs(), &one.digest, &to("b"), &options, &Silent).expect("mounted");
     assert_eq!(pushed.target.digest, one.digest);
 }

@@ -81,10 +81,10 @@ pub struct Exported {
 
 impl Ledger {
     /// Notes what was made, and what came of it in the end.
-    pub fn note(&self, made: Vec<Made>, result: &[LayerRef]) {
+    pub fn note(&self, made: Vec<Made>, results: &[Vec<LayerRef>]) {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.made.extend(made);
-        entries.results.push(result.to_vec());
+        entries.results.extend_from_slice(results);
     }
 
     /// The records that belong into the configuration of an image of these layers; `None` when there are none.

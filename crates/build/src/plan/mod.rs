@@ -9,6 +9,7 @@ mod copy;
 mod expose;
 mod outline;
 mod run;
+mod several;
 mod stage;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use crate::graph::{Graph, Id, Tree};
 use crate::ignore::Ignore;
 
 pub use outline::{Outline, OutlineArg, OutlineMount, Target, outline, targets};
+pub use several::{Goal, Joined, plan_for};
 pub(crate) use stage::rfc3339;
 
 /// What the caller wants.

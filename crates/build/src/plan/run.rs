@@ -1,5 +1,7 @@
 //! `RUN`: the command, its here-documents and its mounts.
 
+use fluyt_image::Platform;
+
 use super::args;
 use super::stage::{Counter, Planner, State, absolute, history, upper_keyword, with_shell};
 use crate::dockerfile::fault::{Fault, Result};
@@ -62,6 +64,7 @@ impl Planner<'_> {
             hostname: self.options.build_args.get("BUILDKIT_SANDBOX_HOSTNAME").cloned().unwrap_or_default(),
             devices: run.devices.iter().map(|device| device.name.clone()).collect(),
             epoch: self.epoch,
+            platform: foreign(&state.platform, &self.options.build_platform),
         };
         Ok(Vertex { op: Op::Exec(Box::new(exec)), name, lines: Some(step.lines), no_cache: false })
     }
@@ -130,6 +133,13 @@ impl Planner<'_> {
         }
         self.source(&mount.from, &state.platform, index)
     }
+}
+
+/// The platform of a command, when this machine's own programs are for another one.
+fn foreign(platform: &Platform, own: &Platform) -> String {
+    let native = platform.os == own.os && platform.architecture == own.architecture
+        || (own.architecture.as_str(), platform.architecture.as_str()) == ("amd64", "386");
+    if native { String::new() } else { platform.to_string() }
 }
 
 fn secret_id(mount: &Mount) -> String {

@@ -90,6 +90,7 @@ impl Solver<'_> {
             shm_size: exec.shm_size,
             ulimits: exec.ulimits.clone(),
             devices: exec.devices.clone(),
+            platform: exec.platform.clone(),
         };
         let watch = self.world.watch;
         let output = |stream, bytes: &[u8]| watch.event(Event::Output(id, stream, bytes));

@@ -34,9 +34,9 @@ use crate::dockerfile::{Fault, Lines};
 use crate::executor::{Cancel, Event, Executor, Fetch, Watch};
 use crate::graph::{Action, CopyAction, FileOp, Graph, Id, MountSource, Op, Tree};
 use crate::ignore::Ignore;
-use crate::plan::Plan;
+use crate::plan::Joined;
 
-pub use export::{Built, export};
+pub use export::{Annotations, Attest, Exported, Form, Member, Work, told};
 use memo::Memo;
 use select::Source;
 
@@ -86,7 +86,7 @@ struct Progress {
 pub(crate) struct Solver<'a> {
     pub root: &'a Path,
     pub lease: &'a Lease,
-    pub plan: &'a Plan,
+    pub plan: &'a Joined,
     pub world: &'a World<'a>,
     definitions: Vec<Option<Digest>>,
     memos: Memos,
@@ -97,17 +97,27 @@ pub(crate) struct Solver<'a> {
 /// What is known of the files of each context.
 type Memos = BTreeMap<String, Memo>;
 
-/// Makes the tree of a plan: its layers, lowest first.
+/// What was made.
+#[derive(Debug)]
+pub struct Solved {
+    /// For each goal its layers, lowest first.
+    pub goals: Vec<Vec<LayerRef>>,
+    /// The layers of each vertex, where they had to be known.
+    pub vertices: Vec<Option<Vec<LayerRef>>>,
+}
+
+/// Makes the trees of a plan.
 ///
 /// # Errors
 /// The first vertex that failed, with its lines. What others made until then stays in the cache.
 pub fn solve(
     store: &Store,
     lease: &Lease,
-    plan: &Plan,
+    plan: &Joined,
     world: &World<'_>,
-) -> std::result::Result<Vec<LayerRef>, Fault> {
-    let needed = plan.graph.needed(&plan.result);
+) -> std::result::Result<Solved, Fault> {
+    let goals = plan.results();
+    let needed = plan.graph.needed_by(&goals);
     let memos = memos(store.root(), world);
     let (definitions, failed) = definition_keys(plan, world, &memos, &needed);
     memos.values().for_each(Memo::save);
@@ -118,7 +128,8 @@ pub fn solve(
     let mut results: Vec<Option<Vec<LayerRef>>> = vec![None; count];
     let mut hits: Vec<Digest> = Vec::new();
     let mut to_run = vec![false; count];
-    let mut open: Vec<Id> = if let Tree::Vertex(id) = plan.result { vec![id] } else { Vec::new() };
+    let ids = goals.iter().filter_map(|goal| if let Tree::Vertex(id) = goal { Some(*id) } else { None });
+    let mut open: Vec<Id> = ids.collect();
     while let Some(id) = open.pop() {
         if to_run[id] || results[id].is_some() {
             continue;
@@ -170,20 +181,21 @@ pub fn solve(
     if world.cancel.is_cancelled() {
         return Err(Error::new(Kind::Unavailable, "the build was cancelled").into());
     }
-    let result = match plan.result {
-        Tree::Vertex(id) => state.results[id].clone().unwrap_or_default(),
+    let layers = |goal: &Tree| match goal {
+        Tree::Vertex(id) => state.results[*id].clone().unwrap_or_default(),
         _ => Vec::new(),
     };
+    let goals: Vec<Vec<LayerRef>> = goals.iter().map(layers).collect();
     let made = (0..count).filter(|id| needed[*id] && !plan.images.contains_key(id)).map(|id| Made {
         definition: solver.definitions[id].clone(),
         layers: state.results[id].clone(),
         note: plan.graph.vertices[id].name.clone(),
     });
-    world.ledger.note(made.collect(), &result);
-    Ok(result)
+    world.ledger.note(made.collect(), &goals);
+    Ok(Solved { goals, vertices: state.results })
 }
 
-fn fault(plan: &Plan, id: Id, error: Error) -> Fault {
+fn fault(plan: &Joined, id: Id, error: Error) -> Fault {
     let lines: Option<Lines> = plan.graph.vertices[id].lines;
     Fault { error, lines }
 }
@@ -200,7 +212,7 @@ fn memos(root: &Path, world: &World<'_>) -> Memos {
 }
 
 /// The definition key of each vertex that is needed, as far as it has one.
-fn definition_keys(plan: &Plan, world: &World<'_>, memos: &Memos, needed: &[bool]) -> Keys {
+fn definition_keys(plan: &Joined, world: &World<'_>, memos: &Memos, needed: &[bool]) -> Keys {
     let mut keys: Vec<Option<Digest>> = Vec::with_capacity(needed.len());
     for (id, vertex) in plan.graph.vertices.iter().enumerate() {
         if !needed[id] {

@@ -14,14 +14,14 @@ use crate::{host, ours_only};
 const USERS: &str = "ann:$2b$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n";
 
 /// A registry that ends with this value.
-struct Served {
+pub(crate) struct Served {
     child: Child,
-    address: String,
+    pub(crate) address: String,
     root: PathBuf,
 }
 
 impl Served {
-    fn start(host: &Host, flags: &[&str]) -> Self {
+    pub(crate) fn start(host: &Host, flags: &[&str]) -> Self {
         Self::at(host, &host.scratch().join("served"), wait::free_port(), flags)
     }
 
@@ -54,7 +54,7 @@ impl Served {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
-    fn ask(&self, method: &str, path: &str) -> String {
+    pub(crate) fn ask(&self, method: &str, path: &str) -> String {
         self.send(
             format!("{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
                 .as_bytes(),
@@ -71,7 +71,7 @@ impl Drop for Served {
 
 /// Runs another program to its end and asserts success.
 #[track_caller]
-fn ok(program: &str, line: &str) -> String {
+pub(crate) fn ok(program: &str, line: &str) -> String {
     let mut command = Command::new(program);
     command.args(line.split_whitespace());
     let outcome = finish(&mut command, b"", 120);
@@ -79,7 +79,7 @@ fn ok(program: &str, line: &str) -> String {
     outcome.text().to_owned()
 }
 
-fn installed(program: &str) -> bool {
+pub(crate) fn installed(program: &str) -> bool {
     let found =
         Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
     if !found {

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::load::write_manifest;
 use super::save::Encoder;
+use crate::blobs::Ingest;
 use crate::changes::Instruction;
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::images::{Image, NewImage};
@@ -187,7 +188,11 @@ fn pack_upper(
 
 /// Writes the archive of a layer's directory as a gzip blob; returns its digest and its diff id.
 pub(crate) fn pack_layer(blobs: &crate::blobs::Blobs, dir: &Path) -> Result<(Digest, Digest)> {
-    let encoder = Encoder::new(blobs.ingest(None, None, "")?, Compression::Gzip)?;
+    pack_with(Encoder::new(blobs.ingest(None, None, "")?, Compression::Gzip)?, dir)
+}
+
+/// Writes the archive of a layer's directory through an encoder; returns the digest of the blob and of the archive.
+pub(crate) fn pack_with(encoder: Encoder<Ingest>, dir: &Path) -> Result<(Digest, Digest)> {
     let hashing = Hashing {
         inner: encoder,
         hasher: Hasher::new(Algorithm::Sha256),

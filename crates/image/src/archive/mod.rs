@@ -3,8 +3,10 @@
 //! - [`load`]: docker-archive (current, and the v1 layout of old versions) and OCI layouts, from a stream or a
 //!   directory, compressed or not.
 //! - [`save`]: the same, written.
+//! - [`bundle`]: documents that are no recorded images, as a build puts them out.
 //! - [`commit`]: new images from a writable layer or from the archive of a root file system.
 
+pub mod bundle;
 pub mod commit;
 mod legacy;
 pub mod load;

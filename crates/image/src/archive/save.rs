@@ -40,11 +40,11 @@ impl Default for SaveOptions {
 
 /// What goes into an archive.
 #[derive(Default)]
-struct Contents {
-    blobs: BTreeSet<Digest>,
-    manifests: Vec<Descriptor>,
-    images: Vec<ArchiveImage>,
-    repositories: Repositories,
+pub(super) struct Contents {
+    pub blobs: BTreeSet<Digest>,
+    pub manifests: Vec<Descriptor>,
+    pub images: Vec<ArchiveImage>,
+    pub repositories: Repositories,
 }
 
 impl Store {
@@ -215,7 +215,7 @@ impl Store {
         Ok(top.map(|top| (top, all)))
     }
 
-    fn write_layout(
+    pub(super) fn write_layout(
         &self,
         contents: &Contents,
         output: &mut dyn Write,
@@ -257,11 +257,11 @@ impl Store {
     }
 }
 
-fn json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>> {
+pub(super) fn json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>> {
     serde_json::to_vec(value).map_err(|e| Error::internal("writing a document").with_source(e))
 }
 
-fn blob_path(digest: &Digest) -> String {
+pub(super) fn blob_path(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
 }
 

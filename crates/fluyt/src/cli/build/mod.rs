@@ -1,10 +1,17 @@
 //! `fluyt build`: from flags to a finished build. The composition of builder, engine, registry and terminal.
 
+mod attests;
+mod binfmt;
 mod cache;
 mod call;
 mod context;
+mod entitle;
+mod facts;
+mod files;
+mod live;
 mod named;
 mod output;
+mod outputs;
 mod progress;
 mod runner;
 mod wanted;
@@ -18,10 +25,10 @@ use fluyt_build::cache::Ledger;
 use fluyt_build::dockerfile::fault::excerpt;
 use fluyt_build::dockerfile::lint::{Lint, Warning};
 use fluyt_build::dockerfile::{Dockerfile, Fault, parse};
-use fluyt_build::plan::{BaseImage, Inputs, Plan, plan};
+use fluyt_build::plan::{BaseImage, Inputs, Joined, plan_for};
 use fluyt_build::solve::{Context, World, solve};
 use fluyt_engine::Engine;
-use fluyt_image::{ImageConfig, Platform};
+use fluyt_image::{Platform, Silent};
 use fluyt_model::reference::Reference;
 use fluyt_model::{Error, Result};
 
@@ -29,6 +36,8 @@ use super::cmd::Cli;
 use super::fail::{Failure, Outcome};
 use super::flags::Parsed;
 use context::Gathered;
+use facts::About;
+use output::Export;
 use progress::{Form, Progress};
 use runner::{Fetcher, Runner};
 use wanted::{Call, Wanted};
@@ -108,22 +117,31 @@ fn run(cli: &Cli, engine: &Engine, wanted: &Wanted, gathered: &Gathered) -> std:
         Call::Check => return call::check(engine, wanted, gathered, Ok(file), lint),
         Call::Build | Call::Graph => {}
     }
-    let began = Instant::now();
+    let (began, since) = (Instant::now(), facts::now());
     let mut find = |name: &str, platform: &Platform| base_image(engine, wanted, name, platform);
     let inputs = Inputs { base: &mut find, ignore: &gathered.ignore };
-    let planned = plan(&file, &wanted.options, inputs, &mut lint)?;
+    let planned = plan_for(&file, &wanted.options, &wanted.platforms, inputs, &mut lint)?;
     if wanted.call == Call::Graph {
-        return show(&planned.graph.to_json(&planned.result));
+        return show(&planned.graph.to_json(&planned.results()));
     }
+    entitle::check(wanted, &planned)?;
+    let about = About::new(since, wanted, gathered, &planned)?;
     let digests = planned.graph.digests();
     let names = planned.graph.vertices.iter().zip(&digests).map(|(v, d)| (v.name.clone(), d.to_string()));
-    let progress = Progress::new(wanted.form, names.collect());
+    // Before there is a second thread, which would have to leave the signals alone too.
+    let cancel = Arc::new(Cancel::default());
+    cancelled_by_signals(&cancel)?;
+    let needed = planned.graph.needed_by(&planned.results()).into_iter().filter(|needed| *needed).count();
+    let progress = Progress::new(wanted.form, names.collect(), needed);
+    let loading = format!("[internal] load build definition from {}", gathered.name);
+    progress.begin(&loading);
     progress.internal(
-        &format!("[internal] load build definition from {}", gathered.name),
+        &loading,
         &[format!("transferring dockerfile: {}B done", gathered.text.len())],
         began.elapsed().as_secs_f64(),
     );
-    let done = carry_out(cli, engine, wanted, gathered, &planned, &progress);
+    let done = carry_out(cli, engine, (wanted, gathered), &planned, about, (&progress, &cancel));
+    progress.finish();
     if let Err(Stopped::Fault(fault, _)) = done {
         let output = progress.failure();
         return Err(Stopped::Fault(fault, output));
@@ -152,10 +170,10 @@ fn front_end(wanted: &Wanted, file: &Dockerfile) -> Result<()> {
 fn carry_out(
     cli: &Cli,
     engine: &Engine,
-    wanted: &Wanted,
-    gathered: &Gathered,
-    planned: &Plan,
-    progress: &Progress,
+    (wanted, gathered): (&Wanted, &Gathered),
+    planned: &Joined,
+    mut about: About,
+    (progress, cancel): (&Progress, &Cancel),
 ) -> std::result::Result<(), Stopped> {
     let store = engine.images();
     // What a killed build has left must not stand in this one's way.
@@ -163,8 +181,6 @@ fn carry_out(
         super::fail::print(&e.context("clearing away what a killed build has left"));
     }
     let lease = store.lease()?;
-    let cancel = Arc::new(Cancel::default());
-    cancelled_by_signals(&cancel)?;
     let mut contexts: BTreeMap<String, Context> = wanted.contexts.clone();
     if let Some(path) = &gathered.context {
         contexts
@@ -178,7 +194,7 @@ fn carry_out(
         executor: &runner,
         fetch: &Fetcher,
         watch: progress,
-        cancel: &cancel,
+        cancel,
         contexts: &contexts,
         secrets: &wanted.secrets,
         agents: &wanted.agents,
@@ -187,10 +203,14 @@ fn carry_out(
     };
     let solved = solve(store, &lease, planned, &world);
     cache::complain(&imports, progress);
-    let layers = solved?;
+    let solved = solved?;
+    about.finish(store, planned, &solved)?;
     let inline = wanted.cache_to.iter().any(|target| target.place == cache::Place::Inline);
-    let carried = if inline { ledger.inline(store, &lease, &layers)? } else { None };
-    output::export(engine, &lease, wanted, planned, &layers, carried, progress)?;
+    let mut carried = Vec::new();
+    for layers in solved.goals.iter().filter(|_| inline) {
+        carried.push(ledger.inline(store, &lease, layers)?);
+    }
+    Export::new(engine, &lease, wanted, (planned, &solved), &about, progress).carrying(carried).run()?;
     cache::export(engine, &lease, &wanted.cache_to, &ledger, &imports, progress)?;
     Ok(())
 }
@@ -220,19 +240,24 @@ fn cancelled_by_signals(cancel: &Arc<Cancel>) -> Result<()> {
 /// Finds a base image here, or fetches it.
 fn base_image(engine: &Engine, wanted: &Wanted, name: &str, platform: &Platform) -> Result<BaseImage> {
     let store = engine.images();
-    let here = if wanted.pull { None } else { store.resolve(name).ok() };
-    let fits = |config: &ImageConfig| config.os.is_empty() || platform.rank(&config.platform()).is_some();
-    let image = match here.filter(|image| fits(&image.config)) {
+    let here = if wanted.pull { None } else { store.resolve_for(name, platform, &Silent).ok() };
+    let image = match here {
         Some(image) => image,
         None => {
             let quiet = wanted.form == Form::Quiet;
             let asked = platform.to_string();
+            let before = store.by_reference(&Reference::parse(name)?)?;
             super::cmd::pull_for_build(engine, name, Some(&asked), quiet)?;
-            store.resolve(name)?
+            let image = store.resolve(name)?;
+            if let Some(before) = before {
+                // What people run under that name stays what this machine runs.
+                store.keep_names(&before, &image)?;
+            }
+            image
         }
     };
     super::cmd::trust::check(engine, None, name, &image)?;
-    let reference = fluyt_model::reference::Reference::parse_untagged(name)?.or_latest();
+    let reference = Reference::parse_untagged(name)?.or_latest();
     Ok(BaseImage {
         reference: reference.to_string(),
         manifest: image.manifest,
@@ -249,7 +274,7 @@ fn show(value: &serde_json::Value) -> std::result::Result<(), Stopped> {
 }
 
 fn warn(wanted: &Wanted, warnings: &[Warning]) {
-    if warnings.is_empty() || wanted.form != Form::Plain {
+    if warnings.is_empty() || !matches!(wanted.form, Form::Plain | Form::Tty) {
         return;
     }
     let many = if warnings.len() == 1 { "warning" } else { "warnings" };

@@ -1,135 +1,320 @@
-//! What becomes of a build: an image, files, archives; and what is said about it.
+//! What becomes of a build: images, files, archives, pushes; and what is said about it.
 
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::Path;
 use std::time::Instant;
 
-use fluyt_build::plan::Plan;
-use fluyt_build::solve::{Built, export as export_image};
-use fluyt_build::solve::{files, select, tree};
+use fluyt_build::attest::Attestation;
+use fluyt_build::plan::Joined;
+use fluyt_build::sbom;
+use fluyt_build::solve::{Exported, Form, Solved, Work, told, tree};
 use fluyt_engine::Engine;
-use fluyt_image::{LayerRef, Lease, SaveOptions};
+use fluyt_image::{Descriptor, Image, LayerRef, Lease, Root, SaveOptions, Silent};
 use fluyt_model::error::IoContext;
+use fluyt_model::reference::Reference;
 use fluyt_model::{Error, Result};
+use serde_json::Value;
 
+use super::facts::About;
+use super::files;
+use super::outputs::{Output, Target};
 use super::progress::Progress;
-use super::wanted::{Target, Wanted};
+use super::wanted::Wanted;
 use crate::cli::print_line;
 
-/// Makes everything that was asked for.
-pub fn export(
-    engine: &Engine,
-    lease: &Lease,
-    wanted: &Wanted,
-    plan: &Plan,
-    layers: &[LayerRef],
-    carried: Option<serde_json::Value>,
-    progress: &Progress,
-) -> Result<()> {
-    let store = engine.images();
-    let mut built: Option<Built> = None;
-    for target in &wanted.outputs {
-        let began = Instant::now();
-        match target {
-            Target::Cache => {}
-            Target::Local(dest) => {
-                local(store.root(), layers, dest, store)?;
-                progress.internal("exporting to client directory", &[], began.elapsed().as_secs_f64());
-            }
-            Target::Tar(dest) => {
-                let dirs: Vec<_> = layers.iter().rev().map(|layer| layer.path(store.root())).collect();
-                let mut out = writer(dest)?;
-                fluyt_image::rootfs::export(&dirs, &mut out)?.flush().about(|| dest.clone())?;
-                progress.internal("exporting to client tarball", &[], began.elapsed().as_secs_f64());
-            }
-            Target::Image { .. } | Target::Archive { .. } => {
-                if built.is_none() {
-                    let image = export_image(store, lease, plan, layers, &wanted.tags, carried.clone())?;
-                    let mut lines = vec![
-                        "exporting layers done".to_owned(),
-                        format!("writing image {} done", image.image.id),
-                    ];
-                    lines.extend(wanted.tags.iter().map(|tag| format!("naming to {tag} done")));
-                    progress.internal("exporting to image", &lines, began.elapsed().as_secs_f64());
-                    built = Some(image);
+/// A build that is to be put out.
+pub struct Export<'a> {
+    /// Where images go.
+    pub engine: &'a Engine,
+    /// What protects them.
+    pub lease: &'a Lease,
+    /// What was asked for.
+    pub wanted: &'a Wanted,
+    /// What was planned.
+    pub plan: &'a Joined,
+    /// What came of it.
+    pub solved: &'a Solved,
+    /// What is known about it.
+    pub about: &'a About,
+    /// Who watches.
+    pub progress: &'a Progress,
+    boms: OnceCell<Vec<Value>>,
+    carried: Vec<Option<Value>>,
+}
+
+/// What was exported in one form, under some names.
+struct Done {
+    form: Form,
+    names: Vec<Reference>,
+    exported: Exported,
+    image: Option<Image>,
+}
+
+impl<'a> Export<'a> {
+    /// For a build.
+    pub fn new(
+        engine: &'a Engine,
+        lease: &'a Lease,
+        wanted: &'a Wanted,
+        (plan, solved): (&'a Joined, &'a Solved),
+        about: &'a About,
+        progress: &'a Progress,
+    ) -> Self {
+        Self {
+            engine,
+            lease,
+            wanted,
+            plan,
+            solved,
+            about,
+            progress,
+            boms: OnceCell::new(),
+            carried: Vec::new(),
+        }
+    }
+
+    /// With the caches that the images of the goals carry for other machines.
+    pub fn carrying(self, carried: Vec<Option<Value>>) -> Self {
+        Self { carried, ..self }
+    }
+
+    /// Makes everything that was asked for.
+    pub fn run(&self) -> Result<()> {
+        let mut all: Vec<Done> = Vec::new();
+        for output in &self.wanted.outputs {
+            match &output.target {
+                Target::Cache => {}
+                Target::Local(dest, layout) => {
+                    self.step("exporting to client directory", || {
+                        files::local(self, dest, layout).map(|()| Vec::new())
+                    })?;
                 }
+                Target::Tar(dest, layout) => {
+                    self.step("exporting to client tarball", || {
+                        files::tar(self, dest, layout).map(|()| Vec::new())
+                    })?;
+                }
+                Target::Image { .. } | Target::Archive { .. } => self.image(output, &mut all)?,
             }
         }
-        if let (Target::Archive { dest, oci }, Some(built)) = (target, &built) {
-            archive(engine, built, wanted, dest, *oci)?;
-        }
-        if matches!(target, Target::Image { push: true }) {
-            if wanted.tags.is_empty() {
-                return Err(Error::invalid("tag is needed when pushing to registry"));
+        // An image of the store is what a build is known by; else whatever became an image.
+        let first = all.iter().find(|done| done.image.is_some()).or(all.first());
+        self.report(first)
+    }
+
+    /// Does something that the progress shows; the lines that it returns are shown with it.
+    fn step(&self, what: &str, work: impl FnOnce() -> Result<Vec<String>>) -> Result<()> {
+        let began = Instant::now();
+        self.progress.begin(what);
+        match work() {
+            Ok(lines) => self.progress.internal(what, &lines, began.elapsed().as_secs_f64()),
+            Err(e) => {
+                self.progress.failed(what);
+                return Err(e);
             }
-            for tag in &wanted.tags {
-                crate::cli::cmd::push_for_build(engine, tag, wanted.quiet)?;
+        }
+        Ok(())
+    }
+
+    /// An output that is an image or an archive of one.
+    fn image(&self, output: &Output, all: &mut Vec<Done>) -> Result<()> {
+        if self.wanted.attests.sbom {
+            self.boms()?;
+        }
+        let what = match &output.target {
+            Target::Archive { oci: true, .. } => "exporting to oci image format",
+            Target::Archive { .. } => "exporting to docker image format",
+            _ => "exporting to image",
+        };
+        let known = all.iter().position(|done| done.form == output.form && done.names == output.names);
+        let at = known.unwrap_or(all.len());
+        self.step(what, || {
+            if known.is_none() {
+                all.push(self.documents(output)?);
+            }
+            let done = &mut all[at];
+            let mut lines = vec!["exporting layers done".to_owned()];
+            lines.extend(document_lines(&done.exported));
+            match &output.target {
+                Target::Image { store: true, .. } if done.image.is_none() => {
+                    done.image = Some(self.work(&output.names).record(&done.exported)?);
+                    lines.extend(output.names.iter().map(|name| format!("naming to {name} done")));
+                }
+                Target::Archive { dest, oci, tar } => {
+                    self.archive(done, dest, *oci, *tar)?;
+                    let sent = || format!("writing {dest} done");
+                    lines.push(if *tar { "sending tarball done".to_owned() } else { sent() });
+                }
+                _ => {}
+            }
+            Ok(lines)
+        })?;
+        match &output.target {
+            Target::Image { push: true, by_digest, .. } => self.push(&all[at], *by_digest),
+            _ => Ok(()),
+        }
+    }
+
+    /// The documents of an output.
+    fn documents(&self, output: &Output) -> Result<Done> {
+        let say = |goal: usize, layers: &[Descriptor]| self.attestations(goal, layers, true);
+        let attest = (!self.wanted.attests.is_empty()).then_some(&say as fluyt_build::solve::Attest<'_>);
+        let exported = self.work(&output.names).export(&output.form, attest)?;
+        Ok(Done { form: output.form.clone(), names: output.names.clone(), exported, image: None })
+    }
+
+    fn work<'b>(&'b self, names: &'b [Reference]) -> Work<'b> {
+        Work {
+            store: self.engine.images(),
+            lease: self.lease,
+            plan: self.plan,
+            goals: &self.solved.goals,
+            names,
+            carried: &self.carried,
+        }
+    }
+
+    fn push(&self, done: &Done, by_digest: bool) -> Result<()> {
+        if done.names.is_empty() {
+            return Err(Error::invalid("tag is needed when pushing to registry")
+                .with_hint("give -t NAME, or name=NAME in --output"));
+        }
+        let top = &done.exported.top.digest;
+        for name in &done.names {
+            let name = if by_digest { name.with_digest(top.as_str())? } else { name.clone() };
+            self.step(&format!("pushing {name}"), || {
+                let line = crate::cli::cmd::push_for_build(self.engine, &name, top, done.image.as_ref())?;
+                Ok(vec![line])
+            })?;
+        }
+        Ok(())
+    }
+
+    fn archive(&self, done: &Done, dest: &str, oci: bool, tar: bool) -> Result<()> {
+        if !oci && done.exported.members.len() > 1 {
+            return Err(Error::unsupported(
+                "docker exporter does not currently support exporting manifest lists",
+            )
+            .with_hint("give type=oci, or one --platform"));
+        }
+        let mut descriptor = done.exported.top.clone();
+        let created = "org.opencontainers.image.created".to_owned();
+        descriptor.annotations.entry(created).or_insert_with(|| self.about.created());
+        let roots = [Root { descriptor, names: done.names.clone() }];
+        let store = self.engine.images();
+        if !tar {
+            return store.save_roots_in(&roots, std::path::Path::new(dest));
+        }
+        let options = SaveOptions { oci_only: oci, ..SaveOptions::default() };
+        let out = files::writer(dest)?;
+        store.save_roots(&roots, out, &options, &Silent)?.flush().about(|| dest.to_owned())
+    }
+
+    /// What is said of a goal whose image has these layers; `inline`: it goes into an image.
+    pub fn attestations(&self, goal: usize, layers: &[Descriptor], inline: bool) -> Result<Vec<Attestation>> {
+        let mut said = Vec::new();
+        if self.wanted.attests.sbom {
+            let predicate = self.boms()?[goal].clone();
+            let file = "sbom.spdx.json".to_owned();
+            said.push(Attestation { predicate_type: fluyt_build::attest::SPDX, predicate, file });
+        }
+        if let Some(provenance) = self.wanted.attests.provenance.as_ref().filter(|p| inline || !p.inline_only)
+        {
+            said.push(self.about.provenance(self.plan, goal, &provenance.options, layers));
+        }
+        Ok(said)
+    }
+
+    /// The inventories of all goals; each is taken once.
+    fn boms(&self) -> Result<&Vec<Value>> {
+        if let Some(known) = self.boms.get() {
+            return Ok(known);
+        }
+        let mut found = Vec::new();
+        self.step("generating sbom", || {
+            let mut lines = Vec::new();
+            for (goal, layers) in self.plan.goals.iter().zip(&self.solved.goals) {
+                let inventory = self.with_tree(layers, &|root| sbom::scan(root))?;
+                lines.push(format!("{}: {} packages", goal.platform, inventory.packages.len()));
+                let name = if goal.stage.is_empty() { "image" } else { &goal.stage };
+                found.push(sbom::document(&inventory, name, &self.about.created()));
+            }
+            Ok(lines)
+        })?;
+        Ok(self.boms.get_or_init(|| found))
+    }
+
+    /// Calls `work` with the tree of layers.
+    pub fn with_tree<T>(&self, layers: &[LayerRef], work: &dyn Fn(&tree::Root) -> Result<T>) -> Result<T> {
+        let store = self.engine.images();
+        let spare = store.new_layer()?;
+        let dirs: Vec<_> = layers.iter().rev().map(|layer| layer.path(store.root())).collect();
+        work(&tree::open_layers(&dirs, &spare.mountpoint())?)
+    }
+
+    /// Events, files about the build, the id.
+    fn report(&self, done: Option<&Done>) -> Result<()> {
+        let wanted = self.wanted;
+        let id = done.map(|done| done.exported.chosen().config.to_string());
+        if let Some(done) = done.filter(|done| done.image.is_some()) {
+            for name in &done.names {
+                let id = id.as_deref().unwrap_or("");
+                self.engine.emit_image("tag", id, &name.familiar());
             }
         }
-    }
-    if let Some(built) = &built {
-        tell(engine, wanted, built)?;
-    }
-    Ok(())
-}
-
-/// Events, files about the build, the id.
-fn tell(engine: &Engine, wanted: &Wanted, built: &Built) -> Result<()> {
-    let id = built.image.id.to_string();
-    for tag in &wanted.tags {
-        engine.emit_image("tag", &id, &tag.familiar());
-    }
-    if let Some(path) = &wanted.iidfile {
-        std::fs::write(path, &id).about(|| path.display().to_string())?;
-    }
-    if let Some(path) = &wanted.metadata {
-        let names: Vec<String> = wanted.tags.iter().map(ToString::to_string).collect();
-        let mut document = serde_json::json!({
-            "containerimage.config.digest": id,
-            "containerimage.digest": built.manifest.digest.as_str(),
-            "containerimage.descriptor": built.manifest,
-        });
-        if !names.is_empty() {
-            document["image.name"] = serde_json::Value::from(names.join(","));
+        if let (Some(path), Some(id)) = (&wanted.iidfile, &id) {
+            std::fs::write(path, id).about(|| path.display().to_string())?;
         }
-        let text = serde_json::to_string_pretty(&document)
-            .map_err(|e| Error::internal("writing JSON").with_source(e))?;
-        std::fs::write(path, text).about(|| path.display().to_string())?;
-    }
-    if wanted.quiet {
-        print_line(&id)?;
-    }
-    Ok(())
-}
-
-fn writer(dest: &str) -> Result<Box<dyn Write>> {
-    if dest == "-" {
-        if crate::cli::terminal::stdout_is_terminal() {
-            return Err(Error::invalid(
-                "dest file is required for a tar exporter. refusing to write to console",
-            ));
+        if let Some(path) = &wanted.metadata {
+            let text = serde_json::to_string_pretty(&self.metadata(done))
+                .map_err(|e| Error::internal("writing JSON").with_source(e))?;
+            std::fs::write(path, text).about(|| path.display().to_string())?;
         }
-        return Ok(Box::new(std::io::stdout().lock()));
+        match id {
+            Some(id) if wanted.quiet => print_line(&id),
+            _ => Ok(()),
+        }
     }
-    Ok(Box::new(std::io::BufWriter::new(std::fs::File::create(dest).about(|| dest.to_owned())?)))
+
+    /// What `--metadata-file` holds.
+    fn metadata(&self, done: Option<&Done>) -> Value {
+        let mut document = BTreeMap::from([("buildx.build.ref".to_owned(), self.about.reference().into())]);
+        if let Some(options) = super::facts::metadata_provenance() {
+            for (at, goal) in self.plan.goals.iter().enumerate() {
+                let key = match self.plan.goals.len() {
+                    1 => "buildx.build.provenance".to_owned(),
+                    _ => format!("buildx.build.provenance/{}", goal.platform),
+                };
+                document.insert(key, self.about.provenance(self.plan, at, &options, &[]).predicate);
+            }
+        }
+        if let Some(Done { exported, names, .. }) = done {
+            let config = (!exported.is_index).then(|| &exported.chosen().config);
+            document.insert("containerimage.digest".to_owned(), exported.top.digest.as_str().into());
+            if let Some(config) = config {
+                document.insert("containerimage.config.digest".to_owned(), config.as_str().into());
+            }
+            let descriptor = told(&exported.top, config, &self.about.created());
+            document.insert("containerimage.descriptor".to_owned(), descriptor);
+            if !names.is_empty() {
+                let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+                document.insert("image.name".to_owned(), names.join(",").into());
+            }
+        }
+        serde_json::json!(document)
+    }
 }
 
-fn local(root: &Path, layers: &[LayerRef], dest: &Path, store: &fluyt_image::Store) -> Result<()> {
-    std::fs::create_dir_all(dest).about(|| dest.display().to_string())?;
-    let spare = store.new_layer()?;
-    let dirs: Vec<_> = layers.iter().rev().map(|layer| layer.path(root)).collect();
-    let from = tree::open_layers(&dirs, &spare.mountpoint())?;
-    let source = select::Source { root: &from, ignore: None, anonymous: false };
-    let action = fluyt_build::solve::whole("/");
-    files::copy(&source, &select::select(&source, &action)?, &tree::open_dir(dest)?, &action, None)
-}
-
-fn archive(engine: &Engine, built: &Built, wanted: &Wanted, dest: &str, oci: bool) -> Result<()> {
-    let id = built.image.id.to_string();
-    let tags: Vec<String> = wanted.tags.iter().map(ToString::to_string).collect();
-    let names: Vec<&str> =
-        if tags.is_empty() { vec![&id] } else { tags.iter().map(String::as_str).collect() };
-    let options = SaveOptions { oci_only: oci, ..SaveOptions::default() };
-    let out = writer(dest)?;
-    engine.images().save(&names, out, &options, &fluyt_image::Silent)?.flush().about(|| dest.to_owned())
+/// What is told of the documents of an export.
+fn document_lines(exported: &Exported) -> Vec<String> {
+    let mut lines = Vec::new();
+    if exported.is_index {
+        lines.extend(
+            exported.members.iter().map(|m| format!("exporting manifest {} done", m.manifest.digest)),
+        );
+        lines.push(format!("exporting manifest list {} done", exported.top.digest));
+    }
+    lines.push(format!("writing image {} done", exported.chosen().config));
+    lines
 }

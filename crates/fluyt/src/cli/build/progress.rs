@@ -1,12 +1,14 @@
-//! What a build shows while it runs: BuildKit's plain form, its JSON, or nothing.
+//! What a build shows while it runs: a display on a terminal, BuildKit's plain form, its JSON, or nothing.
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fluyt_build::graph::Id;
 use fluyt_build::{Event, Output, Watch};
+
+use super::live::{Key, Live, Outcome};
 
 /// How much of a step's output is kept for the case that it fails.
 const KEPT: usize = 64 * 1024;
@@ -16,6 +18,8 @@ const LAST_LINES: usize = 40;
 /// The form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
+    /// A display that is drawn anew in place.
+    Tty,
     /// Numbered lines.
     Plain,
     /// One JSON object a line.
@@ -29,6 +33,7 @@ pub struct Progress {
     form: Form,
     names: Vec<(String, String)>,
     state: Mutex<State>,
+    live: Option<Live>,
 }
 
 #[derive(Default)]
@@ -49,9 +54,32 @@ struct Step {
 }
 
 impl Progress {
-    /// For vertices with these names and digests; the first number is free.
-    pub fn new(form: Form, names: Vec<(String, String)>) -> Self {
-        Self { form, names, state: Mutex::new(State { next: 1, ..State::default() }) }
+    /// For vertices with these names and digests, of which so many are needed; the first number is free.
+    pub fn new(form: Form, names: Vec<(String, String)>, needed: usize) -> Self {
+        let live = (form == Form::Tty).then(|| Live::start(needed));
+        Self { form, names, state: Mutex::new(State { next: 1, ..State::default() }), live }
+    }
+
+    /// Nothing more will happen: what is written from now on comes below.
+    pub fn finish(&self) {
+        if let Some(live) = &self.live {
+            live.finish();
+        }
+    }
+
+    /// Something beside the graph begins; [`Progress::internal`] ends it.
+    pub fn begin(&self, name: &str) {
+        if let Some(live) = &self.live {
+            live.update(|board| board.begin(Key::Other(name.to_owned()), name, Instant::now()));
+        }
+    }
+
+    /// Something beside the graph failed.
+    pub fn failed(&self, name: &str) {
+        if let Some(live) = &self.live {
+            let key = Key::Other(name.to_owned());
+            live.update(|board| board.end(&key, Outcome::Failed, &[], Instant::now()));
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -60,6 +88,10 @@ impl Progress {
 
     /// Tells of something that is not an operation of the graph.
     pub fn internal(&self, name: &str, lines: &[String], seconds: f64) {
+        if let Some(live) = &self.live {
+            let took = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+            return live.update(|board| board.tell(name, lines, took, Instant::now()));
+        }
         let mut state = self.lock();
         let number = state.next;
         state.next += 1;
@@ -74,7 +106,7 @@ impl Progress {
                 say(&text);
             }
             Form::RawJson => say_json(&serde_json::json!({"vertexes": [{"name": name, "completed": true}]})),
-            Form::Quiet => {}
+            Form::Quiet | Form::Tty => {}
         }
     }
 
@@ -110,6 +142,9 @@ impl Progress {
                 &serde_json::json!({"logs": [{"vertex": digest, "stream": number, "data": text}]}),
             );
         }
+        if let Some(live) = &self.live {
+            return live.update(|board| board.write(&Key::Vertex(id), bytes));
+        }
         if form == Form::Quiet {
             return;
         }
@@ -141,6 +176,15 @@ impl Progress {
         let header = self.header(state, id);
         let Some(step) = state.steps.get_mut(&id) else { return };
         let seconds = step.began.elapsed().as_secs_f64();
+        if let Some(live) = &self.live {
+            let outcome = match (error, how) {
+                (Some(e), _) if e.ends_with("the build was cancelled") => Outcome::Canceled,
+                (Some(_), _) => Outcome::Failed,
+                (None, "CACHED") => Outcome::Cached,
+                _ => Outcome::Done,
+            };
+            return live.update(|board| board.end(&Key::Vertex(id), outcome, &[], Instant::now()));
+        }
         match self.form {
             Form::Plain => {
                 let mut text = header;
@@ -166,7 +210,7 @@ impl Progress {
                     "cached": how == "CACHED", "error": error});
                 say_json(&serde_json::json!({"vertexes": [vertex]}));
             }
-            Form::Quiet => {}
+            Form::Quiet | Form::Tty => {}
         }
     }
 }
@@ -185,7 +229,10 @@ impl Watch for Progress {
                     kept: Vec::new(),
                 };
                 state.steps.insert(id, step);
-                if self.form == Form::RawJson {
+                if let Some(live) = &self.live {
+                    let name = self.names.get(id).map_or("", |(name, _)| name);
+                    live.update(|board| board.begin(Key::Vertex(id), name, Instant::now()));
+                } else if self.form == Form::RawJson {
                     let (name, digest) = self.names.get(id).cloned().unwrap_or_default();
                     say_json(
                         &serde_json::json!({"vertexes": [{"digest": digest, "name": name, "started": true}]}),

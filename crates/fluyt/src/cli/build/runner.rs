@@ -31,6 +31,9 @@ pub struct Runner {
 
 impl Executor for Runner {
     fn run(&self, step: &ExecStep, output: &(dyn Fn(Output, &[u8]) + Sync), cancel: &Cancel) -> Result<i32> {
+        if !step.platform.is_empty() {
+            super::binfmt::check(&step.platform)?;
+        }
         let engine = Engine::open(&self.root)?;
         let mut running = engine.step(request(step, &self.cgroup_parent)?)?;
         let mut streams: Vec<(Output, Box<dyn Stream>)> = Vec::new();

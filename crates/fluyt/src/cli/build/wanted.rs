@@ -8,10 +8,11 @@ use fluyt_build::plan::{NamedContext, Options};
 use fluyt_build::solve::Context;
 use fluyt_image::Platform;
 use fluyt_model::error::IoContext;
-use fluyt_model::reference::Reference;
 use fluyt_model::{Error, Result};
 
+use super::attests::Attests;
 use super::cache;
+use super::outputs::{self, Output};
 use super::progress::Form;
 use crate::cli::create::devices;
 use crate::cli::flags::Parsed;
@@ -31,29 +32,6 @@ pub enum Call {
     Graph,
 }
 
-/// What a build results in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// An image of the store, pushed or not.
-    Image {
-        /// Send it to its registry.
-        push: bool,
-    },
-    /// Files in a directory.
-    Local(PathBuf),
-    /// An archive of the files; `-`: standard output.
-    Tar(String),
-    /// An archive as `docker save` makes it, or an OCI layout.
-    Archive {
-        /// `-`: standard output.
-        dest: String,
-        /// Only the OCI layout.
-        oci: bool,
-    },
-    /// Nothing but the cache.
-    Cache,
-}
-
 /// The flags of `fluyt build`, understood.
 pub struct Wanted {
     /// The context as given.
@@ -66,10 +44,14 @@ pub struct Wanted {
     pub contexts: BTreeMap<String, Context>,
     /// `--build-context` that have to be fetched, by name.
     pub remote_contexts: Vec<(String, String)>,
-    /// `-t`, and names in outputs.
-    pub tags: Vec<Reference>,
-    /// `--output`.
-    pub outputs: Vec<Target>,
+    /// `--platform`, when there are several.
+    pub platforms: Vec<Platform>,
+    /// `--output`, with `-t`.
+    pub outputs: Vec<Output>,
+    /// `--attest`.
+    pub attests: Attests,
+    /// `--allow`.
+    pub allowed: Vec<String>,
     /// `--secret`.
     pub secrets: BTreeMap<String, Vec<u8>>,
     /// `--ssh`.
@@ -104,18 +86,14 @@ impl Wanted {
     /// # Errors
     /// A value that is malformed, a file that cannot be read, a thing that does not exist yet.
     pub fn read(flags: &Parsed) -> Result<Self> {
-        for flag in ["provenance", "sbom"] {
-            let value = flags.text(flag);
-            if !matches!(value, "" | "false" | "0" | "mode=disabled") {
-                return Err(Error::unsupported(format!("--{flag}: attestations"))
-                    .with_hint(format!("leave it out, or give --{flag}=false")));
-            }
-        }
-        let (tags, outputs) = results(flags)?;
         let (contexts, named, remote_contexts) = contexts(flags)?;
         let quiet = flags.on("quiet");
         let (call, json, ignore_status) = call(flags)?;
-        let options = options(flags, named)?;
+        let mut options = options(flags, named)?;
+        let platforms = platforms(flags)?;
+        if let [one] = &platforms[..] {
+            options.platform.clone_from(one);
+        }
         let inline = options.build_args.get("BUILDKIT_INLINE_CACHE");
         let inline = inline.is_some_and(|value| matches!(value.as_str(), "1" | "true"));
         Ok(Self {
@@ -126,8 +104,10 @@ impl Wanted {
             options,
             contexts,
             remote_contexts,
-            tags,
-            outputs,
+            platforms,
+            outputs: outputs::read(flags)?,
+            attests: Attests::read(flags)?,
+            allowed: super::entitle::read(flags)?,
             secrets: secrets(flags)?,
             agents: agents(flags)?,
             pull: flags.on("pull"),
@@ -146,9 +126,15 @@ impl Wanted {
 fn form(text: &str, quiet: bool) -> Result<Form> {
     let from_env = std::env::var("BUILDKIT_PROGRESS").unwrap_or_default();
     let text = if matches!(text, "" | "auto") { from_env.as_str() } else { text };
+    let dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
+    let terminal = crate::cli::terminal::stderr_is_terminal();
     match text {
         _ if quiet => Ok(Form::Quiet),
-        "" | "auto" | "plain" | "tty" => Ok(Form::Plain),
+        "" | "auto" if terminal && !dumb => Ok(Form::Tty),
+        "" | "auto" | "plain" => Ok(Form::Plain),
+        "tty" if terminal => Ok(Form::Tty),
+        "tty" => Err(Error::invalid("--progress tty: standard error is no terminal")
+            .with_hint("--progress plain fits files and pipes")),
         "rawjson" => Ok(Form::RawJson),
         "quiet" | "none" => Ok(Form::Quiet),
         other => Err(Error::invalid(format!("invalid progress mode {other}"))
@@ -226,22 +212,6 @@ fn options(flags: &Parsed, contexts: BTreeMap<String, NamedContext>) -> Result<O
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
         options.labels.push((name.to_owned(), value.to_owned()));
     }
-    let platforms: Vec<&str> = flags.all("platform").flat_map(|p| p.split(',')).collect();
-    match &platforms[..] {
-        [] => {
-            if let Ok(platform) = std::env::var("DOCKER_DEFAULT_PLATFORM")
-                && !platform.is_empty()
-            {
-                options.platform = Platform::parse(&platform)?;
-            }
-        }
-        ["local"] => {}
-        [one] => options.platform = Platform::parse(one)?,
-        _ => {
-            return Err(Error::unsupported("--platform: several platforms in one build")
-                .with_hint("build one after another"));
-        }
-    }
     options.target = flags.text("target").to_owned();
     options.no_cache = flags.on("no-cache");
     options.no_cache_stages =
@@ -281,48 +251,21 @@ pub(super) fn pairs(text: &str) -> Result<Vec<(String, String)>> {
         .collect())
 }
 
-fn results(flags: &Parsed) -> Result<(Vec<Reference>, Vec<Target>)> {
-    let tag = |text: &str| {
-        Reference::parse_untagged(text)
-            .map(Reference::or_latest)
-            .map_err(|e| e.context(format!("invalid tag {text:?}")))
-    };
-    let mut tags: Vec<Reference> = flags.all("tag").map(tag).collect::<Result<_>>()?;
-    let mut outputs = Vec::new();
-    for text in flags.all("output") {
-        let pairs = pairs(text)?;
-        if let [(key, path)] = &pairs[..]
-            && key.is_empty()
-        {
-            outputs.push(if path == "-" { Target::Tar("-".to_owned()) } else { Target::Local(path.into()) });
-            continue;
+/// `--platform`, each once; empty: this machine's.
+fn platforms(flags: &Parsed) -> Result<Vec<Platform>> {
+    let default = std::env::var("DOCKER_DEFAULT_PLATFORM").unwrap_or_default();
+    let mut given: Vec<&str> = flags.all("platform").flat_map(|p| p.split(',')).map(str::trim).collect();
+    if given.is_empty() && !default.is_empty() {
+        given.push(&default);
+    }
+    let mut found = Vec::new();
+    for text in given {
+        let platform = if text == "local" { Platform::host() } else { Platform::parse(text)? };
+        if !found.contains(&platform) {
+            found.push(platform);
         }
-        let get = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
-        let dest = || get("dest").ok_or_else(|| Error::invalid(format!("--output {text}: dest is required")));
-        let truth = |name: &str| get(name).is_some_and(|value| matches!(value.as_str(), "true" | "1"));
-        let kind = get("type").ok_or_else(|| Error::invalid(format!("--output {text}: type is required")))?;
-        for name in get("name").iter().flat_map(|names| names.split(',')) {
-            tags.push(tag(name)?);
-        }
-        outputs.push(match kind.as_str() {
-            "image" => Target::Image { push: truth("push") },
-            "registry" => Target::Image { push: true },
-            "local" => Target::Local(dest()?.into()),
-            "tar" => Target::Tar(get("dest").unwrap_or_else(|| "-".to_owned())),
-            "docker" if get("dest").is_none() => Target::Image { push: false },
-            "docker" => Target::Archive { dest: dest()?, oci: false },
-            "oci" => Target::Archive { dest: get("dest").unwrap_or_else(|| "-".to_owned()), oci: true },
-            "cacheonly" => Target::Cache,
-            other => return Err(Error::invalid(format!("exporter {other:?} could not be found"))),
-        });
     }
-    if flags.on("push") {
-        outputs.push(Target::Image { push: true });
-    }
-    if flags.on("load") || outputs.is_empty() {
-        outputs.push(Target::Image { push: false });
-    }
-    Ok((tags, outputs))
+    Ok(found)
 }
 
 type Contexts = (BTreeMap<String, Context>, BTreeMap<String, NamedContext>, Vec<(String, String)>);

@@ -202,7 +202,8 @@ pub fn document(engine: &Engine, image: &Image) -> Result<ImageInspect> {
 
 /// Runs `fluyt history`.
 pub fn history(cli: &Cli, flags: &Parsed) -> Outcome {
-    let image = cli.engine()?.images().resolve(&flags.args[0])?;
+    let platform = flags.given("platform").filter(|text| !text.is_empty());
+    let image = super::run::local_image(cli.engine()?, &flags.args[0], platform)?;
     let now = time::now();
     let mut template = format::choose(&rows::HISTORY, flags.text("format"), flags.on("quiet"));
     let human = flags.on("human");

@@ -97,6 +97,13 @@ pub fn container(cli: &Cli, flags: &Parsed) -> Outcome {
 /// Runs `fluyt image inspect`.
 pub fn image(cli: &Cli, flags: &Parsed) -> Outcome {
     let engine = cli.engine()?;
+    let platform = flags.given("platform").filter(|text| !text.is_empty());
+    if platform.is_some() {
+        return show(flags, |name| {
+            let image = super::run::local_image(engine, name, platform)?;
+            Ok(Document::Image(Box::new(super::images::document(engine, &image)?)))
+        });
+    }
     show(flags, |name| one(engine, "image", name, false).map_err(|e| rename(e, "image", name)))
 }
 

@@ -48,16 +48,17 @@ pub fn pull_for_build(engine: &Engine, name: &str, platform: Option<&str>, quiet
     registry::pull_one(engine, name, platform, None, registry::Where::Stderr { quiet })
 }
 
-/// Pushes an image that was built.
+/// Pushes a document that was built, which the image of the store with its name is told of; Docker's line about it.
 ///
 /// # Errors
 /// What the registry says.
 pub fn push_for_build(
     engine: &Engine,
     reference: &fluyt_model::reference::Reference,
-    quiet: bool,
-) -> Result<()> {
-    registry::push_built(engine, reference, quiet)
+    target: &fluyt_image::Digest,
+    image: Option<&fluyt_image::Image>,
+) -> Result<String> {
+    registry::push_built(engine, reference, target, image)
 }
 
 /// The client of all registries.

@@ -4,8 +4,7 @@ use std::io::{Read, Write, stdin};
 use std::path::Path;
 
 use fluyt_engine::Engine;
-use fluyt_image::oci::MAX_DOCUMENT;
-use fluyt_image::{Digest, Document, Image, LayerSource, NewImage, Platform, Store};
+use fluyt_image::{Digest, Image, LayerSource, NewImage, Platform, Silent, Store};
 use fluyt_model::error::IoContext;
 use fluyt_model::reference::Reference;
 use fluyt_model::{Error, Kind, Result};
@@ -320,12 +319,19 @@ fn local_tags(engine: &Engine, repository: &Reference) -> Result<Vec<Reference>>
     Ok(found)
 }
 
-/// Pushes one image that is here, as a part of another command.
+/// Pushes a document that is here, as it is, as a part of another command; the store's image is told where it is now.
+/// Docker's line about it.
 ///
 /// # Errors
 /// What the registry says.
-pub fn push_built(engine: &Engine, reference: &Reference, quiet: bool) -> Result<()> {
-    push_one(engine, &client_with(true, None)?, reference, None, quiet)
+pub fn push_built(
+    engine: &Engine,
+    reference: &Reference,
+    target: &Digest,
+    image: Option<&Image>,
+) -> Result<String> {
+    let options = PushOptions { as_is: true, ..PushOptions::default() };
+    send(engine, &client_with(true, None)?, reference, target, image, options, &Report::new(true))
 }
 
 fn push_one(
@@ -344,61 +350,71 @@ fn push_one(
         .with_hint(format!("give an image that name: fluyt tag IMAGE {}", reference.familiar()))
     };
     let image = store.by_reference(reference)?.ok_or_else(missing)?;
-    let target = match platform {
-        None => whole(store, registry, reference, &image)?,
-        Some(_) => image.manifest.clone(),
+    let Some(platform) = platform else {
+        let target = whole(store, registry, reference, &image)?;
+        return tell_pushed(engine, registry, reference, &target, &image, quiet);
     };
-    if let Some(platform) = platform {
-        let own = Platform {
-            architecture: image.config.architecture.clone(),
-            os: image.config.os.clone(),
-            os_version: None,
-            variant: image.config.variant.clone(),
-        };
-        if platform.rank(&own).is_none() {
-            return Err(Error::not_found(format!(
-                "image {} is not here for that platform",
-                reference.familiar()
-            )));
-        }
-    }
-    let mount_from = image
-        .parsed_references()
+    let image = store.resolve_for(&reference.to_string(), platform, &Silent).map_err(|e| match e.kind() {
+        Kind::NotFound => Error::not_found(format!(
+            "image {} is not here for the platform {platform}",
+            reference.familiar()
+        )),
+        _ => e,
+    })?;
+    tell_pushed(engine, registry, reference, &image.manifest.clone(), &image, quiet)
+}
+
+/// Pushes a manifest or an index and says so.
+fn tell_pushed(
+    engine: &Engine,
+    registry: &Registry,
+    reference: &Reference,
+    target: &Digest,
+    image: &Image,
+    quiet: bool,
+) -> Result<()> {
+    let (report, options) = (Report::new(quiet), PushOptions::default());
+    let line = send(engine, registry, reference, target, Some(image), options, &report)?;
+    print_line(&if quiet { reference_in_full(reference) } else { line })
+}
+
+/// Pushes a manifest or an index; Docker's line about it.
+fn send(
+    engine: &Engine,
+    registry: &Registry,
+    reference: &Reference,
+    target: &Digest,
+    image: Option<&Image>,
+    mut options: PushOptions,
+    report: &Report,
+) -> Result<String> {
+    let store = engine.images();
+    options.mount_from = image
+        .into_iter()
+        .flat_map(Image::parsed_references)
         .filter(|r| r.domain() == reference.domain() && r.path() != reference.path())
         .map(|r| r.path().to_owned())
         .collect();
-    let report = Report::new(quiet);
-    let options = PushOptions { mount_from };
-    let pushed = registry.push(&store.blobs(), &target, reference, &options, &report)?;
-    // The name stands for this digest there now; remember it as Docker does.
-    store.undoing(|lease| {
-        let new = NewImage {
-            manifest: image.manifest.clone(),
-            config: image.id.clone(),
-            layers: image.layers.clone(),
-            parent: image.parent.clone(),
-        };
+    let pushed = registry.push(&store.blobs(), target, reference, &options, report)?;
+    if let Some(image) = image {
+        // The name stands for this digest there now; remember it as Docker does.
         let name = reference.with_digest(pushed.target.digest.as_str())?;
-        store.record_image(lease, &new, &[(name, pushed.target.digest.clone())]).map(|_| ())
-    })?;
+        store.undoing(|lease| {
+            lease.protect(&pushed.target.digest)?;
+            store.name(&image.id, &[(name, pushed.target.digest.clone())])
+        })?;
+    }
     engine.emit_image("push", &reference.familiar(), &reference.familiar_name());
-    print_line(&if quiet { reference_in_full(reference) } else { pushed.line() })
+    Ok(pushed.line())
 }
 
-/// What is pushed for a name: the index that it was pulled as, if all of its images are here or there; else this image.
+/// What is pushed for a name: the index that it stands for, if all of its images are here or there; else this image.
 fn whole(store: &Store, registry: &Registry, reference: &Reference, image: &Image) -> Result<Digest> {
-    let name = reference.to_string();
-    let named = store.targets(&image.id)?.into_iter().find(|(n, _)| *n == name).map(|(_, target)| target);
-    let blobs = store.blobs();
-    let Some(target) = named.filter(|t| *t != image.manifest && blobs.has(t)) else {
-        return Ok(image.manifest.clone());
-    };
-    let bytes = blobs.read_small(&target, MAX_DOCUMENT)?;
-    let Document::Index(index) = Document::parse(&bytes, target.as_str())? else {
+    let Some((target, index)) = store.index_of(&reference.to_string())? else {
         return Ok(image.manifest.clone());
     };
     for child in &index.manifests {
-        let here = child.digest == image.manifest;
+        let here = child.digest == image.manifest || store.is_whole(&child.digest)?;
         if !here && !registry.holds(&reference.with_digest(child.digest.as_str())?)? {
             eprintln!(
                 "Not all images of the index {target} are here or in the repository: only the one for {} is pushed",

@@ -174,7 +174,7 @@ fn image_for(
     policy: Option<&str>,
     quiet: bool,
 ) -> Result<fluyt_image::Image> {
-    let local = || engine.images().resolve(name).and_then(|image| suits(image, name, platform));
+    let local = || local_image(engine, name, platform);
     if pull != "always" {
         match local() {
             Err(error) if error.kind() == Kind::NotFound && pull == "missing" => {
@@ -189,23 +189,12 @@ fn image_for(
     local()
 }
 
-/// Refuses an image that was made for another platform than the one asked for.
-fn suits(image: fluyt_image::Image, name: &str, platform: Option<&str>) -> Result<fluyt_image::Image> {
-    let Some(wanted) = platform else { return Ok(image) };
-    let config = &image.config;
-    let found = Platform {
-        architecture: config.architecture.clone(),
-        os: config.os.clone(),
-        os_version: config.os_version.clone(),
-        variant: config.variant.clone(),
-    };
-    if Platform::parse(wanted)?.rank(&found).is_some() {
-        return Ok(image);
+/// The image that is here for a platform, which need not be the one that the name stands for.
+pub fn local_image(engine: &Engine, name: &str, platform: Option<&str>) -> Result<fluyt_image::Image> {
+    match platform {
+        Some(wanted) => engine.images().resolve_for(name, &Platform::parse(wanted)?, &fluyt_image::Silent),
+        None => engine.images().resolve(name),
     }
-    Err(Error::not_found(format!(
-        "image with reference {name} was found but does not provide the specified platform ({wanted})"
-    ))
-    .with_hint(format!("it is for {}/{}; `--pull always` fetches another", found.os, found.architecture)))
 }
 
 /// A container that never ran leaves nothing behind; its failure is what the user hears about.
