@@ -21,6 +21,8 @@ use super::wanted::Wanted;
 pub struct About {
     facts: Facts,
     epoch: Option<i64>,
+    /// Somebody will read about the sources.
+    told: bool,
 }
 
 impl About {
@@ -44,13 +46,14 @@ impl About {
             fetched: BTreeMap::new(),
             vcs: local.filter(|_| about_source).map(repository).unwrap_or_default(),
         };
-        Ok(Self { facts, epoch: plan.goals.first().and_then(|goal| goal.epoch) })
+        let epoch = plan.goals.first().and_then(|goal| goal.epoch);
+        Ok(Self { facts, epoch, told: about_source })
     }
 
     /// Takes over what the build met. It is finished.
     pub fn finish(&mut self, store: &Store, plan: &Joined, solved: &Solved) -> Result<()> {
         self.facts.finished = fluyt_model::time::rfc3339(now());
-        for (id, vertex) in plan.graph.vertices.iter().enumerate() {
+        for (id, vertex) in plan.graph.vertices.iter().enumerate().filter(|_| self.told) {
             if let Some(digest) = fetched(store, id, &vertex.op, solved)? {
                 self.facts.fetched.insert(id, digest);
             }
@@ -136,8 +139,12 @@ fn fetched(store: &Store, id: Id, op: &Op, solved: &Solved) -> Result<Option<(St
                 return Ok(Some(("sha256".to_owned(), digits.to_owned())));
             }
             let Some([layer]) = solved.vertices[id].as_deref() else { return Ok(None) };
-            let path = layer.path(store.root()).join(&http.name);
-            let Ok(mut file) = std::fs::File::open(&path) else { return Ok(None) };
+            let dir = layer.path(store.root());
+            // A server may have named the file: it is the only one.
+            let only = || Some(std::fs::read_dir(&dir).ok()?.flatten().next()?.path());
+            let path = if http.name.is_empty() { only() } else { Some(dir.join(&http.name)) };
+            let Some(path) = path.filter(|path| path.is_file()) else { return Ok(None) };
+            let mut file = std::fs::File::open(&path).about(|| path.display().to_string())?;
             let mut hasher = Hasher::new(Algorithm::Sha256);
             let mut buffer = vec![0; 256 * 1024];
             loop {
