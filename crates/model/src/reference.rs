@@ -117,8 +117,9 @@ impl Reference {
         let short = self.path.strip_prefix("library/").filter(|rest| !rest.contains('/'));
         // A one-part name that would be read as an id keeps its namespace.
         let short = short.filter(|rest| !is_hex64(rest)).unwrap_or(&self.path);
-        // A namespace that would be read as a registry must not become one.
-        if split_domain(short).0 == DEFAULT_DOMAIN { short.to_owned() } else { self.name() }
+        // A namespace that would be read as a registry must not become one, nor vanish as the default one's name.
+        let (domain, path) = split_domain(short);
+        if domain == DEFAULT_DOMAIN && path == self.path { short.to_owned() } else { self.name() }
     }
 
     /// The whole reference as people write it, `busybox:1.36`.
@@ -308,6 +309,7 @@ mod tests {
             ("user/app", "docker.io/user/app:latest", "user/app:latest"),
             ("docker.io/busybox", "docker.io/library/busybox:latest", "busybox:latest"),
             ("index.docker.io/a/b", "docker.io/a/b:latest", "a/b:latest"),
+            ("docker.io/docker.io/a/b", "docker.io/docker.io/a/b:latest", "docker.io/docker.io/a/b:latest"),
             ("localhost/app", "localhost/app:latest", "localhost/app:latest"),
             ("localhost:5000/app:v1", "localhost:5000/app:v1", "localhost:5000/app:v1"),
             (
