@@ -2,6 +2,8 @@
 //! `#REFERENCE:DIRECTORY` or a query: `?ref=`, `tag=`, `branch=`, `subdir=`, `checksum=` (or `commit=`),
 //! `keep-git-dir`, `submodules`, `mtime=`, `fetch-by-commit`. Pure: nothing is asked.
 
+use percent_encoding::percent_decode_str;
+
 use crate::dockerfile::fault::{Fault, Result};
 use crate::dockerfile::quoted;
 
@@ -99,24 +101,9 @@ fn split(text: &str) -> Option<Split<'_>> {
     well.then(|| (bare.to_owned(), query, fragment, false))
 }
 
-/// A text with its `%41` and `+` replaced.
+/// A text with its `%41` replaced.
 fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let pair = after.get(..2).and_then(|pair| std::str::from_utf8(pair).ok());
-        match (first, pair.and_then(|pair| u8::from_str_radix(pair, 16).ok())) {
-            (b'%', Some(byte)) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            _ => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
+    percent_decode_str(text).decode_utf8().map_or_else(|_| text.to_owned(), Into::into)
 }
 
 fn boolean(key: &str, value: &str) -> Result<bool> {

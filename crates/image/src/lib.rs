@@ -37,7 +37,6 @@ pub mod origins;
 pub mod packing;
 pub mod platform;
 pub mod progress;
-mod recompress;
 mod records;
 pub mod remove;
 pub mod rootfs;

@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Result};
 
-use crate::archive::commit::pack_with;
+use crate::archive::commit::{pack_with, repack};
 use crate::archive::save::Encoder;
 use crate::blobs::{Blobs, Ingest};
 use crate::digest::Digest;
@@ -13,7 +12,7 @@ use crate::layer::codec::{Compression, Decoder};
 use crate::layer::gzip::Gzip;
 use crate::layer::unpack::LayerRef;
 use crate::lease::Lease;
-use crate::oci::Descriptor;
+use crate::oci::{Descriptor, OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD};
 use crate::store::Store;
 
 /// How the archives of layers are to be.
@@ -33,6 +32,18 @@ impl Default for Packing {
     }
 }
 
+impl Compression {
+    /// The media type of a layer that is compressed so.
+    #[must_use]
+    pub fn layer_type(self) -> &'static str {
+        match self {
+            Self::Gzip => OCI_LAYER_GZIP,
+            Self::Zstd => OCI_LAYER_ZSTD,
+            _ => OCI_LAYER,
+        }
+    }
+}
+
 impl Packing {
     fn fits(self, blob: &Descriptor) -> bool {
         let (gzip, zstd) = (blob.media_type.ends_with("gzip"), blob.media_type.ends_with("zstd"));
@@ -46,10 +57,11 @@ impl Packing {
 
 impl Store {
     /// The archives of layers as `packing` says. Those for which `foreign` holds, which came with an archive of their
-    /// own, keep it unless `packing` forces them.
+    /// own, keep it unless `packing` forces them. What is made here is not remembered as the archive of its layer, so that
+    /// images keep theirs.
     ///
     /// # Errors
-    /// As [`Store::compressed_layers`].
+    /// As [`Store::compressed_layers`]; `Kind::Corrupt` when a layer's directory or archive has been changed.
     pub fn packed_layers(
         &self,
         lease: &Lease,
@@ -74,10 +86,7 @@ impl Store {
         let (blobs, root) = (lease.blobs(), self.root());
         let made = crate::cache::at_once(missing.len(), &|at| {
             let layer = &layers[missing[at]];
-            match &sources[missing[at]] {
-                Some(source) => again(&blobs, source, packing),
-                None => make(&blobs, &layer.path(root), &layer.diff_id, packing),
-            }
+            make(&blobs, layer, root, sources[missing[at]].as_ref(), packing)
         });
         for (at, blob) in missing.into_iter().zip(made) {
             found[at] = Some(blob?);
@@ -86,22 +95,26 @@ impl Store {
     }
 }
 
-/// Writes an archive that is here with another compression.
-fn again(blobs: &Blobs, source: &Digest, packing: Packing) -> Result<Descriptor> {
-    let mut input = Decoder::detect(blobs.open(source)?)?;
-    let mut output = encoder(blobs.ingest(None, None, "")?, packing)?;
-    std::io::copy(&mut input, &mut output).about(|| format!("packing {source} anew"))?;
-    let ingest = output.finish().about(|| "writing the layer")?;
-    described(blobs, ingest.commit()?, packing)
-}
-
-fn make(blobs: &Blobs, dir: &Path, diff_id: &Digest, packing: Packing) -> Result<Descriptor> {
-    let (blob, found) = pack_with(encoder(blobs.ingest(None, None, "")?, packing)?, dir)?;
-    if found != *diff_id {
-        return Err(Error::corrupt(format!("layer {diff_id}: its directory has been changed"))
+/// Writes the archive of `layer` as `packing` says: from the archive `source`, or from its directory.
+fn make(
+    blobs: &Blobs,
+    layer: &LayerRef,
+    root: &Path,
+    source: Option<&Digest>,
+    packing: Packing,
+) -> Result<Descriptor> {
+    let encoder = encoder(blobs.ingest(None, None, "")?, packing)?;
+    let (blob, found) = match source {
+        Some(source) => repack(encoder, Decoder::detect(blobs.open(source)?)?, source)?,
+        None => pack_with(encoder, &layer.path(root))?,
+    };
+    if found != layer.diff_id {
+        let what = if source.is_some() { "archive" } else { "directory" };
+        return Err(Error::corrupt(format!("layer {}: its {what} has been changed", layer.diff_id))
             .with_hint("run `fluyt builder prune`, then build again"));
     }
-    described(blobs, blob, packing)
+    let size = blobs.size(&blob)?;
+    Ok(Descriptor::new(packing.compression.layer_type(), blob, size))
 }
 
 fn encoder(ingest: Ingest, packing: Packing) -> Result<Encoder<Ingest>> {
@@ -116,9 +129,4 @@ fn encoder(ingest: Ingest, packing: Packing) -> Result<Encoder<Ingest>> {
         }
         (compression, _) => Encoder::new(ingest, compression)?,
     })
-}
-
-fn described(blobs: &Blobs, blob: Digest, packing: Packing) -> Result<Descriptor> {
-    let size = blobs.size(&blob)?;
-    Ok(Descriptor::new(packing.compression.layer_type(), blob, size))
 }

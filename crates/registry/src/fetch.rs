@@ -5,6 +5,7 @@ use std::path::Path;
 
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Kind, Result};
+use percent_encoding::percent_decode_str;
 
 use crate::http::{Ask, Http};
 use crate::settings::Settings;
@@ -83,7 +84,9 @@ fn disposed_name(header: &str) -> Option<String> {
     let found: Vec<(String, &str)> =
         parameters.map(|(key, value)| (key.trim().to_ascii_lowercase(), value.trim())).collect();
     let get = |name: &str| found.iter().find(|(key, _)| key == name).map(|(_, value)| *value);
-    let extended = get("filename*").and_then(|value| value.splitn(3, '\'').nth(2)).map(percent_decoded);
+    let extended = get("filename*")
+        .and_then(|value| value.splitn(3, '\'').nth(2))
+        .map(|v| percent_decode_str(v).decode_utf8_lossy().into_owned());
     let name = extended.or_else(|| get("filename").map(|value| value.trim_matches('"').to_owned()))?;
     plain_name(&name)
 }
@@ -93,26 +96,6 @@ fn plain_name(path: &str) -> Option<String> {
     let name = path.trim_end_matches('/').rsplit(['/', '\\']).next().unwrap_or_default();
     let usable = !matches!(name, "" | "." | "..") && name.len() <= 255 && !name.contains('\0');
     usable.then(|| name.to_owned())
-}
-
-/// Text with `%XX` replaced; what is no such thing stays.
-fn percent_decoded(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
-    while at < bytes.len() {
-        let code = text.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match code {
-            Some(code) if bytes[at] == b'%' => {
-                out.push(code);
-                at += 3;
-            }
-            _ => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// `Wed, 21 Oct 2015 07:28:00 GMT`, in seconds since the epoch.
@@ -153,7 +136,7 @@ mod tests {
         ] {
             assert_eq!(disposed_name(header).as_deref(), expected, "{header}");
         }
-        assert_eq!(percent_decoded("%4"), "%4");
-        assert_eq!(percent_decoded("%\u{20ac}"), "%\u{20ac}");
+        assert_eq!(disposed_name("attachment; filename*=UTF-8''%4").as_deref(), Some("%4"));
+        assert_eq!(disposed_name("attachment; filename*=UTF-8''%\u{20ac}").as_deref(), Some("%\u{20ac}"));
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use fluyt_image::layer::codec::Compression;
+use fluyt_image::Packing;
 use fluyt_image::oci::OCI_MANIFEST;
 use fluyt_image::{Descriptor, Digest, LayerRef, Lease, Manifest, Store};
 use fluyt_model::{Error, Result};
@@ -122,7 +122,7 @@ impl Ledger {
         lease: &Lease,
         imports: &Imports,
         mode: Mode,
-        compression: (Compression, bool),
+        packing: Packing,
         has: &dyn Fn(&Import, &Digest) -> bool,
     ) -> Result<Exported> {
         let entries = self.entries(store, lease, imports, mode)?;
@@ -158,7 +158,7 @@ impl Ledger {
             records.push(Record { keys: entry.keys, layers: places_of, note: entry.note });
         }
         let layers: Vec<LayerRef> = here.iter().map(|(_, layer)| layer.clone()).collect();
-        for ((at, _), blob) in here.iter().zip(store.archives_of(lease, &layers, compression)?) {
+        for ((at, _), blob) in here.iter().zip(store.packed_layers(lease, &layers, packing, &|_| true)?) {
             descriptors[*at] = Some(blob);
         }
         let descriptors: Vec<Descriptor> = descriptors.into_iter().flatten().collect();

@@ -1,6 +1,7 @@
 //! `COPY` and `ADD`.
 
 use fluyt_image::Platform;
+use percent_encoding::percent_decode_str;
 
 use super::stage::{Counter, Planner, State, absolute, from_text, history, upper_keyword};
 use crate::dockerfile::fault::{Fault, Result};
@@ -197,32 +198,12 @@ impl Planner<'_> {
 fn url_name(url: &str) -> String {
     let bare = url.split(['?', '#']).next().unwrap_or(url);
     let path = bare.splitn(4, '/').nth(3).unwrap_or_default();
-    let decoded = unescaped(path);
+    let decoded = percent_decode_str(path).decode_utf8().unwrap_or(path.into());
     let name = decoded.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
     if matches!(name, "." | ".." | "*") || name.len() > 255 || name.contains('\0') {
         return String::new();
     }
     name.to_owned()
-}
-
-/// The path of an address with `%XX` replaced; as it is if that gives no text.
-fn unescaped(path: &str) -> String {
-    let bytes = path.as_bytes();
-    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
-    while at < bytes.len() {
-        let code = path.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match code {
-            Some(code) if bytes[at] == b'%' => {
-                out.push(code);
-                at += 3;
-            }
-            _ => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8(out).unwrap_or_else(|_| path.to_owned())
 }
 
 /// What can be said of the flags alone.

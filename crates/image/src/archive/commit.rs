@@ -4,6 +4,7 @@
 use std::io::{BufRead, Read, Write};
 use std::path::Path;
 
+use fluyt_model::error::IoContext;
 use fluyt_model::reference::Reference;
 use fluyt_model::{Error, Kind, Result};
 use serde_json::{Map, Value, json};
@@ -180,10 +181,7 @@ fn pack_upper(
     let hashing = Hashing { inner: encoder, hasher: Hasher::new(Algorithm::Sha256), item, progress };
     let result = pack::pack(&Stack::open(&[upper.to_owned()])?.raw(), hashing, &omitted);
     progress.finish(item, if result.is_ok() { Outcome::Done } else { Outcome::Failed });
-    let hashing = result?;
-    let diff_id = hashing.hasher.finish();
-    let ingest = hashing.inner.finish().map_err(|e| Error::io("writing the layer", e))?;
-    Ok((ingest.commit()?, diff_id))
+    result?.stored(&upper.display())
 }
 
 /// Writes the archive of a layer's directory as a gzip blob; returns its digest and its diff id.
@@ -193,29 +191,26 @@ pub(crate) fn pack_layer(blobs: &crate::blobs::Blobs, dir: &Path) -> Result<(Dig
 
 /// Writes the archive of a layer's directory through an encoder; returns the digest of the blob and of the archive.
 pub(crate) fn pack_with(encoder: Encoder<Ingest>, dir: &Path) -> Result<(Digest, Digest)> {
-    let hashing = Hashing {
-        inner: encoder,
-        hasher: Hasher::new(Algorithm::Sha256),
-        item: "",
-        progress: &crate::progress::Silent,
-    };
-    let hashing = pack::pack(&Stack::open(&[dir.to_owned()])?.raw(), hashing, &|_| false)?;
-    let diff_id = hashing.hasher.finish();
-    let ingest = hashing.inner.finish().map_err(|e| Error::io("writing the layer", e))?;
-    Ok((ingest.commit()?, diff_id))
+    let stack = Stack::open(&[dir.to_owned()])?.raw();
+    pack::pack(&stack, Hashing::quiet(encoder), &|_| false)?.stored(&dir.display())
+}
+
+/// Writes an archive that is here, `source`, through an encoder; returns the digest of the blob and of the archive.
+pub(crate) fn repack(
+    encoder: Encoder<Ingest>,
+    mut archive: impl Read,
+    source: &Digest,
+) -> Result<(Digest, Digest)> {
+    let mut hashing = Hashing::quiet(encoder);
+    std::io::copy(&mut archive, &mut hashing).about(|| format!("packing blob {source} anew"))?;
+    hashing.stored(source)
 }
 
 /// The digest of the archive of a layer's directory, and the sum of its files' sizes.
 pub(crate) fn digest_layer(dir: &Path) -> Result<(Digest, u64)> {
     let stack = Stack::open(&[dir.to_owned()])?.raw();
     let sink = std::io::BufWriter::with_capacity(256 * 1024, std::io::sink());
-    let hashing = Hashing {
-        inner: sink,
-        hasher: Hasher::new(Algorithm::Sha256),
-        item: "",
-        progress: &crate::progress::Silent,
-    };
-    let (hashing, size) = pack::pack_sized(&stack, hashing, &|_| false)?;
+    let (hashing, size) = pack::pack_sized(&stack, Hashing::quiet(sink), &|_| false)?;
     Ok((hashing.hasher.finish(), size))
 }
 
@@ -290,6 +285,23 @@ impl<W: Write> Write for Hashing<'_, W> {
 
     fn flush(&mut self) -> std::io::Result<()> {
         self.inner.flush()
+    }
+}
+
+impl<W> Hashing<'_, W> {
+    /// One that tells nobody how far it is.
+    fn quiet(inner: W) -> Self {
+        let hasher = Hasher::new(Algorithm::Sha256);
+        Self { inner, hasher, item: "", progress: &crate::progress::Silent }
+    }
+}
+
+impl Hashing<'_, Encoder<Ingest>> {
+    /// Keeps what was written of `whose` files; returns the digest of the blob and of the archive.
+    fn stored(self, whose: &dyn std::fmt::Display) -> Result<(Digest, Digest)> {
+        let diff_id = self.hasher.finish();
+        let ingest = self.inner.finish().about(|| format!("writing the layer of {whose}"))?;
+        Ok((ingest.commit()?, diff_id))
     }
 }
 

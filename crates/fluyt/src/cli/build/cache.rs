@@ -6,6 +6,7 @@ use std::time::Instant;
 use fluyt_build::cache::document::{BUILDKIT_MEDIA_TYPE, MEDIA_TYPE};
 use fluyt_build::cache::{Document, Import, Imports, Ledger, Mode, Origin};
 use fluyt_engine::Engine;
+use fluyt_image::Packing;
 use fluyt_image::layer::codec::Compression;
 use fluyt_image::oci::{self, Document as ImageDocument, MAX_DOCUMENT};
 use fluyt_image::{Blobs, Descriptor, Digest, ImageConfig, Layout, Lease, Manifest, Platform, Silent};
@@ -46,7 +47,7 @@ pub struct Target {
     /// How much.
     pub mode: Mode,
     /// How new layers are compressed, and whether those that are compressed otherwise are, too.
-    pub compression: (Compression, bool),
+    pub packing: Packing,
     /// That it cannot be written is no error.
     pub ignore_error: bool,
 }
@@ -137,8 +138,8 @@ pub fn targets(flags: &Parsed, inline: bool) -> Result<Vec<Target>> {
         }
     }
     if inline && !found.iter().any(|target| target.place == Place::Inline) {
-        let compression = (Compression::Gzip, false);
-        found.push(Target { place: Place::Inline, mode: Mode::Min, compression, ignore_error: false });
+        let packing = Packing::default();
+        found.push(Target { place: Place::Inline, mode: Mode::Min, packing, ignore_error: false });
     }
     Ok(found)
 }
@@ -169,7 +170,7 @@ fn target(text: &str, fields: &Fields) -> Result<Target> {
     Ok(Target {
         place: place("cache-to", fields, "dest")?,
         mode,
-        compression: (compression, truth(fields, "force-compression", false)?),
+        packing: Packing { compression, level: None, force: truth(fields, "force-compression", false)? },
         ignore_error: truth(fields, "ignore-error", false)?,
     })
 }
@@ -361,7 +362,7 @@ fn to_layout(
     imports: &Imports,
 ) -> Result<String> {
     let has = |_: &Import, blob: &Digest| layout.has(blob);
-    let cache = ledger.export(engine.images(), lease, imports, target.mode, target.compression, &has)?;
+    let cache = ledger.export(engine.images(), lease, imports, target.mode, target.packing, &has)?;
     let blobs = lease.blobs();
     for blob in cache.blobs.iter().chain([&cache.manifest]) {
         layout.put(&blobs, &blob.digest)?;
@@ -383,7 +384,7 @@ fn to_registry(
         Reference::parse(import.name()).is_ok_and(|r| r.name() == reference.name())
     };
     let push = |has: &dyn Fn(&Import, &Digest) -> bool| -> Result<String> {
-        let cache = ledger.export(engine.images(), lease, imports, target.mode, target.compression, has)?;
+        let cache = ledger.export(engine.images(), lease, imports, target.mode, target.packing, has)?;
         let blobs = lease.blobs();
         let options = PushOptions::default();
         let pushed = registry.push(&blobs, &cache.manifest.digest, reference, &options, &Silent)?;
