@@ -5,20 +5,18 @@ mod build;
 mod cmd;
 pub mod create;
 pub mod fail;
-pub mod filter;
 pub mod flags;
 pub mod format;
 mod output;
 mod progress;
-pub mod render;
 pub mod terminal;
-pub mod time;
 mod tree;
 
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 
+use fluyt_docker_api::{filter, render, time};
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Result};
 

@@ -1,5 +1,7 @@
 //! `builder du` and `builder prune`: what the build cache takes, and making room in it.
 
+use fluyt_docker_api::render::cache::parents;
+use fluyt_docker_api::select::cache::Wanted;
 use fluyt_engine::build_cache::{CacheEntry, Limits, private_bytes};
 use fluyt_gotmpl::Value;
 use fluyt_model::quantity::{human_duration, human_size};
@@ -7,26 +9,10 @@ use fluyt_model::{Error, Result};
 
 use super::Cli;
 use crate::cli::fail::Outcome;
-use crate::cli::filter::Filters;
 use crate::cli::flags::{Arity, Command, Flag, NONE, Parsed, list, one, switch, text, values};
 use crate::cli::format::{self, Layout, Row, rows};
 use crate::cli::{print_line, print_text, terminal, time};
 
-const KNOWN: &[&str] = &[
-    "id",
-    "parent",
-    "parents",
-    "type",
-    "description",
-    "description~",
-    "inuse",
-    "shared",
-    "private",
-    "mutable",
-    "immutable",
-    "until",
-    "unused-for",
-];
 const FILTER: Flag = list(NONE, "filter", "Provide filter values (e.g., \"until=24h\")");
 
 /// `fluyt builder du`.
@@ -118,65 +104,8 @@ fn row(entry: &CacheEntry, now: i64) -> Row {
         .with_value("UsageCount", Value::from(i64::try_from(entry.uses).unwrap_or(i64::MAX)))
 }
 
-fn parents(entry: &CacheEntry) -> serde_json::Value {
-    [&entry.parent].into_iter().filter(|parent| !parent.is_empty()).cloned().collect()
-}
-
 fn since(then: i64, now: i64) -> String {
     format!("{} ago", human_duration(now.saturating_sub(then * 1_000_000_000)))
-}
-
-/// Which entries filters name.
-pub struct Wanted {
-    filters: Filters,
-    /// Not used since, in seconds since the epoch.
-    before: Option<i64>,
-}
-
-impl Wanted {
-    /// Reads filters.
-    ///
-    /// # Errors
-    /// One that is not known, or a value that is malformed.
-    pub fn read<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Self> {
-        let filters = Filters::parse(texts, KNOWN)?;
-        for name in ["inuse", "shared", "private", "mutable", "immutable"] {
-            // A bare name means that it holds.
-            if filters.values(name).first().is_some_and(|value| !value.is_empty()) {
-                filters.boolean(name)?;
-            }
-        }
-        let now = time::now();
-        let mut before = None;
-        for name in ["until", "unused-for"] {
-            if let Some(found) = filters.time(name, now)? {
-                before = Some(found.div_euclid(1_000_000_000));
-            }
-        }
-        Ok(Self { filters, before })
-    }
-
-    /// Whether they name this entry.
-    #[must_use]
-    pub fn names(&self, entry: &CacheEntry) -> bool {
-        let holds = |name: &str, is: bool| match self.filters.values(name).first().map(String::as_str) {
-            None => true,
-            Some("") => is,
-            Some(value) => values::boolean(value) == Some(is),
-        };
-        self.before.is_none_or(|before| entry.used <= before)
-            && self.filters.any("id", |id| entry.id.starts_with(id))
-            && self.filters.any("parent", |id| entry.parent == id)
-            && self.filters.any("parents", |id| entry.parent == id)
-            && self.filters.exact("type", &entry.kind)
-            && self.filters.exact("description", &entry.description)
-            && self.filters.matches("description~", &entry.description)
-            && holds("inuse", entry.in_use)
-            && holds("shared", entry.shared)
-            && holds("private", !entry.shared)
-            && holds("mutable", entry.mutable)
-            && holds("immutable", !entry.mutable)
-    }
 }
 
 /// Runs `fluyt builder du`.
@@ -314,39 +243,4 @@ pub fn details(entries: &[CacheEntry]) -> Result<String> {
     });
     let table = format::render(&LAYOUT, TABLE, lines)?;
     Ok(format!("Build cache usage: {}\n\n{table}", human_size(private_bytes(entries) as f64)))
-}
-
-/// Entries as Docker's API has them.
-#[must_use]
-pub fn documents(entries: &[CacheEntry]) -> serde_json::Value {
-    let stamp = |seconds: i64| time::rfc3339_nano(seconds * 1_000_000_000);
-    let document = |entry: &CacheEntry| {
-        serde_json::json!({
-            "ID": entry.id,
-            "Parents": parents(entry),
-            "Type": entry.kind,
-            "Description": entry.description,
-            "InUse": entry.in_use,
-            "Shared": entry.shared,
-            "Size": entry.size,
-            "CreatedAt": stamp(entry.created),
-            "LastUsedAt": stamp(entry.used),
-            "UsageCount": entry.uses,
-        })
-    };
-    entries.iter().map(document).collect()
-}
-
-/// What `system prune` takes of the cache: all that nobody uses, or what no image has either.
-///
-/// # Errors
-/// Something cannot be removed.
-pub fn prune_for_system(
-    engine: &fluyt_engine::Engine,
-    all: bool,
-    before: Option<i64>,
-) -> Result<fluyt_engine::Pruned> {
-    let names =
-        |entry: &CacheEntry| (all || !entry.shared) && before.is_none_or(|before| entry.used <= before);
-    engine.prune_build_cache(&names, Limits::default())
 }

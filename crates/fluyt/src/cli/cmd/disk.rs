@@ -111,7 +111,7 @@ pub fn df(cli: &Cli, flags: &Parsed) -> Outcome {
 fn verbose_df(engine: &Engine, format: &str, usage: &fluyt_engine::DiskUse) -> Outcome {
     let now = time::now();
     let bytes = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    let mut images = super::images::summaries(engine)?;
+    let mut images = engine.images().images()?.iter().map(render::image_summary).collect::<Vec<_>>();
     for image in &mut images {
         if let Some(found) = usage.images.iter().find(|u| u.id == image.id) {
             image.size = bytes(found.size);
@@ -135,7 +135,7 @@ fn verbose_df(engine: &Engine, format: &str, usage: &fluyt_engine::DiskUse) -> O
             Some(fluyt_docker_api::types::VolumeUsage { ref_count: i64::from(users), size: bytes(size) });
     }
     if !matches!(format, "" | "table") {
-        let document = json!({"Images": json(&images)?, "Containers": json(&containers)?, "Volumes": json(&volumes)?, "BuildCache": super::builder::documents(&usage.build_cache)});
+        let document = json!({"Images": json(&images)?, "Containers": json(&containers)?, "Volumes": json(&volumes)?, "BuildCache": render::cache::documents(&usage.build_cache)});
         print_formatted(format, &document)?;
         return Ok(0);
     }

@@ -101,7 +101,7 @@ pub fn image(cli: &Cli, flags: &Parsed) -> Outcome {
     if platform.is_some() {
         return show(flags, |name| {
             let image = super::run::local_image(engine, name, platform)?;
-            Ok(Document::Image(Box::new(super::images::document(engine, &image)?)))
+            Ok(Document::Image(Box::new(render::image(engine.images(), &image)?)))
         });
     }
     show(flags, |name| one(engine, "image", name, false).map_err(|e| rename(e, "image", name)))
@@ -147,7 +147,7 @@ fn one(engine: &Engine, kind: &str, name: &str, size: bool) -> Result<Document> 
         }
         "image" => {
             let image = engine.images().resolve(name)?;
-            Document::Image(Box::new(super::images::document(engine, &image)?))
+            Document::Image(Box::new(render::image(engine.images(), &image)?))
         }
         "network" => Document::Network(Box::new(render::network(&engine.network(name)?))),
         _ => Document::Volume(Box::new(render::volume(&engine.volume(name)?))),

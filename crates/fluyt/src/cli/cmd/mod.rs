@@ -8,7 +8,6 @@ mod content;
 mod disk;
 mod exec;
 mod files;
-mod host;
 mod images;
 mod imagetools;
 mod inspect;

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use fluyt_docker_api::lower;
-use fluyt_engine::{NetworkSpec, NetworkView, SubnetSpec};
+use fluyt_docker_api::select::networks as select;
+use fluyt_engine::{NetworkSpec, SubnetSpec};
 use fluyt_model::{Error, Kind, Result};
 
 use super::Cli;
@@ -218,34 +219,17 @@ fn network_bits(address: IpAddr, prefix: u8) -> u128 {
     if prefix == 0 { 0 } else { bits >> (width - u32::from(prefix).min(width)) }
 }
 
-/// Filters of `network ls`.
-const FILTERS: &[&str] = &["dangling", "driver", "id", "label", "label!", "name", "scope", "type"];
-
 /// Runs `fluyt network ls`.
 pub fn ls(cli: &Cli, flags: &Parsed) -> Outcome {
-    let filters = Filters::parse(flags.all("filter"), FILTERS)?;
-    let dangling = filters.boolean("dangling")?;
-    let mut views: Vec<NetworkView> = cli.engine()?.networks()?;
-    views.retain(|n| {
-        filters.exact("driver", &n.spec.driver)
-            && filters.id("id", &n.id)
-            && filters.labels(&n.spec.labels)
-            && filters.matches("name", &n.spec.name)
-            && filters.exact("scope", "local")
-            && filters.any("type", |kind| (kind == "builtin") == is_builtin(&n.spec.name))
-            && dangling.is_none_or(|wanted| wanted == (n.endpoints.is_empty() && !is_builtin(&n.spec.name)))
-    });
+    let filters = Filters::parse(flags.all("filter"), select::FILTERS)?;
+    let mut views = cli.engine()?.networks()?;
+    select::select(&mut views, &filters)?;
     views.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
     let template = format::choose(&rows::NETWORKS, flags.text("format"), flags.on("quiet"));
     let trunc = !flags.on("no-trunc");
     let rows = views.iter().map(|n| rows::network(&render::network(n), n.created, trunc));
     print_text(&format::render(&rows::NETWORKS, template, rows)?)?;
     Ok(0)
-}
-
-/// Networks that are always there.
-pub fn is_builtin(name: &str) -> bool {
-    matches!(name, "bridge" | "host" | "none")
 }
 
 /// Runs `fluyt network rm`.

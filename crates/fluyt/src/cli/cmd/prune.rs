@@ -1,7 +1,7 @@
 //! `container prune`, `image prune`, `network prune`, `volume prune`, `system prune`.
 
-use fluyt_engine::{ContainerView, Engine, NetworkView, Pruned, VolumeView};
-use fluyt_image::Image;
+use fluyt_docker_api::select::prune::{self as select, FILTERS, IMAGE_FILTERS, Keep, VOLUME_FILTERS};
+use fluyt_engine::{Engine, Pruned};
 use fluyt_model::Result;
 use fluyt_model::quantity::human_size;
 
@@ -14,7 +14,6 @@ use crate::cli::{print_text, terminal, time};
 const FORCE: Flag = switch('f', "force", "Do not prompt for confirmation");
 const FILTER: Flag =
     many(NONE, "filter", "filter", values::filter, "Provide filter values (e.g. \"until=<timestamp>\")");
-const KNOWN: &[&str] = &["label", "label!", "until"];
 
 const fn prune(about: &'static str, flags: &'static [&'static [Flag]]) -> Command {
     Command { name: "prune", arguments: "", about, flags, arity: Arity::None, interspersed: true }
@@ -46,33 +45,8 @@ pub const SYSTEM: Command = prune(
 );
 
 /// What to keep, by `--filter`.
-struct Keep {
-    filters: Filters,
-    until: Option<i64>,
-}
-
-impl Keep {
-    fn of(flags: &Parsed, known: &[&str]) -> Result<Self> {
-        let filters = Filters::parse(flags.all("filter"), known)?;
-        let until = filters.time("until", time::now())?;
-        Ok(Self { filters, until })
-    }
-
-    fn keeps(&self, created: i64, labels: &std::collections::BTreeMap<String, String>) -> bool {
-        self.until.is_some_and(|until| created >= until) || !self.filters.labels(labels)
-    }
-
-    fn container(&self, view: &ContainerView) -> bool {
-        self.keeps(view.created, &view.spec.labels)
-    }
-
-    fn network(&self, view: &NetworkView) -> bool {
-        self.keeps(view.created, &view.spec.labels)
-    }
-
-    fn volume(&self, view: &VolumeView) -> bool {
-        self.keeps(view.created, &view.spec.labels)
-    }
+fn keep_of(flags: &Parsed, known: &[&str]) -> Result<Keep> {
+    Keep::new(Filters::parse(flags.all("filter"), known)?, time::now())
 }
 
 /// Whether the user agrees, by `--force` or by answering.
@@ -93,7 +67,7 @@ fn report(title: &str, pruned: &Pruned, reclaimed: bool) -> Result<()> {
 
 /// Runs `fluyt container prune`.
 pub fn containers(cli: &Cli, flags: &Parsed) -> Outcome {
-    let keep = Keep::of(flags, KNOWN)?;
+    let keep = keep_of(flags, FILTERS)?;
     if !agreed(flags, "This will remove all stopped containers.") {
         return Ok(0);
     }
@@ -103,7 +77,7 @@ pub fn containers(cli: &Cli, flags: &Parsed) -> Outcome {
 
 /// Runs `fluyt network prune`.
 pub fn networks(cli: &Cli, flags: &Parsed) -> Outcome {
-    let keep = Keep::of(flags, KNOWN)?;
+    let keep = keep_of(flags, FILTERS)?;
     if !agreed(flags, "This will remove all custom networks not used by at least one container.") {
         return Ok(0);
     }
@@ -113,8 +87,8 @@ pub fn networks(cli: &Cli, flags: &Parsed) -> Outcome {
 
 /// Runs `fluyt volume prune`.
 pub fn volumes(cli: &Cli, flags: &Parsed) -> Outcome {
-    let keep = Keep::of(flags, &["all", "label", "label!"])?;
-    let all = flags.on("all") || keep.filters.boolean("all")?.unwrap_or(false);
+    let keep = keep_of(flags, VOLUME_FILTERS)?;
+    let all = flags.on("all") || keep.filters().boolean("all")?.unwrap_or(false);
     let which = if all { "all local volumes" } else { "anonymous local volumes" };
     if !agreed(flags, &format!("This will remove {which} not used by at least one container.")) {
         return Ok(0);
@@ -125,8 +99,8 @@ pub fn volumes(cli: &Cli, flags: &Parsed) -> Outcome {
 
 /// Runs `fluyt image prune`.
 pub fn images(cli: &Cli, flags: &Parsed) -> Outcome {
-    let keep = Keep::of(flags, &["dangling", "label", "label!", "until"])?;
-    let all = flags.on("all") || keep.filters.boolean("dangling")? == Some(false);
+    let keep = keep_of(flags, IMAGE_FILTERS)?;
+    let all = flags.on("all") || keep.filters().boolean("dangling")? == Some(false);
     let which = if all {
         "all images without at least one container associated to them"
     } else {
@@ -140,14 +114,13 @@ pub fn images(cli: &Cli, flags: &Parsed) -> Outcome {
 }
 
 fn prune_images(engine: &Engine, all: bool, keep: &Keep) -> Result<Pruned> {
-    let keeps = |image: &Image| keep.keeps(image.created * 1_000_000_000, &image.config.config.labels);
-    let (removed, bytes) = engine.prune_images(all, &keeps)?;
+    let (removed, bytes) = select::images(engine, all, keep)?;
     Ok(Pruned { removed: removed.iter().map(ToString::to_string).collect(), bytes })
 }
 
 /// Runs `fluyt system prune`.
 pub fn system(cli: &Cli, flags: &Parsed) -> Outcome {
-    let keep = Keep::of(flags, KNOWN)?;
+    let keep = keep_of(flags, FILTERS)?;
     let (all, with_volumes) = (flags.on("all"), flags.on("volumes"));
     let mut items = vec!["all stopped containers", "all networks not used by at least one container"];
     if with_volumes {
@@ -159,8 +132,7 @@ pub fn system(cli: &Cli, flags: &Parsed) -> Outcome {
         "all dangling images"
     });
     // Nothing in the cache has labels.
-    let labelled = keep.filters.has("label") || keep.filters.has("label!");
-    if !labelled {
+    if !keep.by_label() {
         items.push(if all { "all build cache" } else { "unused build cache" });
     }
     let list: String = items.iter().map(|item| format!("\n  - {item}")).collect();
@@ -181,9 +153,8 @@ pub fn system(cli: &Cli, flags: &Parsed) -> Outcome {
     let images = prune_images(engine, all, &keep)?;
     report("Deleted Images", &images, false)?;
     bytes += images.bytes;
-    if !labelled {
-        let before = keep.until.map(|until| until.div_euclid(1_000_000_000));
-        let cache = super::builder::prune_for_system(engine, all, before)?;
+    if !keep.by_label() {
+        let cache = select::cache(engine, all, &keep)?;
         report("Deleted build cache objects", &cache, false)?;
         bytes += cache.bytes;
     }

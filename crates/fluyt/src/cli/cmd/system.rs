@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use fluyt_docker_api::types::system::{ComponentVersion, PlatformName};
-use fluyt_docker_api::types::{Actor, EventMessage, SystemInfo, Version};
-use fluyt_engine::{ContainerView, Engine, Event};
+use fluyt_docker_api::machine;
+use fluyt_docker_api::render::API_VERSION;
+use fluyt_docker_api::select::events as select;
+use fluyt_docker_api::types::{EventMessage, SystemInfo};
 use fluyt_gotmpl::Value as TemplateValue;
 use fluyt_model::quantity::bytes_size;
-use fluyt_model::sandbox::Phase;
 use fluyt_model::{Error, Result};
 use serde_json::{Value, json};
 
@@ -16,10 +16,7 @@ use crate::cli::fail::{Failure, Outcome};
 use crate::cli::filter::Filters;
 use crate::cli::flags::{Arity, Command, NONE, Parsed, many, text, values};
 use crate::cli::format;
-use crate::cli::{print_line, print_text, time};
-
-/// The Docker API whose documents these are.
-const API_VERSION: &str = "1.50";
+use crate::cli::{print_line, print_text, render, time};
 
 /// `fluyt version`.
 pub const VERSION: Command = Command {
@@ -56,51 +53,9 @@ pub const EVENTS: Command = Command {
     interspersed: true,
 };
 
-/// Docker's name of this machine's architecture.
-fn go_arch() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        "powerpc64" => "ppc64le",
-        other => other,
-    }
-}
-
-fn kernel() -> String {
-    rustix::system::uname().release().to_string_lossy().into_owned()
-}
-
-/// This program's version as Docker's document.
-fn version_document() -> Version {
-    let version = env!("CARGO_PKG_VERSION");
-    let details = [
-        ("ApiVersion", API_VERSION.to_owned()),
-        ("Arch", go_arch().to_owned()),
-        ("KernelVersion", kernel()),
-        ("MinAPIVersion", "1.24".to_owned()),
-        ("Os", "linux".to_owned()),
-    ];
-    Version {
-        platform: PlatformName { name: "fluyt".to_owned() },
-        components: vec![ComponentVersion {
-            name: "Engine".to_owned(),
-            version: version.to_owned(),
-            details: details.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
-        }],
-        version: version.to_owned(),
-        api_version: API_VERSION.to_owned(),
-        min_api_version: "1.24".to_owned(),
-        os: "linux".to_owned(),
-        arch: go_arch().to_owned(),
-        kernel_version: kernel(),
-        ..Version::default()
-    }
-}
-
 /// Runs `fluyt version`. There is one program; both halves of Docker's document are it.
 pub fn version(_: &Cli, flags: &Parsed) -> Outcome {
-    let server = version_document();
+    let server = render::version();
     match flags.text("format") {
         "" => print_text(&format!(
             "fluyt version {}\n API version:  {API_VERSION} (no daemon)\n OS/Arch:      linux/{}\n Kernel:       {}\n",
@@ -146,7 +101,7 @@ pub fn print_formatted(format: &str, document: &Value) -> Result<(), Failure> {
 /// Runs `fluyt info`.
 pub fn info(cli: &Cli, flags: &Parsed) -> Outcome {
     let engine = cli.engine()?;
-    let document = info_document(cli, engine)?;
+    let document = machine::info(engine)?;
     match flags.text("format") {
         "" => print_text(&info_text(&document))?,
         format => print_formatted(format, &json(&document)?)?,
@@ -155,23 +110,6 @@ pub fn info(cli: &Cli, flags: &Parsed) -> Outcome {
         eprintln!("{warning}");
     }
     Ok(0)
-}
-
-/// What the engine knows, counted.
-fn info_document(cli: &Cli, engine: &Engine) -> Result<SystemInfo> {
-    let mut info: SystemInfo = super::host::info(cli.root());
-    let views: Vec<ContainerView> = engine.list()?;
-    let count = |phases: &[Phase]| views.iter().filter(|v| phases.contains(&v.status.phase)).count() as i64;
-    info.containers = views.len() as i64;
-    info.containers_running = count(&[Phase::Running, Phase::Restarting]);
-    info.containers_paused = count(&[Phase::Paused]);
-    info.containers_stopped = info.containers - info.containers_running - info.containers_paused;
-    info.images = engine.images().images()?.len() as i64;
-    info.server_version = env!("CARGO_PKG_VERSION").to_owned();
-    if let Some(complaint) = engine.apparmor_complaint() {
-        info.warnings = vec![format!("WARNING: {complaint}")].into();
-    }
-    Ok(info)
 }
 
 fn info_text(i: &SystemInfo) -> String {
@@ -232,13 +170,9 @@ fn info_text(i: &SystemInfo) -> String {
     out
 }
 
-/// Filters of `events`.
-const EVENT_FILTERS: &[&str] =
-    &["container", "event", "image", "label", "label!", "network", "type", "volume", "scope", "daemon"];
-
 /// Runs `fluyt events`.
 pub fn events(cli: &Cli, flags: &Parsed) -> Outcome {
-    let filters = Filters::parse(flags.all("filter"), EVENT_FILTERS)?;
+    let filters = Filters::parse(flags.all("filter"), select::FILTERS)?;
     let now = time::now();
     let point = |name: &str| flags.given(name).map(|text| time::parse(text, now)).transpose();
     let (since, until) = (point("since")?, point("until")?);
@@ -250,10 +184,10 @@ pub fn events(cli: &Cli, flags: &Parsed) -> Outcome {
     // A point in the past ends the stream; one in the future is waited for.
     let mut reader = engine.events(since, until, until.is_none_or(|until| until > now))?;
     while let Some(event) = reader.next_event()? {
-        if !event_passes(&event, &filters) {
+        if !select::passes(&event, &filters) {
             continue;
         }
-        let message = message(event);
+        let message = render::event(event);
         match &template {
             Some(template) => {
                 let value = TemplateValue::from_json_struct(&json(&message)?, "events.Message");
@@ -264,51 +198,6 @@ pub fn events(cli: &Cli, flags: &Parsed) -> Outcome {
         }
     }
     Ok(0)
-}
-
-fn event_passes(event: &Event, filters: &Filters) -> bool {
-    let named = |kind: &str| {
-        filters.any(kind, |wanted| {
-            event.kind == kind
-                && (event.id.starts_with(wanted)
-                    || event.attributes.get("name").is_some_and(|name| name == wanted)
-                    || (kind == "image" && event.id == wanted))
-        })
-    };
-    let image = filters.any("image", |wanted| {
-        event.attributes.get("image").or_else(|| event.attributes.get("name")).is_some_and(|have| {
-            have == wanted
-                || have.strip_suffix(":latest") == Some(wanted)
-                || have.split(':').next() == Some(wanted)
-        }) || event.id.starts_with(wanted)
-    });
-    filters.exact("type", &event.kind)
-        && filters
-            .any("event", |action| event.action == action || event.action.split(':').next() == Some(action))
-        && filters.labels(&event.attributes)
-        && named("container")
-        && named("network")
-        && named("volume")
-        && image
-        && filters.exact("scope", "local")
-        && !filters.has("daemon")
-}
-
-/// An event as Docker's document.
-fn message(event: Event) -> EventMessage {
-    let legacy = matches!(event.kind.as_str(), "container" | "image");
-    let text = |wanted: bool, text: &str| if wanted { text.to_owned() } else { String::new() };
-    EventMessage {
-        status: text(legacy, &event.action),
-        id: text(legacy, &event.id),
-        from: text(event.kind == "container", event.attributes.get("image").map_or("", String::as_str)),
-        action: event.action,
-        actor: Actor { id: event.id, attributes: event.attributes },
-        kind: event.kind,
-        scope: "local".to_owned(),
-        time: event.time.div_euclid(1_000_000_000),
-        time_nano: event.time,
-    }
 }
 
 fn event_line(m: &EventMessage) -> String {

@@ -1,6 +1,7 @@
 //! `volume create`, `ls`, `rm`.
 
-use fluyt_engine::{VolumeSpec, VolumeView};
+use fluyt_docker_api::select::volumes as select;
+use fluyt_engine::VolumeSpec;
 use fluyt_model::{Error, Kind};
 
 use super::Cli;
@@ -71,15 +72,9 @@ pub fn create(cli: &Cli, flags: &Parsed) -> Outcome {
 
 /// Runs `fluyt volume ls`.
 pub fn ls(cli: &Cli, flags: &Parsed) -> Outcome {
-    let filters = Filters::parse(flags.all("filter"), &["dangling", "driver", "label", "label!", "name"])?;
-    let dangling = filters.boolean("dangling")?;
-    let mut views: Vec<VolumeView> = cli.engine()?.volumes()?;
-    views.retain(|v| {
-        filters.exact("driver", if v.spec.driver.is_empty() { "local" } else { &v.spec.driver })
-            && filters.labels(&v.spec.labels)
-            && filters.any("name", |part| v.spec.name.contains(part))
-            && dangling.is_none_or(|wanted| wanted == v.used_by.is_empty())
-    });
+    let filters = Filters::parse(flags.all("filter"), select::FILTERS)?;
+    let mut views = cli.engine()?.volumes()?;
+    select::select(&mut views, &filters)?;
     views.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
     let template = format::choose(&rows::VOLUMES, flags.text("format"), flags.on("quiet"));
     let rows = views.iter().map(|v| rows::volume(&render::volume(v)));

@@ -2,13 +2,13 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use fluyt_docker_api::filter::boolean;
 use fluyt_docker_api::types::{
     BindOptions, DriverConfig, Empty, ImageOptions, Map, Mount, TmpfsOptions, VolumeOptions,
 };
 use fluyt_model::quantity;
 
 use super::csv;
-use crate::cli::flags::values;
 
 /// The check of `--mount`.
 pub fn check(text: &str) -> Result<(), String> {
@@ -148,7 +148,7 @@ fn validate(mount: &Mount) -> Result<(), String> {
 fn flag_value(key: &str, value: Option<&str>) -> Result<bool, String> {
     match value {
         None => Ok(true),
-        Some(text) => values::boolean(text).ok_or_else(|| {
+        Some(text) => boolean(text).ok_or_else(|| {
             format!("invalid value for '{key}': invalid boolean value (\"{text}\"): must be one of \"true\", \"1\", \"false\", or \"0\" (default \"true\")")
         }),
     }

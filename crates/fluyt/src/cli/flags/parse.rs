@@ -1,6 +1,7 @@
 //! The parser: what the user typed, checked against a command's table.
 
-use super::{Arity, Command, Flag, Takes, values};
+use super::{Arity, Command, Flag, Takes};
+use fluyt_docker_api::filter::boolean;
 
 /// What the user gave a command.
 #[derive(Debug)]
@@ -111,7 +112,7 @@ impl Parsed {
 
     fn set(&mut self, flag: &'static Flag, value: String) -> Result<(), UsageError> {
         let checked = match flag.takes {
-            Takes::Bool => values::boolean(&value)
+            Takes::Bool => boolean(&value)
                 .map(|_| ())
                 .ok_or_else(|| format!("strconv.ParseBool: parsing \"{value}\": invalid syntax")),
             Takes::One(_, check) | Takes::Many(_, check) => check(&value),
@@ -157,7 +158,7 @@ impl Parsed {
 
     /// Whether a switch is on.
     pub fn on(&self, long: &str) -> bool {
-        values::boolean(self.text(long)).unwrap_or(false)
+        boolean(self.text(long)).unwrap_or(false)
     }
 
     /// All values of a repeatable flag, in order.

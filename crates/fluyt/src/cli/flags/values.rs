@@ -7,15 +7,6 @@ pub fn any(_: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A boolean in Go's spelling.
-pub fn boolean(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
-        _ => None,
-    }
-}
-
 /// A signed 64-bit integer.
 pub fn int(text: &str) -> Result<(), String> {
     number::<i64>(text, "ParseInt").map(|_| ())

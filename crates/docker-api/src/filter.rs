@@ -1,4 +1,4 @@
-//! `--filter`: what a list shows. Pure.
+//! Filters: what a list shows. Pure.
 
 use std::collections::BTreeMap;
 
@@ -28,6 +28,70 @@ impl Filters {
             filters.0.entry(name).or_default().push(value.trim().to_owned());
         }
         Ok(filters)
+    }
+
+    /// Reads the `filters` parameter of the API: `{"name":{"value":true}}`, or the older `{"name":["value"]}`. Empty text:
+    /// none. Names are not looked at; see [`Filters::check`].
+    ///
+    /// # Errors
+    /// `Invalid` for anything else.
+    pub fn from_json(text: &str) -> Result<Self> {
+        #[derive(serde::Deserialize)]
+        #[serde(untagged)]
+        enum Values {
+            Set(BTreeMap<String, bool>),
+            List(Vec<String>),
+        }
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        let read: Option<BTreeMap<String, Values>> =
+            serde_json::from_str(text).map_err(|_| Error::invalid("invalid filter"))?;
+        let mut filters = Self::default();
+        for (name, values) in read.unwrap_or_default() {
+            let values = match values {
+                Values::Set(set) => set.into_keys().collect(),
+                Values::List(list) => list,
+            };
+            filters.0.insert(name, values);
+        }
+        Ok(filters)
+    }
+
+    /// The `filters` parameter of the API; empty if there are none.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        if self.0.is_empty() {
+            return String::new();
+        }
+        let set = |values: &Vec<String>| -> serde_json::Value {
+            values.iter().map(|value| (value.clone(), true.into())).collect::<serde_json::Map<_, _>>().into()
+        };
+        let all: serde_json::Map<_, _> =
+            self.0.iter().map(|(name, values)| (name.clone(), set(values))).collect();
+        serde_json::Value::from(all).to_string()
+    }
+
+    /// Refuses names outside `known`.
+    ///
+    /// # Errors
+    /// `Invalid`, in Docker's words.
+    pub fn check(&self, known: &[&str]) -> Result<()> {
+        match self.0.keys().find(|name| !known.contains(&name.as_str())) {
+            None => Ok(()),
+            Some(name) => Err(Error::invalid(format!("invalid filter '{name}'"))
+                .with_hint(format!("known filters: {}", known.join(", ")))),
+        }
+    }
+
+    /// Adds one value of a filter.
+    pub fn add(&mut self, name: &str, value: &str) {
+        self.0.entry(name.to_owned()).or_default().push(value.to_owned());
+    }
+
+    /// Takes a filter out; its values.
+    pub fn take(&mut self, name: &str) -> Vec<String> {
+        self.0.remove(name).unwrap_or_default()
     }
 
     /// Whether there are none.
@@ -89,7 +153,7 @@ impl Filters {
         let Some(value) = self.values(name).first() else {
             return Ok(None);
         };
-        match super::flags::values::boolean(value) {
+        match boolean(value) {
             Some(value) => Ok(Some(value)),
             None => {
                 Err(Error::invalid(format!("invalid filter '{name}={value}'"))
@@ -103,7 +167,7 @@ impl Filters {
     /// # Errors
     /// `Invalid` for what is no time.
     pub fn time(&self, name: &str, now: i64) -> Result<Option<i64>> {
-        self.values(name).first().map(|text| super::time::parse(text, now)).transpose()
+        self.values(name).first().map(|text| crate::time::parse(text, now)).transpose()
     }
 }
 
@@ -146,6 +210,16 @@ pub fn glob(pattern: &str, text: &str) -> bool {
     }
 }
 
+/// A boolean in Go's spelling.
+#[must_use]
+pub fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
+    }
+}
+
 /// Whether `wanted` is the id or the beginning of `full`.
 pub fn is_id(full: &str, wanted: &str) -> bool {
     !wanted.is_empty() && (full.starts_with(wanted) || id::short(full) == wanted)
@@ -172,6 +246,17 @@ mod tests {
         assert!(filters(&["dangling=x"]).boolean("dangling").is_err());
         let error = Filters::parse(["nope=1"].into_iter(), &["name"]).unwrap_err();
         assert_eq!(error.to_string(), "invalid filter 'nope'");
+    }
+
+    #[test]
+    fn both_forms_of_the_api() {
+        let new = Filters::from_json(r#"{"label":{"a":true,"b=1":true},"name":{}}"#).unwrap();
+        assert_eq!(new.values("label"), ["a", "b=1"]);
+        let old = Filters::from_json(r#"{"label":["a","b=1"]}"#).unwrap();
+        assert_eq!(Filters::from_json(&old.to_json()).unwrap().values("label"), ["a", "b=1"]);
+        assert!(Filters::from_json("").unwrap().is_empty() && Filters::from_json("{").is_err());
+        assert!(old.check(&["label"]).is_ok());
+        assert_eq!(old.check(&["name"]).unwrap_err().to_string(), "invalid filter 'label'");
     }
 
     #[test]

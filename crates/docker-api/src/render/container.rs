@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use fluyt_docker_api::types::inspect::{HostConfigSummary, NetworkSettingsSummary};
-use fluyt_docker_api::types::{
+use crate::types::inspect::{HostConfigSummary, NetworkSettingsSummary};
+use crate::types::{
     ContainerInspect, ContainerState, ContainerSummary, CreateRequest, EndpointSettings, GraphDriver, Health,
     HealthcheckResult, HostConfig, List, Map, MountPoint, NetworkSettings, PortBinding, PortMap, PortNumber,
     PortSummary, Proto,
@@ -17,7 +17,7 @@ use fluyt_model::sandbox::{
 };
 
 use super::endpoint;
-use crate::cli::time;
+use crate::time;
 
 /// Docker's create request that the container was made from, with the image's defaults filled in. A container that
 /// came from another façade has none; then it is derived from the contract.
@@ -462,10 +462,10 @@ mod tests {
         view.status.ports =
             vec![PortMapping { host_port: 8080, container_port: 80, ..PortMapping::default() }];
         let ports = summary(&view, None, 0).ports;
-        assert_eq!(
-            crate::cli::format::rows::ports(&ports),
-            "90/udp, 0.0.0.0:8080->80/tcp, [::]:8080->80/tcp"
-        );
+        let text = |p: &PortSummary| format!("{}:{}->{}/{}", p.ip, p.public_port, p.private_port, p.kind);
+        let mut texts: Vec<String> = ports.iter().map(text).collect();
+        texts.sort();
+        assert_eq!(texts, ["0.0.0.0:8080->80/tcp", ":0->90/udp", ":::8080->80/tcp"]);
         assert_eq!(inspect(&view, None).network_settings.ports.len(), 2);
     }
 }

@@ -1,12 +1,19 @@
-//! The engine's views as Docker's documents. Pure.
+//! The engine's views as Docker's documents.
 
+pub mod cache;
 mod container;
+mod event;
+mod image;
 mod network;
+mod version;
 
 pub use container::{document, inspect, summary};
+pub use event::event;
+pub use image::{image, image_history, image_summary};
 pub use network::{network, volume};
+pub use version::{API_VERSION, MIN_API_VERSION, go_arch, kernel, version};
 
-use fluyt_docker_api::types::{EndpointSettings, List};
+use crate::types::{EndpointSettings, List};
 use fluyt_engine::EndpointView;
 
 /// What a container got in a network, over what was asked for.

@@ -1,10 +1,10 @@
 //! Networks and volumes.
 
-use fluyt_docker_api::types::network::{ConfigReference, EndpointResource};
-use fluyt_docker_api::types::{Ipam, IpamConfig, Map, NetworkInspect, Volume};
+use crate::types::network::{ConfigReference, EndpointResource};
+use crate::types::{Ipam, IpamConfig, Map, NetworkInspect, Volume};
 use fluyt_engine::{NetworkView, VolumeView};
 
-use crate::cli::time;
+use crate::time;
 
 /// A network as `network inspect` shows it.
 pub fn network(view: &NetworkView) -> NetworkInspect {

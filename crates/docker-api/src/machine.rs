@@ -1,13 +1,38 @@
-//! What this machine is, for `info`. Only what can be looked at in a few files.
+//! `info`: what this machine is, as far as a few files tell, and what its engine holds.
 
 use std::fs;
 use std::path::Path;
 
-use fluyt_docker_api::types::SystemInfo;
-use fluyt_docker_api::types::system::{PluginsInfo, RuntimeInfo};
+use fluyt_engine::{ContainerView, Engine};
+use fluyt_model::Result;
+use fluyt_model::sandbox::Phase;
+
+use crate::time;
+use crate::types::SystemInfo;
+use crate::types::system::{PluginsInfo, RuntimeInfo};
+
+/// What the engine knows, counted, and what its machine is.
+///
+/// # Errors
+/// The records cannot be read.
+pub fn info(engine: &Engine) -> Result<SystemInfo> {
+    let mut info: SystemInfo = machine(engine.paths().root());
+    let views: Vec<ContainerView> = engine.list()?;
+    let count = |phases: &[Phase]| views.iter().filter(|v| phases.contains(&v.status.phase)).count() as i64;
+    info.containers = views.len() as i64;
+    info.containers_running = count(&[Phase::Running, Phase::Restarting]);
+    info.containers_paused = count(&[Phase::Paused]);
+    info.containers_stopped = info.containers - info.containers_running - info.containers_paused;
+    info.images = engine.images().images()?.len() as i64;
+    info.server_version = env!("CARGO_PKG_VERSION").to_owned();
+    if let Some(complaint) = engine.apparmor_complaint() {
+        info.warnings = vec![format!("WARNING: {complaint}")].into();
+    }
+    Ok(info)
+}
 
 /// Facts about the machine and the data root; the engine's own counts are left open.
-pub fn info(root: &Path) -> SystemInfo {
+fn machine(root: &Path) -> SystemInfo {
     let words = |list: &[&str]| list.iter().map(|w| (*w).to_owned()).collect();
     let uname = rustix::system::uname();
     let text = |bytes: &std::ffi::CStr| bytes.to_string_lossy().into_owned();
@@ -37,7 +62,7 @@ pub fn info(root: &Path) -> SystemInfo {
         pids_limit: true,
         ipv4_forwarding: fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|v| v.trim() == "1"),
         oom_kill_disable: !unified,
-        system_time: crate::cli::time::rfc3339_nano(crate::cli::time::now()),
+        system_time: time::rfc3339_nano(time::now()),
         logging_driver: "json-file".to_owned(),
         cgroup_driver: "cgroupfs".to_owned(),
         cgroup_version: if unified { "2" } else { "1" }.to_owned(),

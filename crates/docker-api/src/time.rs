@@ -1,5 +1,5 @@
-//! Points in time as people give and read them. The only place of the command line that reads the clock and the
-//! local time zone.
+//! Points in time as people give and read them. The only place of the façade that reads the clock and
+//! the local time zone.
 
 use fluyt_model::{Error, Result, quantity};
 use jiff::Timestamp;
