@@ -1,10 +1,13 @@
-//! Docker's vocabulary over the engine.
+//! Docker's vocabulary and operations over the engine.
 //!
-//! `types` and `lower` are pure: documents, and their lowering to the sandbox contract. `render` makes documents of the
-//! engine's views, `select` says which objects an operation means.
+//! - [`types`], [`lower`]: documents, and their lowering to the sandbox contract. Pure: no clock, no randomness, no I/O.
+//! - [`render`] makes documents of the engine's views, [`select`] says which objects an operation means.
+//! - [`api`]: the operations as traits; [`local`]: the operations over the engine library.
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod filter;
+pub mod local;
 pub mod lower;
 pub mod machine;
 pub mod render;

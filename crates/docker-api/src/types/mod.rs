@@ -5,6 +5,7 @@
 
 pub mod container;
 pub mod events;
+pub mod exec;
 pub mod host_config;
 pub mod image;
 pub mod inspect;
@@ -19,6 +20,7 @@ pub mod volume;
 
 pub use container::{ContainerConfig, CreateRequest, CreateResponse, ExecOptions, HealthConfig};
 pub use events::{Actor, EventMessage};
+pub use exec::{ExecInspect, ExecProcess};
 pub use host_config::{
     DeviceMapping, DeviceRequest, HostConfig, IdMappings, LogConfig, Resources, RestartPolicy,
     ThrottleDevice, Ulimit, WeightDevice,
