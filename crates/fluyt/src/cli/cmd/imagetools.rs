@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use fluyt_docker_api::transfer;
 use fluyt_gotmpl::Value as TemplateValue;
 use fluyt_image::oci::{DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, MAX_DOCUMENT, OCI_INDEX};
 use fluyt_image::{Descriptor, Document, ImageConfig, Index, Platform};
@@ -12,7 +13,7 @@ use fluyt_registry::{RawDocument, Registry};
 use serde_json::{Value, json};
 
 use super::Cli;
-use super::registry::{TLS_VERIFY, client_with};
+use super::registry::TLS_VERIFY;
 use crate::cli::fail::Outcome;
 use crate::cli::flags::{Arity, Command, NONE, Parsed, many, switch, text, values};
 use crate::cli::progress::Report;
@@ -130,7 +131,7 @@ pub fn create(cli: &Cli, flags: &Parsed) -> Outcome {
     if tags.is_empty() && flags.on("append") {
         return Err(Error::invalid("can't append with no tags specified").into());
     }
-    let registry = client_with(flags.on("tls-verify"), None)?;
+    let registry = transfer::client(flags.on("tls-verify"), None)?;
     let sources = sources(&registry, flags, &tags)?;
     let mut annotations = Vec::new();
     for text in flags.all("annotation") {
@@ -324,7 +325,7 @@ fn add(parts: &mut Vec<(Reference, Descriptor)>, from: &Reference, new: Descript
 
 /// Runs `fluyt imagetools inspect`.
 pub fn inspect(_: &Cli, flags: &Parsed) -> Outcome {
-    let registry = client_with(flags.on("tls-verify"), None)?;
+    let registry = transfer::client(flags.on("tls-verify"), None)?;
     let name = Reference::parse(&flags.args[0])?;
     let document = registry.document(&name)?;
     if flags.on("raw") {

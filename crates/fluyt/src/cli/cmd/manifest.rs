@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use fluyt_docker_api::transfer;
 use fluyt_engine::Engine;
 use fluyt_image::oci::MAX_DOCUMENT;
 use fluyt_image::{Descriptor, Digest, Document, ImageConfig, Lease, ManifestList, Member, Platform};
@@ -13,7 +14,7 @@ use fluyt_model::{Error, Kind, Result};
 use fluyt_registry::{PushOptions, RawDocument, Registry, Settings, packed_manifest};
 
 use super::Cli;
-use super::registry::{TLS_VERIFY, settings};
+use super::registry::TLS_VERIFY;
 use crate::cli::fail::{self, Failure, Outcome};
 use crate::cli::flags::{Arity, Command, Flag, NONE, Parsed, list, many, switch, text, values};
 use crate::cli::format::indent::indent;
@@ -125,7 +126,7 @@ pub const RM: Command = command(
 );
 
 fn registry(flags: &Parsed) -> Result<Registry> {
-    let mut settings = settings()?;
+    let mut settings = transfer::settings()?;
     if flags.on("insecure") || !flags.on("tls-verify") {
         settings.insecure.push(Settings::EVERYBODY.to_owned());
     }

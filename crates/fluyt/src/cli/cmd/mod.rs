@@ -57,7 +57,7 @@ pub fn push_for_build(
     target: &fluyt_image::Digest,
     image: Option<&fluyt_image::Image>,
 ) -> Result<String> {
-    registry::push_built(engine, reference, target, image)
+    fluyt_docker_api::transfer::push_built(engine, reference, target, image)
 }
 
 /// The client of all registries.
@@ -65,7 +65,7 @@ pub fn push_for_build(
 /// # Errors
 /// A settings file that is not valid.
 pub fn registry_for_build() -> Result<fluyt_registry::Registry> {
-    registry::client()
+    fluyt_docker_api::transfer::client(true, None)
 }
 
 /// What the program is.

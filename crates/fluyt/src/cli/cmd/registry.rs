@@ -1,17 +1,17 @@
 //! Registries: `pull`, `push`, `login`, `logout`.
 
 use std::io::{Read, Write, stdin};
-use std::path::Path;
 
+use fluyt_docker_api::transfer;
 use fluyt_engine::Engine;
-use fluyt_image::{Digest, Image, LayerSource, NewImage, Platform, Silent, Store};
+use fluyt_image::Platform;
 use fluyt_model::error::IoContext;
 use fluyt_model::reference::Reference;
 use fluyt_model::{Error, Kind, Result};
-use fluyt_registry::{CredentialFiles, Credentials, PullOptions, PushOptions, Registry, Settings};
+use fluyt_registry::{Credentials, Registry};
 
 use super::Cli;
-use super::trust::{self, SIGNATURE_POLICY};
+use super::trust::SIGNATURE_POLICY;
 use crate::cli::fail::Outcome;
 use crate::cli::flags::{Arity, Command, Flag, NONE, Parsed, switch, text};
 use crate::cli::progress::Report;
@@ -106,50 +106,13 @@ pub enum Where {
     },
 }
 
-/// How registries are reached: credentials from where Docker and Podman keep them, the machine's settings.
-///
-/// # Errors
-/// A settings file that is not valid.
-pub fn settings() -> Result<Settings> {
-    let mut settings = Settings {
-        credentials: CredentialFiles::from_env(&|key| std::env::var_os(key)),
-        ..Settings::default()
-    };
-    for path in ["/etc/docker/daemon.json", "/etc/fluyt/registries.json"] {
-        settings.read_file(Path::new(path))?;
-    }
-    settings.read_registries_conf(&|key| std::env::var_os(key))?;
-    Ok(settings)
-}
-
-/// The client of all registries, with the policy of a flag or of this machine.
-///
-/// # Errors
-/// A settings file or a policy that is not valid.
-pub fn client_with(verify: bool, policy: Option<&str>) -> Result<Registry> {
-    let mut settings = settings()?;
-    settings.policy = trust::policy(policy)?;
-    if !verify {
-        settings.insecure.push(Settings::EVERYBODY.to_owned());
-    }
-    Ok(Registry::new(settings))
-}
-
-/// The client of all registries, for a build.
-///
-/// # Errors
-/// A settings file that is not valid.
-pub fn client() -> Result<Registry> {
-    client_with(true, None)
-}
-
 /// Runs `fluyt pull`.
 pub fn pull(cli: &Cli, flags: &Parsed) -> Outcome {
     let engine = cli.engine()?;
     let (name, quiet) = (&flags.args[0], flags.on("quiet"));
     let platform = flags.given("platform");
     let place = Where::Stdout { quiet };
-    let registry = client_with(flags.on("tls-verify"), flags.given("signature-policy"))?;
+    let registry = transfer::client(flags.on("tls-verify"), flags.given("signature-policy"))?;
     if !flags.on("all-tags") {
         pull_from(engine, &registry, name, platform, place)?;
         return Ok(0);
@@ -175,16 +138,7 @@ pub fn pull_one(
     policy: Option<&str>,
     place: Where,
 ) -> Result<()> {
-    pull_from(engine, &client_with(true, policy)?, name, platform, place)
-}
-
-/// What a name stands for here: the digest that the registry gave, if it can be compared with what it gives now.
-fn known(store: &Store, reference: &Reference) -> Result<Option<Digest>> {
-    let Some(image) = store.by_reference(reference)?.filter(|_| reference.digest().is_none()) else {
-        return Ok(None);
-    };
-    let name = reference.to_string();
-    Ok(store.targets(&image.id)?.into_iter().find(|(n, _)| *n == name).map(|(_, target)| target))
+    pull_from(engine, &transfer::client(true, policy)?, name, platform, place)
 }
 
 fn pull_from(
@@ -208,67 +162,20 @@ fn pull_from(
         let what = reference.tag().or(reference.digest()).unwrap_or_default();
         print_line(&format!("{what}: Pulling from {}", reference.path()))?;
     }
-    let store = engine.images();
-    let known = known(store, &reference)?;
-    let options = PullOptions { platform, known, ..PullOptions::default() };
-    let (pulled, image) = store.undoing(|lease| {
-        let blobs = lease.blobs();
-        let (pulled, layers) = registry.pull(&blobs, &reference, &options, &report, |arriving| {
-            let sources: Vec<LayerSource<'_>> = arriving
-                .manifest
-                .layers
-                .iter()
-                .zip(&arriving.config.rootfs.diff_ids)
-                .enumerate()
-                .map(|(index, (descriptor, diff_id))| LayerSource {
-                    descriptor: descriptor.clone(),
-                    diff_id: diff_id.clone(),
-                    open: Box::new(move || {
-                        let file = arriving.open_layer(index)?;
-                        Ok(Box::new(file) as Box<dyn Read + Send>)
-                    }),
-                })
-                .collect();
-            store.unpack_layers(lease, &sources, &report)
-        })?;
-        let new = NewImage {
-            manifest: pulled.manifest.digest.clone(),
-            config: pulled.document.config.digest.clone(),
-            layers,
-            parent: None,
-        };
-        let digest = pulled.target.digest.clone();
-        let mut names = vec![(reference.with_digest(digest.as_str())?, digest.clone())];
-        if reference.digest().is_none() {
-            names.push((reference.clone(), digest));
-        }
-        let image = store.record_image(lease, &new, &names)?;
-        trust::remember(store, &image.id, &pulled)?;
-        Ok((pulled, image))
-    })?;
-    engine.emit_image("pull", &reference.familiar(), &reference.familiar_name());
+    let (pulled, _) = transfer::pull(engine, registry, &reference, platform, &report)?;
     match place {
         Where::Stdout { quiet: false } => {
             print_line(&pulled.digest_line())?;
             print_line(&pulled.status_line())?;
-            print_line(&reference_in_full(&reference))
+            print_line(&transfer::in_full(&reference))
         }
-        Where::Stdout { quiet: true } => print_line(&reference_in_full(&reference)),
+        Where::Stdout { quiet: true } => print_line(&transfer::in_full(&reference)),
         Where::Stderr { quiet } => {
             if !quiet {
                 eprintln!("{}\n{}", pulled.digest_line(), pulled.status_line());
             }
-            drop(image);
             Ok(())
         }
-    }
-}
-
-fn reference_in_full(reference: &Reference) -> String {
-    match (reference.tag(), reference.digest()) {
-        (_, Some(digest)) => format!("{}@{digest}", reference.name()),
-        (Some(tag), None) => format!("{}:{tag}", reference.name()),
-        (None, None) => reference.name(),
     }
 }
 
@@ -285,7 +192,7 @@ pub fn push(cli: &Cli, flags: &Parsed) -> Outcome {
         if given.tag().is_some() {
             return Err(Error::invalid("tag can't be used with --all-tags/-a").into());
         }
-        local_tags(engine, &given)?
+        transfer::local_tags(engine, &given)?
     } else {
         if given.tag().is_none() && !quiet {
             print_line("Using default tag: latest")?;
@@ -295,135 +202,14 @@ pub fn push(cli: &Cli, flags: &Parsed) -> Outcome {
     if !quiet {
         print_line(&format!("The push refers to repository [{}]", given.name()))?;
     }
-    let registry = client_with(flags.on("tls-verify"), None)?;
+    let registry = transfer::client(flags.on("tls-verify"), None)?;
     for reference in references {
-        push_one(engine, &registry, &reference, platform.as_ref(), quiet)?;
+        let report = Report::new(quiet);
+        let note = |text: &str| eprintln!("{text}");
+        let pushed = transfer::push(engine, &registry, &reference, platform.as_ref(), &report, &note)?;
+        print_line(&if quiet { transfer::in_full(&reference) } else { pushed.line() })?;
     }
     Ok(0)
-}
-
-/// Every tag that this store has of a repository.
-fn local_tags(engine: &Engine, repository: &Reference) -> Result<Vec<Reference>> {
-    let mut found = Vec::new();
-    for image in engine.images().images()? {
-        found
-            .extend(image.parsed_references().filter(|r| r.name() == repository.name() && r.tag().is_some()));
-    }
-    if found.is_empty() {
-        return Err(Error::not_found(format!(
-            "An image does not exist locally with the tag: {}",
-            repository.familiar_name()
-        )));
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// Pushes a document that is here, as it is, as a part of another command; the store's image is told where it is now.
-/// Docker's line about it.
-///
-/// # Errors
-/// What the registry says.
-pub fn push_built(
-    engine: &Engine,
-    reference: &Reference,
-    target: &Digest,
-    image: Option<&Image>,
-) -> Result<String> {
-    let options = PushOptions { as_is: true, ..PushOptions::default() };
-    send(engine, &client_with(true, None)?, reference, target, image, options, &Report::new(true))
-}
-
-fn push_one(
-    engine: &Engine,
-    registry: &Registry,
-    reference: &Reference,
-    platform: Option<&Platform>,
-    quiet: bool,
-) -> Result<()> {
-    let store = engine.images();
-    let missing = || {
-        Error::not_found(format!(
-            "An image does not exist locally with the tag: {}",
-            reference.familiar_name()
-        ))
-        .with_hint(format!("give an image that name: fluyt tag IMAGE {}", reference.familiar()))
-    };
-    let image = store.by_reference(reference)?.ok_or_else(missing)?;
-    let Some(platform) = platform else {
-        let target = whole(store, registry, reference, &image)?;
-        return tell_pushed(engine, registry, reference, &target, &image, quiet);
-    };
-    let image = store.resolve_for(&reference.to_string(), platform, &Silent).map_err(|e| match e.kind() {
-        Kind::NotFound => Error::not_found(format!(
-            "image {} is not here for the platform {platform}",
-            reference.familiar()
-        )),
-        _ => e,
-    })?;
-    tell_pushed(engine, registry, reference, &image.manifest.clone(), &image, quiet)
-}
-
-/// Pushes a manifest or an index and says so.
-fn tell_pushed(
-    engine: &Engine,
-    registry: &Registry,
-    reference: &Reference,
-    target: &Digest,
-    image: &Image,
-    quiet: bool,
-) -> Result<()> {
-    let (report, options) = (Report::new(quiet), PushOptions::default());
-    let line = send(engine, registry, reference, target, Some(image), options, &report)?;
-    print_line(&if quiet { reference_in_full(reference) } else { line })
-}
-
-/// Pushes a manifest or an index; Docker's line about it.
-fn send(
-    engine: &Engine,
-    registry: &Registry,
-    reference: &Reference,
-    target: &Digest,
-    image: Option<&Image>,
-    mut options: PushOptions,
-    report: &Report,
-) -> Result<String> {
-    let store = engine.images();
-    options.mount_from = image
-        .into_iter()
-        .flat_map(Image::parsed_references)
-        .filter(|r| r.domain() == reference.domain() && r.path() != reference.path())
-        .map(|r| r.path().to_owned())
-        .collect();
-    let pushed = registry.push(&store.blobs(), target, reference, &options, report)?;
-    if let Some(image) = image {
-        // The name stands for this digest there now; remember it as Docker does.
-        let name = reference.with_digest(pushed.target.digest.as_str())?;
-        store.undoing(|lease| {
-            lease.protect(&pushed.target.digest)?;
-            store.name(&image.id, &[(name, pushed.target.digest.clone())])
-        })?;
-    }
-    engine.emit_image("push", &reference.familiar(), &reference.familiar_name());
-    Ok(pushed.line())
-}
-
-/// What is pushed for a name: the index that it stands for, if all of its images are here or there; else this image.
-fn whole(store: &Store, registry: &Registry, reference: &Reference, image: &Image) -> Result<Digest> {
-    let Some((target, index)) = store.index_of(&reference.to_string())? else {
-        return Ok(image.manifest.clone());
-    };
-    for child in &index.manifests {
-        let here = child.digest == image.manifest || store.is_whole(&child.digest)?;
-        if !here && !registry.holds(&reference.with_digest(child.digest.as_str())?)? {
-            eprintln!(
-                "Not all images of the index {target} are here or in the repository: only the one for {} is pushed",
-                image.config.platform()
-            );
-            return Ok(image.manifest.clone());
-        }
-    }
-    Ok(target)
 }
 
 /// Runs `fluyt login`.
@@ -470,7 +256,7 @@ pub fn login(_: &Cli, flags: &Parsed) -> Outcome {
     if password.is_empty() {
         return Err(Error::invalid("password is empty").into());
     }
-    let done = client_with(flags.on("tls-verify"), None)?
+    let done = transfer::client(flags.on("tls-verify"), None)?
         .login(server, &Credentials::Password { username, password })?;
     if let Some(warning) = done.warning {
         eprintln!("\n{warning}\n");
@@ -481,7 +267,7 @@ pub fn login(_: &Cli, flags: &Parsed) -> Outcome {
 
 /// Logs in with what an earlier login kept, as docker does when nothing is given; false when that is not good any more.
 fn with_kept_credentials(server: &str, flags: &Parsed) -> Result<bool> {
-    let registry = client_with(flags.on("tls-verify"), None)?;
+    let registry = transfer::client(flags.on("tls-verify"), None)?;
     let Some(kept) = registry.credentials(server)? else { return Ok(false) };
     match &kept {
         Credentials::Password { username, .. } => {
@@ -511,7 +297,7 @@ fn read_line(prompt: &str) -> Result<String> {
 /// Runs `fluyt logout`.
 pub fn logout(_: &Cli, flags: &Parsed) -> Outcome {
     let server = flags.args.first().map_or("docker.io", String::as_str);
-    if client_with(true, None)?.logout(server)? {
+    if transfer::client(true, None)?.logout(server)? {
         print_line(&format!("Removing login credentials for {server}"))?;
     } else {
         print_line(&format!("Not logged in to {server}"))?;

@@ -1,5 +1,6 @@
 //! `search`: repositories of Docker's hub, or of a registry that is named before the term.
 
+use fluyt_docker_api::transfer;
 use fluyt_model::Error;
 use fluyt_registry::{FoundRepository, Registry};
 
@@ -57,7 +58,7 @@ pub fn search(_: &Cli, flags: &Parsed) -> Outcome {
             text.parse::<i64>().map_err(|_| Error::invalid(format!("invalid filter 'stars={text}'")))?;
         stars = stars.max(number);
     }
-    let registry = Registry::new(super::registry::settings()?);
+    let registry = Registry::new(transfer::settings()?);
     let found = registry.search(&flags.args[0], u32::try_from(limit).unwrap_or(25))?;
     let shown = found.iter().filter(|r| {
         r.star_count >= stars

@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fluyt_docker_api::transfer;
 use fluyt_model::quantity::human_size;
 use fluyt_model::{Error, Result};
 use fluyt_registry::server::{self, Bounds, CollectOptions, LogFormat, ServeOptions};
@@ -96,7 +97,7 @@ pub fn serve(cli: &Cli, flags: &Parsed) -> Outcome {
         metrics: flags.given("metrics").map(str::to_owned),
         max_connections: usize::try_from(flags.int("max-connections")).ok().filter(|n| *n > 0),
         read_only: flags.on("read-only"),
-        settings: super::registry::settings()?,
+        settings: transfer::settings()?,
     })?;
     print_line(&format!("registry: listening on {}", bound.address))?;
     if let Some(address) = bound.metrics {

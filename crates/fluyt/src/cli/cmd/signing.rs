@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
+use fluyt_docker_api::transfer;
 use fluyt_image::{Digest, Document};
 use fluyt_model::error::IoContext;
 use fluyt_model::reference::Reference;
@@ -15,7 +16,7 @@ use fluyt_trust::{
 use serde_json::{Value, json};
 
 use super::Cli;
-use super::registry::{TLS_VERIFY, client_with};
+use super::registry::TLS_VERIFY;
 use super::trust::now;
 use crate::cli::fail::Outcome;
 use crate::cli::flags::{Arity, Command, Flag, NONE, Parsed, many, one, switch, text, values};
@@ -203,7 +204,7 @@ pub fn sign(_: &Cli, flags: &Parsed) -> Outcome {
     } else {
         SignatureMode::Tag
     };
-    let registry = client_with(flags.on("tls-verify"), None)?;
+    let registry = transfer::client(flags.on("tls-verify"), None)?;
     let extra: BTreeMap<String, Value> =
         annotations(flags).into_iter().map(|(k, v)| (k, Value::from(v))).collect();
     for name in &flags.args {
@@ -262,7 +263,7 @@ fn subjects(
 pub fn verify(_: &Cli, flags: &Parsed) -> Outcome {
     let verifier = verifier(flags)?;
     let wanted = annotations(flags);
-    let registry = client_with(flags.on("tls-verify"), None)?;
+    let registry = transfer::client(flags.on("tls-verify"), None)?;
     for name in &flags.args {
         let reference = Reference::parse(name)?;
         let digest = match reference.digest() {
