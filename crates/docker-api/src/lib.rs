@@ -2,7 +2,8 @@
 //!
 //! - [`types`], [`lower`]: documents, and their lowering to the sandbox contract. Pure: no clock, no randomness, no I/O.
 //! - [`render`] makes documents of the engine's views, [`select`] says which objects an operation means.
-//! - [`api`]: the operations as traits; [`local`]: the operations over the engine library.
+//! - [`api`]: the operations as traits; [`local`]: the operations over the engine library; [`remote`]: over a
+//!   connection to somebody's daemon.
 #![forbid(unsafe_code)]
 
 pub mod api;
@@ -11,6 +12,7 @@ pub mod local;
 pub mod lower;
 pub mod machine;
 pub mod policy;
+pub mod remote;
 pub mod render;
 pub mod select;
 pub mod time;
