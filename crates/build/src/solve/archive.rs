@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use fluyt_image::Limits;
+use fluyt_image::digest::Hasher;
 use fluyt_image::layer::codec::{Compression, Decoder};
 use fluyt_image::layer::reader::TarReader;
 use fluyt_image::layer::unpack::extract_archive;
@@ -58,8 +59,24 @@ fn is_tar(head: &[u8]) -> bool {
 ///
 /// # Errors
 /// It is damaged, or would write outside.
-pub fn unpack(file: File, dir: &OwnedFd) -> Result<()> {
+pub fn unpack(file: impl Read + Send, dir: &OwnedFd) -> Result<()> {
     extract_archive(file, Path::new(&fd_path(dir)), Limits::default()).map(drop)
+}
+
+/// A file that is hashed while it is read.
+pub struct Hashing {
+    /// The file.
+    pub file: File,
+    /// What has been read.
+    pub hasher: Hasher,
+}
+
+impl Read for Hashing {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.file.read(buffer)?;
+        self.hasher.update(&buffer[..n]);
+        Ok(n)
+    }
 }
 
 /// The paths of an archive's members.

@@ -12,6 +12,8 @@ use rustix::fs::FlockOperation;
 use super::Solver;
 use super::agent::Forward;
 use super::tree::{self, Root};
+use super::turns::{lock_when_free, same_file};
+use super::views::Views;
 use crate::dockerfile::mount::Sharing;
 use crate::executor::{Event, ExecStep, StepMount, StepSource};
 use crate::graph::{Action, CopyAction, Exec, FileOp, Id, MountSource, SecretMount, Tree};
@@ -27,14 +29,23 @@ struct Held {
     locks: Vec<File>,
     layers: Vec<NewLayer>,
     agents: Vec<Forward>,
+    /// A context is not what had been seen of it.
+    strayed: bool,
 }
 
 impl Solver<'_> {
-    pub(super) fn exec(&self, store: &Store, id: Id, exec: &Exec, layer: NewLayer) -> Result<Vec<LayerRef>> {
+    /// Runs a command. Whether the contexts it was given were what had been seen of them.
+    pub(super) fn exec(
+        &self,
+        store: &Store,
+        id: Id,
+        exec: &Exec,
+        layer: NewLayer,
+    ) -> Result<(Vec<LayerRef>, bool)> {
         let base_tree = exec.base.clone().unwrap_or(Tree::Scratch);
-        let mut base = self.base_layers(store, &base_tree)?;
+        let (mut base, as_seen) = self.base_layers(store, &base_tree)?;
         let mut layers = self.dirs(&base);
-        let mut held = Held::default();
+        let mut held = Held { strayed: !as_seen, ..Held::default() };
         if layers.is_empty() {
             let empty = store.new_layer()?;
             layers.push(empty.mountpoint());
@@ -95,6 +106,7 @@ impl Solver<'_> {
         let watch = self.world.watch;
         let output = |stream, bytes: &[u8]| watch.event(Event::Output(id, stream, bytes));
         let code = self.world.executor.run(&step, &output, self.world.cancel);
+        let as_seen = !held.strayed;
         drop(held);
         if self.world.cancel.is_cancelled() {
             return Err(Error::new(Kind::Unavailable, "the build was cancelled"));
@@ -107,7 +119,7 @@ impl Solver<'_> {
         }
         remove_stubs(&layer.fs(), &stubs);
         base.push(store.publish_layer(self.lease, layer, exec.epoch)?);
-        Ok(base)
+        Ok((base, as_seen))
     }
 
     fn bind(
@@ -120,7 +132,11 @@ impl Solver<'_> {
     ) -> Result<StepSource> {
         // A context has rules about what exists in it: what may be seen is copied, once for all steps that look.
         let layers = match tree {
-            Tree::Context(_) => self.context_layers(store, tree, path)?,
+            Tree::Context(_) => {
+                let (layers, as_seen) = self.context_layers(store, tree, path)?;
+                held.strayed |= !as_seen;
+                layers
+            }
             tree => self.layers(tree),
         };
         let mut layers = self.dirs(&layers);
@@ -144,7 +160,7 @@ impl Solver<'_> {
     }
 
     /// What of a context is at a path, as a layer.
-    fn context_layers(&self, store: &Store, tree: &Tree, path: &str) -> Result<Vec<LayerRef>> {
+    fn context_layers(&self, store: &Store, tree: &Tree, path: &str) -> Result<(Vec<LayerRef>, bool)> {
         let bare = path.trim_matches('/');
         let above = bare.rsplit_once('/').map_or("", |(above, _)| above);
         let single = match tree {
@@ -206,7 +222,7 @@ impl Solver<'_> {
             };
             let taken = match sharing {
                 Sharing::Shared => rustix::fs::flock(&lock, FlockOperation::LockShared).is_ok(),
-                Sharing::Locked => self.wait_for(&lock)?,
+                Sharing::Locked => lock_when_free(&lock, self.world.cancel).map(|()| true)?,
                 Sharing::Private => {
                     rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
                 }
@@ -220,21 +236,6 @@ impl Solver<'_> {
             }
         }
         Err(Error::internal(format!("{}: it is removed again and again", dir.display())))
-    }
-
-    fn wait_for(&self, lock: &File) -> Result<bool> {
-        loop {
-            match rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(true),
-                Err(rustix::io::Errno::WOULDBLOCK) if self.world.cancel.is_cancelled() => {
-                    return Err(Error::new(Kind::Unavailable, "the build was cancelled"));
-                }
-                Err(rustix::io::Errno::WOULDBLOCK) => {
-                    std::thread::sleep(std::time::Duration::from_millis(20));
-                }
-                Err(e) => return Err(Error::io("locking a cache mount", e.into())),
-            }
-        }
     }
 
     fn fill_cache(
@@ -253,7 +254,8 @@ impl Solver<'_> {
         }
         if !matches!(tree, Tree::Scratch) {
             let action = CopyAction { source: tree.clone(), ..super::whole(path) };
-            self.copy(store, &tree::open_dir(&fresh)?, &action, None)?;
+            // What a cache mount begins with is in no key.
+            self.copy(store, &tree::open_dir(&fresh)?, &action, None, &Views::default())?;
         }
         std::os::unix::fs::chown(&fresh, Some(uid), Some(gid)).about(about)?;
         std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(mode)).about(about)?;
@@ -319,14 +321,6 @@ impl Solver<'_> {
         }
         found
     }
-}
-
-/// Whether what is open is still what is there.
-fn same_file(open: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let id = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
-    let there = std::fs::metadata(path).map(id).ok();
-    there.is_some() && open.metadata().map(id).ok() == there
 }
 
 fn failed(command: &str, code: i32) -> Error {

@@ -8,11 +8,14 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Kind, Result};
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps, Uid, XattrFlags,
+};
 use rustix::io::Errno;
 
-use super::select::{Entry, Selected, Selection, Source, open_file};
+use super::select::{Entry, Selected, Selection, Source, attributes as attributes_hash, open_file, rest};
 use super::tree::{Root, fd_path, kind};
+use super::{archive, memo};
 use crate::graph::{CopyAction, WriteAction};
 use crate::ignore::clean;
 use crate::mode;
@@ -206,19 +209,27 @@ struct Copying<'a> {
     /// The directory that was read from last.
     from: Option<(String, OwnedFd)>,
     buffer: Vec<u8>,
+    /// Something that was copied is not what was digested.
+    strayed: bool,
 }
 
 /// Files up to this size are read and written, larger ones are copied by the kernel.
 const SMALL: usize = 64 << 10;
 
-/// Copies a selection into the tree.
+/// Copies a selection into the tree. Whether everything was still what it was when the selection was digested, if it was.
+///
+/// The digest says what a result is found under later, and the files may change in between: what was copied is compared,
+/// by the file's status where that tells of every change, else by its content.
+///
+/// # Errors
+/// I/O errors; a file that has vanished.
 pub fn copy(
     source: &Source<'_>,
     selection: &Selection,
     root: &Root,
     action: &CopyAction,
     epoch: Option<i64>,
-) -> Result<()> {
+) -> Result<bool> {
     let who = owner(root, &action.owner)?;
     let mut copying = Copying {
         source,
@@ -230,6 +241,7 @@ pub fn copy(
         parent: None,
         from: None,
         buffer: vec![0; SMALL],
+        strayed: false,
     };
     let several = selection.roots.len() > 1;
     for selected in &selection.roots {
@@ -240,7 +252,7 @@ pub fn copy(
             if several { format!("{}/", action.target.trim_end_matches('/')) } else { action.target.clone() };
         copying.selected(selected, &target)?;
     }
-    Ok(())
+    Ok(!copying.strayed)
 }
 
 impl Copying<'_> {
@@ -342,6 +354,7 @@ impl Copying<'_> {
             let fd = self.source.root.at(&entry.path, false).about(|| entry.path.clone())?;
             let target = rustix::fs::readlinkat(&fd, "", Vec::new()).about(|| entry.path.clone())?;
             rustix::fs::symlinkat(&target, dir, name).about(|| "creating it")?;
+            self.strayed |= entry.seen.is_some_and(|seen| seen.digest != memo::digest_of(target.as_bytes()));
         } else {
             rustix::fs::mknodat(dir, name, kind(stat), Mode::from_raw_mode(mode), stat.st_rdev)
                 .about(|| "creating it")?;
@@ -367,7 +380,7 @@ impl Copying<'_> {
         (owner, mode): (Owner, u32),
     ) -> Result<()> {
         let from = self.open_source(entry, single)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let make = || rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR);
         let to = match make() {
             Err(Errno::EXIST) => {
@@ -382,14 +395,35 @@ impl Copying<'_> {
         rustix::fs::fchown(&to, Some(uid), Some(gid)).about(|| "setting its owner")?;
         rustix::fs::fchmod(&to, Mode::from_raw_mode(mode)).about(|| "setting its mode")?;
         // After the owner: a change of that takes capabilities away.
-        for (key, value) in xattrs(&from) {
-            match rustix::fs::fsetxattr(&to, &*key, &value, XattrFlags::empty()) {
+        let attributes = xattrs(&from);
+        self.strayed |= !self.as_digested(entry, &from, &to, &attributes)?;
+        for (key, value) in &attributes {
+            match rustix::fs::fsetxattr(&to, &**key, value, XattrFlags::empty()) {
                 Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => {}
                 Err(e) => return Err(Error::io("setting an attribute", e.into())),
             }
         }
         let (seconds, nanos) = mtime(&entry.stat);
         rustix::fs::futimens(&to, &times(seconds, nanos)).about(|| "setting its time")
+    }
+
+    /// Whether what was copied from one file to the other is what was digested.
+    fn as_digested(
+        &mut self,
+        entry: &Entry,
+        from: &OwnedFd,
+        to: &OwnedFd,
+        attributes: &[(Vec<u8>, Vec<u8>)],
+    ) -> Result<bool> {
+        let Some(seen) = entry.seen else { return Ok(true) };
+        if seen.sure && memo::unchanged(&entry.stat, &rustix::fs::fstat(from).about(|| "reading it")?) {
+            return Ok(true);
+        }
+        let mut hasher = attributes_hash(attributes);
+        rustix::fs::seek(to, SeekFrom::Start(0)).about(|| "reading it again")?;
+        let mut copied = File::from(to.try_clone().about(|| "reading it again")?);
+        rest(&mut hasher, &mut copied, &mut self.buffer).about(|| "reading it again")?;
+        Ok(memo::raw(hasher) == seen.digest)
     }
 
     fn open_source(&mut self, entry: &Entry, single: bool) -> Result<OwnedFd> {
@@ -423,13 +457,15 @@ impl Copying<'_> {
     }
 
     /// Unpacks the file if it is an archive; whether it was one.
-    fn unpack(&self, selected: &Selected, target: &str) -> Result<bool> {
+    fn unpack(&mut self, selected: &Selected, target: &str) -> Result<bool> {
         let Some(entry) = selected.entries.first() else { return Ok(false) };
         if kind(&entry.stat) != FileType::RegularFile {
             return Ok(false);
         }
-        let mut file = File::from(open_file(self.source.root, &entry.path, true)?);
-        if !super::archive::is_archive(&mut file)? {
+        let fd = open_file(self.source.root, &entry.path, true)?;
+        let hasher = attributes_hash(&xattrs(&fd));
+        let mut file = File::from(fd);
+        if !archive::is_archive(&mut file)? {
             return Ok(false);
         }
         let base = clean(target);
@@ -437,12 +473,20 @@ impl Copying<'_> {
         let dir = self.root.dir(&base)?;
         let again = file.try_clone().about(|| entry.path.clone())?;
         let about = |e: Error| e.context(format!("unpacking {}", entry.path));
-        super::archive::unpack(file, &dir).map_err(about)?;
+        let mut file = archive::Hashing { file, hasher };
+        archive::unpack(&mut file, &dir).map_err(about)?;
+        // What follows the archive in the file belongs to what was digested.
+        std::io::copy(&mut file, &mut std::io::sink()).about(|| entry.path.clone())?;
+        let read = memo::raw(file.hasher);
+        self.strayed |= entry.seen.is_some_and(|seen| seen.digest != read);
         if let Some(owner) = self.owner {
             // The owner that was asked for is that of all that came out.
-            for path in super::archive::members(again).map_err(about)? {
+            let names = archive::members(again.try_clone().about(|| entry.path.clone())?).map_err(about)?;
+            for path in names {
                 self.own(&format!("{}/{path}", base.trim_end_matches('/')), owner)?;
             }
+            let now = rustix::fs::fstat(&again).about(|| entry.path.clone())?;
+            self.strayed |= entry.seen.is_some() && !memo::unchanged(&entry.stat, &now);
         }
         Ok(true)
     }
@@ -513,4 +557,98 @@ pub fn xattrs(fd: &OwnedFd) -> Vec<(Vec<u8>, Vec<u8>)> {
     }
     found.sort();
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::memo::Memo;
+    use super::super::{select, tree, whole};
+    use super::*;
+
+    /// Digests a context, changes it, copies what was found. Whether the copy is said to be what was digested.
+    fn after(settled: bool, unpack: bool, change: impl Fn(&Path)) -> Result<bool> {
+        let dir = tempfile::tempdir().unwrap();
+        let (context, to, root) =
+            (dir.path().join("context"), dir.path().join("to"), dir.path().join("root"));
+        for dir in [&context, &to] {
+            std::fs::create_dir(dir).unwrap();
+        }
+        std::fs::write(context.join("file"), "one").unwrap();
+        std::fs::hard_link(context.join("file"), context.join("again")).unwrap();
+        std::fs::write(context.join("large"), vec![b'x'; 3 * SMALL]).unwrap();
+        std::os::unix::fs::symlink("file", context.join("link")).unwrap();
+        std::fs::write(context.join("a.tar"), archive(0)).unwrap();
+        let from = tree::open_dir(&context).unwrap();
+        let source = Source { root: &from, ignore: None, anonymous: true };
+        let action = CopyAction { unpack, ..whole(if unpack { "/a.tar" } else { "/" }) };
+        let mut selection = select::select(&source, &action).unwrap();
+        let memo = Memo::open(&root, &context, &from.0);
+        if settled {
+            memo.settle(selection.roots.iter().flat_map(|r| &r.entries).map(|e| &e.stat));
+        }
+        select::digest(&source, &mut selection, Some(&memo)).unwrap();
+        change(&context);
+        let done = copy(&source, &selection, &tree::open_dir(&to).unwrap(), &action, None);
+        if done.is_ok() {
+            assert_eq!(to.join("inside").is_dir(), unpack);
+        }
+        done
+    }
+
+    fn archive(mtime: i64) -> Vec<u8> {
+        let mut archive = fluyt_image::layer::writer::TarWriter::new(Vec::new());
+        archive.append_directory("inside", mtime).unwrap();
+        archive.finish().unwrap()
+    }
+
+    /// Other content of the same size, in the same inode, with the old time of modification.
+    fn forge(path: &Path) {
+        let modified = std::fs::metadata(path).unwrap().modified().unwrap();
+        let mut bytes = std::fs::read(path).unwrap();
+        let last = bytes.last_mut().unwrap();
+        *last ^= 1;
+        std::fs::write(path, bytes).unwrap();
+        std::fs::File::options().write(true).open(path).unwrap().set_modified(modified).unwrap();
+    }
+
+    #[test]
+    fn a_copy_of_what_has_changed_since_it_was_digested_says_so() {
+        for settled in [false, true] {
+            assert!(after(settled, false, |_| {}).unwrap());
+            assert!(after(settled, true, |_| {}).unwrap());
+            for name in ["file", "large", "a.tar"] {
+                assert!(!after(settled, false, |dir| forge(&dir.join(name))).unwrap(), "{name}");
+            }
+            let other = |dir: &Path| std::fs::write(dir.join("a.tar"), archive(1)).unwrap();
+            assert!(!after(settled, true, other).unwrap());
+            let grown = |dir: &Path| std::fs::write(dir.join("file"), "one and more").unwrap();
+            assert!(!after(settled, false, grown).unwrap());
+            let linked = |dir: &Path| {
+                std::fs::remove_file(dir.join("link")).unwrap();
+                std::os::unix::fs::symlink("large", dir.join("link")).unwrap();
+            };
+            assert!(!after(settled, false, linked).unwrap());
+            let gone = |dir: &Path| std::fs::remove_file(dir.join("large")).unwrap();
+            assert!(after(settled, false, gone).is_err());
+            // A link in its place is not followed.
+            let replaced = |dir: &Path| {
+                std::fs::remove_file(dir.join("large")).unwrap();
+                std::os::unix::fs::symlink("/etc/passwd", dir.join("large")).unwrap();
+            };
+            assert!(after(settled, false, replaced).is_err());
+        }
+    }
+
+    #[test]
+    fn what_was_touched_only_is_still_the_same() {
+        let touched = |dir: &Path| {
+            let file = std::fs::File::options().write(true).open(dir.join("large")).unwrap();
+            file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        };
+        assert!(after(true, false, touched).unwrap());
+        // What came after the look is not copied.
+        assert!(after(true, false, |dir| std::fs::write(dir.join("new"), "x").unwrap()).unwrap());
+    }
 }

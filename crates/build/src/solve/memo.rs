@@ -79,18 +79,21 @@ impl Memo {
         (Record { digest: [0; 32], ..found } == wanted).then_some(found.digest)
     }
 
-    /// Notes the digest of a file whose status was `stat` at `when`, before it was read.
-    pub fn note(&self, stat: &Stat, when: SystemTime, digest: FileDigest) {
+    /// Notes the digest of a file whose status was `stat` at `when`, before it was read. Whether its status tells from
+    /// now on that it has changed.
+    pub fn note(&self, stat: &Stat, when: SystemTime, digest: FileDigest) -> bool {
         let record = record(stat, digest);
         if self.device != Some(record.id.0) {
-            return;
+            return false;
         }
         let now = when.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_nanos().cast_signed());
         let nanos = |(s, ns): (i64, i64)| i128::from(s) * 1_000_000_000 + i128::from(ns);
         let grain = if record.changed.1 == 0 { COARSE } else { FINE };
-        if nanos(record.changed) + grain < now {
+        let sure = nanos(record.changed) + grain < now;
+        if sure {
             self.fresh.lock().unwrap_or_else(PoisonError::into_inner).push(record);
         }
+        sure
     }
 
     /// Waits, if files changed a moment ago, until they can be noted: a grain of a fine clock at most.
@@ -134,6 +137,12 @@ fn trusted_device(dir: &OwnedFd) -> Option<u64> {
     let stat = rustix::fs::fstat(dir).ok()?;
     #[allow(clippy::useless_conversion)]
     LOCAL.contains(&kind).then_some(stat.st_dev.into())
+}
+
+/// Whether the two are of one file that has not changed in between, as far as times can tell.
+#[must_use]
+pub fn unchanged(before: &Stat, after: &Stat) -> bool {
+    record(before, [0; 32]) == record(after, [0; 32])
 }
 
 #[allow(clippy::useless_conversion)]
@@ -204,7 +213,9 @@ fn forget_old(dir: &Path) {
     }
 }
 
-fn digest_of(bytes: &[u8]) -> FileDigest {
+/// The SHA-256 of bytes.
+#[must_use]
+pub fn digest_of(bytes: &[u8]) -> FileDigest {
     let mut hasher = Hasher::new(Algorithm::Sha256);
     hasher.update(bytes);
     raw(hasher)

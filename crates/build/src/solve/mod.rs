@@ -20,6 +20,8 @@ mod git;
 pub mod memo;
 pub mod select;
 pub mod tree;
+mod turns;
+mod views;
 mod web;
 
 use std::collections::BTreeMap;
@@ -31,7 +33,7 @@ use fluyt_model::{Error, Kind, Result};
 
 use crate::cache::{Imports, Ledger, Made};
 use crate::dockerfile::{Fault, Lines};
-use crate::executor::{Cancel, Event, Executor, Fetch, Watch};
+use crate::executor::{Cancel, Event, Executor, Fetch, Output, Watch};
 use crate::graph::{Action, CopyAction, FileOp, Graph, Id, MountSource, Op, Tree};
 use crate::ignore::Ignore;
 use crate::plan::Joined;
@@ -39,9 +41,13 @@ use crate::plan::Joined;
 pub use export::{Annotations, Attest, Exported, Form, Member, Work, told};
 use memo::Memo;
 use select::Source;
+use views::Views;
 
 /// The version of the rules by which keys are made: another one finds nothing of this one.
 const KEYS: &str = "fluyt build 2";
+
+/// What a step says whose result is being made by another build.
+const WAITING: &[u8] = b"waiting for another build that makes this\n";
 
 /// A directory of the caller.
 #[derive(Clone, Debug)]
@@ -77,6 +83,8 @@ pub struct World<'a> {
 /// Where things stand while vertices are run.
 struct Progress {
     results: Vec<Option<Vec<LayerRef>>>,
+    /// Results that are not made of what the definition keys stand for: a context changed meanwhile.
+    strayed: Vec<bool>,
     /// Vertices to run that nobody has begun.
     waiting: Vec<Id>,
     running: usize,
@@ -90,12 +98,21 @@ pub(crate) struct Solver<'a> {
     pub world: &'a World<'a>,
     definitions: Vec<Option<Digest>>,
     memos: Memos,
+    views: Views,
     state: Mutex<Progress>,
     turn: Condvar,
 }
 
 /// What is known of the files of each context.
 type Memos = BTreeMap<String, Memo>;
+
+/// What came of a vertex.
+struct Outcome {
+    layers: Vec<LayerRef>,
+    cached: bool,
+    /// It is made of what its definition key stands for.
+    faithful: bool,
+}
 
 /// What was made.
 #[derive(Debug)]
@@ -119,7 +136,8 @@ pub fn solve(
     let goals = plan.results();
     let needed = plan.graph.needed_by(&goals);
     let memos = memos(store.root(), world);
-    let (definitions, failed) = definition_keys(plan, world, &memos, &needed);
+    let views = Views::default();
+    let (definitions, failed) = definition_keys(plan, world, (&memos, &views), &needed);
     memos.values().for_each(Memo::save);
     if let Some((id, e)) = failed {
         return Err(fault(plan, id, e));
@@ -163,6 +181,10 @@ pub fn solve(
     }
     store.cache_touch(&hits)?;
     let waiting: Vec<Id> = (0..count).filter(|id| to_run[*id]).collect();
+    if !waiting.is_empty() {
+        turns::sweep(store.root());
+    }
+    let strayed = vec![false; count];
     let solver = Solver {
         root: store.root(),
         lease,
@@ -170,7 +192,8 @@ pub fn solve(
         world,
         definitions,
         memos,
-        state: Mutex::new(Progress { results, waiting, running: 0, failure: None }),
+        views,
+        state: Mutex::new(Progress { results, strayed, waiting, running: 0, failure: None }),
         turn: Condvar::new(),
     };
     solver.run_all();
@@ -187,7 +210,7 @@ pub fn solve(
     };
     let goals: Vec<Vec<LayerRef>> = goals.iter().map(layers).collect();
     let made = (0..count).filter(|id| needed[*id] && !plan.images.contains_key(id)).map(|id| Made {
-        definition: solver.definitions[id].clone(),
+        definition: solver.definitions[id].clone().filter(|_| !state.strayed[id]),
         layers: state.results[id].clone(),
         note: plan.graph.vertices[id].name.clone(),
     });
@@ -212,7 +235,7 @@ fn memos(root: &Path, world: &World<'_>) -> Memos {
 }
 
 /// The definition key of each vertex that is needed, as far as it has one.
-fn definition_keys(plan: &Joined, world: &World<'_>, memos: &Memos, needed: &[bool]) -> Keys {
+fn definition_keys(plan: &Joined, world: &World<'_>, seen: (&Memos, &Views), needed: &[bool]) -> Keys {
     let mut keys: Vec<Option<Digest>> = Vec::with_capacity(needed.len());
     for (id, vertex) in plan.graph.vertices.iter().enumerate() {
         if !needed[id] {
@@ -221,7 +244,7 @@ fn definition_keys(plan: &Joined, world: &World<'_>, memos: &Memos, needed: &[bo
         }
         let inputs: Option<Vec<String>> =
             vertex.op.needs().iter().map(|n| keys[*n].as_ref().map(|k| k.to_string())).collect();
-        let contexts = match context_digests(&vertex.op, world, memos) {
+        let contexts = match context_digests(&vertex.op, world, seen) {
             Ok(contexts) => contexts,
             Err(e) => return (keys, Some((id, e))),
         };
@@ -244,14 +267,11 @@ fn cacheable(op: &Op) -> bool {
 }
 
 /// The digests of what an operation takes from contexts, in order.
-fn context_digests(op: &Op, world: &World<'_>, memos: &Memos) -> Result<Vec<Digest>> {
+fn context_digests(op: &Op, world: &World<'_>, (memos, views): (&Memos, &Views)) -> Result<Vec<Digest>> {
     let mut digests = Vec::new();
     let mut add = |tree: &Tree, action: &CopyAction| -> Result<()> {
         let Tree::Context(name) = tree else { return Ok(()) };
-        let context = context(world, name)?;
-        let root = tree::open_dir(&context.path)?;
-        let source = Source { root: &root, ignore: Some(&context.ignore), anonymous: true };
-        digests.push(select::digest(&source, &select::select(&source, action)?, memos.get(name))?);
+        digests.push(views.of(world, memos, name, action)?.digest.clone());
         Ok(())
     };
     match op {
@@ -347,9 +367,10 @@ impl Solver<'_> {
             let mut state = self.lock();
             state.running -= 1;
             match done {
-                Ok((layers, cached)) => {
-                    self.world.watch.event(Event::Done(id, cached));
-                    state.results[id] = Some(layers);
+                Ok(outcome) => {
+                    self.world.watch.event(Event::Done(id, outcome.cached));
+                    state.strayed[id] = !outcome.faithful;
+                    state.results[id] = Some(outcome.layers);
                 }
                 Err(e) => {
                     self.world.watch.event(Event::Failed(id, &e.chain()));
@@ -397,8 +418,15 @@ impl Solver<'_> {
         tree::distinct(layers.iter().rev().map(|layer| layer.path(self.root)))
     }
 
+    /// The definition key of a vertex, if all that it needs is what the keys stand for.
+    fn definition(&self, id: Id) -> Option<Digest> {
+        let state = self.lock();
+        let strayed = self.graph().vertices[id].op.needs().iter().any(|need| state.strayed[*need]);
+        self.definitions[id].clone().filter(|_| !strayed)
+    }
+
     /// Makes a vertex, or finds it in the cache.
-    fn vertex(&self, store: &Store, id: Id) -> Result<(Vec<LayerRef>, bool)> {
+    fn vertex(&self, store: &Store, id: Id) -> Result<Outcome> {
         let vertex = &self.graph().vertices[id];
         let spare = store.new_layer()?;
         let resolved = match &vertex.op {
@@ -409,43 +437,66 @@ impl Solver<'_> {
             Some((_, canonical)) => Digest::of(format!("{KEYS} content\n{canonical}").as_bytes()),
             None => self.content_key(&vertex.op, &spare)?,
         };
-        let mut keys = vec![key.clone()];
-        keys.extend(self.definitions[id].clone());
+        let definition = self.definition(id);
+        let faithful = definition.is_some() || self.definitions[id].is_none();
         let asked = !vertex.no_cache && (cacheable(&vertex.op) || resolved.is_some());
-        if asked && let Some(layers) = store.cache_find(self.lease, &key)? {
-            let note = vertex.name.clone();
-            store.cache_touch(&[key])?;
-            if let Some(definition) = &self.definitions[id] {
-                store.cache_put(&[(definition.clone(), layers.clone(), note)])?;
+        let mut turn = None;
+        if asked {
+            if let Some(layers) = self.cached(store, id, &key, definition.as_ref())? {
+                return Ok(Outcome { layers, cached: true, faithful });
             }
-            return Ok((layers, true));
-        }
-        if asked && let Some(layers) = self.world.imports.find(store, self.lease, &keys[0]) {
-            if let Some(definition) = &self.definitions[id] {
-                store.cache_put(&[(definition.clone(), layers.clone(), vertex.name.clone())])?;
+            let told = || self.world.watch.event(Event::Output(id, Output::Stderr, WAITING));
+            let (mine, waited) = turns::take(self.root, &key, self.world.cancel, &told)?;
+            turn = Some(mine);
+            if waited && let Some(layers) = self.cached(store, id, &key, definition.as_ref())? {
+                return Ok(Outcome { layers, cached: true, faithful });
             }
-            return Ok((layers, true));
         }
-        let layers = match &vertex.op {
+        let (layers, as_seen) = match &vertex.op {
             Op::Image(_) => return Err(Error::internal("an image that was not found before")),
             Op::File(file) => self.file(store, file, spare)?,
             Op::Exec(exec) => self.exec(store, id, exec, spare)?,
-            Op::Http(http) => match self.http(store, id, http, spare)? {
-                (layers, true) => return Ok((layers, true)),
-                (layers, false) => layers,
-            },
+            Op::Http(http) => {
+                let (layers, cached) = self.http(store, id, http, spare)?;
+                if cached || !cacheable(&vertex.op) {
+                    return Ok(Outcome { layers, cached, faithful });
+                }
+                (layers, true)
+            }
             Op::Git(git) => match &resolved {
-                Some((commit, _)) => vec![self.git(store, git, commit, spare)?],
+                Some((commit, _)) => (vec![self.git(store, git, commit, spare)?], true),
                 None => return Err(Error::internal("a repository that was not asked")),
             },
         };
-        if matches!(vertex.op, Op::Http(_)) && !cacheable(&vertex.op) {
-            return Ok((layers, false));
+        if as_seen {
+            let keys = std::iter::once(key).chain(definition);
+            let records: Vec<_> = keys.map(|key| (key, layers.clone(), vertex.name.clone())).collect();
+            store.cache_put(&records)?;
         }
-        let records: Vec<_> =
-            keys.into_iter().map(|key| (key, layers.clone(), vertex.name.clone())).collect();
-        store.cache_put(&records)?;
-        Ok((layers, false))
+        drop(turn);
+        Ok(Outcome { layers, cached: false, faithful: faithful && as_seen })
+    }
+
+    /// What the content key of a vertex leads to, here or on other machines; it is found by its definition key then too.
+    fn cached(
+        &self,
+        store: &Store,
+        id: Id,
+        key: &Digest,
+        definition: Option<&Digest>,
+    ) -> Result<Option<Vec<LayerRef>>> {
+        let layers = match store.cache_find(self.lease, key)? {
+            Some(layers) => {
+                store.cache_touch(std::slice::from_ref(key))?;
+                Some(layers)
+            }
+            None => self.world.imports.find(store, self.lease, key),
+        };
+        if let (Some(layers), Some(definition)) = (&layers, definition) {
+            let note = self.graph().vertices[id].name.clone();
+            store.cache_put(&[(definition.clone(), layers.clone(), note)])?;
+        }
+        Ok(layers)
     }
 
     fn content_key(&self, op: &Op, spare: &NewLayer) -> Result<Digest> {
@@ -453,7 +504,7 @@ impl Solver<'_> {
         if let Some(base) = op.base() {
             text.push_str(&chain(&self.layers(base)));
         }
-        for digest in context_digests(op, self.world, &self.memos)? {
+        for digest in context_digests(op, self.world, (&self.memos, &self.views))? {
             text.push_str(&format!("\n{digest}"));
         }
         let mut add = |tree: &Tree, action: &CopyAction| -> Result<()> {
@@ -462,7 +513,7 @@ impl Solver<'_> {
             }
             let root = tree::open_layers(&self.dirs(&self.layers(tree)), &spare.mountpoint())?;
             let source = Source { root: &root, ignore: None, anonymous: false };
-            let digest = select::digest(&source, &select::select(&source, action)?, None)?;
+            let digest = select::digest(&source, &mut select::select(&source, action)?, None)?;
             text.push_str(&format!("\n{digest}"));
             Ok(())
         };
@@ -486,8 +537,8 @@ impl Solver<'_> {
         Ok(Digest::of(text.as_bytes()))
     }
 
-    /// The layers of a tree; a context becomes a layer.
-    fn base_layers(&self, store: &Store, tree: &Tree) -> Result<Vec<LayerRef>> {
+    /// The layers of a tree; a context becomes a layer, and it is said whether it still was what had been seen of it.
+    fn base_layers(&self, store: &Store, tree: &Tree) -> Result<(Vec<LayerRef>, bool)> {
         match tree {
             Tree::Context(_) => {
                 let action = CopyAction { source: tree.clone(), ..whole("/") };
@@ -499,18 +550,54 @@ impl Solver<'_> {
                 };
                 self.file(store, &op, store.new_layer()?)
             }
-            tree => Ok(self.layers(tree)),
+            tree => Ok((self.layers(tree), true)),
         }
     }
 
-    fn file(&self, store: &Store, op: &FileOp, layer: NewLayer) -> Result<Vec<LayerRef>> {
-        let mut base = self.base_layers(store, &op.base)?;
-        let below = if op.link { Vec::new() } else { self.dirs(&base) };
+    /// Makes the tree of a file operation. Whether what it took from contexts was what had been seen of them; where it was
+    /// not, it is what was there when it was copied.
+    fn file(&self, store: &Store, op: &FileOp, layer: NewLayer) -> Result<(Vec<LayerRef>, bool)> {
+        let (base, as_seen) = self.base_layers(store, &op.base)?;
+        let takes =
+            |action: &Action| matches!(action, Action::Copy(c) if matches!(c.source, Tree::Context(_)));
+        match self.filled(op, &base, &layer, store, &self.views) {
+            Ok(true) => return Ok((self.above(store, op, base, layer)?, as_seen)),
+            Err(e) if !op.actions.iter().any(takes) || self.world.cancel.is_cancelled() => return Err(e),
+            // A file has changed or vanished since it was looked at.
+            Ok(false) | Err(_) => drop(layer),
+        }
+        let layer = store.new_layer()?;
+        self.filled(op, &base, &layer, store, &Views::default())?;
+        Ok((self.above(store, op, base, layer)?, false))
+    }
+
+    fn above(
+        &self,
+        store: &Store,
+        op: &FileOp,
+        mut base: Vec<LayerRef>,
+        layer: NewLayer,
+    ) -> Result<Vec<LayerRef>> {
+        base.push(store.publish_layer(self.lease, layer, op.epoch)?);
+        Ok(base)
+    }
+
+    /// Does what a file operation does in a layer above `base`; whether contexts still were what `views` has of them.
+    fn filled(
+        &self,
+        op: &FileOp,
+        base: &[LayerRef],
+        layer: &NewLayer,
+        store: &Store,
+        views: &Views,
+    ) -> Result<bool> {
+        let below = if op.link { Vec::new() } else { self.dirs(base) };
         let (fs, work) = (layer.fs(), layer.work());
         let root = match below.len() {
             0 => tree::open_dir(&fs)?,
             _ => tree::overlay(&below, Some((&fs, &work)), &layer.mountpoint())?,
         };
+        let mut as_seen = true;
         for action in &op.actions {
             if self.world.cancel.is_cancelled() {
                 return Err(Error::new(Kind::Unavailable, "the build was cancelled"));
@@ -521,20 +608,27 @@ impl Solver<'_> {
                     files::make_dirs(&root, path, who, op.epoch)?;
                 }
                 Action::Write(write) => files::write(&root, write, op.epoch)?,
-                Action::Copy(copy) => self.copy(store, &root, copy, op.epoch)?,
+                Action::Copy(copy) => as_seen &= self.copy(store, &root, copy, op.epoch, views)?,
             }
         }
-        drop(root);
-        base.push(store.publish_layer(self.lease, layer, op.epoch)?);
-        Ok(base)
+        Ok(as_seen)
     }
 
-    fn copy(&self, store: &Store, root: &tree::Root, copy: &CopyAction, epoch: Option<i64>) -> Result<()> {
+    /// Copies into an open tree; whether it was what `views` has of it.
+    fn copy(
+        &self,
+        store: &Store,
+        root: &tree::Root,
+        copy: &CopyAction,
+        epoch: Option<i64>,
+        views: &Views,
+    ) -> Result<bool> {
         if let Tree::Context(name) = &copy.source {
             let context = context(self.world, name)?;
+            let view = views.of(self.world, &self.memos, name, copy)?;
             let from = tree::open_dir(&context.path)?;
             let source = Source { root: &from, ignore: Some(&context.ignore), anonymous: true };
-            return files::copy(&source, &select::select(&source, copy)?, root, copy, epoch);
+            return files::copy(&source, &view.selection, root, copy, epoch);
         }
         let spare = store.new_layer()?;
         let from = tree::open_layers(&self.dirs(&self.layers(&copy.source)), &spare.mountpoint())?;

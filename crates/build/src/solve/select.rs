@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use fluyt_image::Digest;
@@ -26,6 +26,17 @@ pub struct Entry {
     pub to: String,
     /// Its status.
     pub stat: Stat,
+    /// What it was when it was digested.
+    pub seen: Option<Seen>,
+}
+
+/// What a file was when it was digested: what is copied later has to be the same.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// The digest of its attributes and content; of a link its target's.
+    pub digest: FileDigest,
+    /// A change since then shows in its status.
+    pub sure: bool,
 }
 
 /// What one source leads to.
@@ -101,7 +112,7 @@ fn select_one(
             return Ok(None);
         }
         let path = path.to_owned();
-        return Ok(Some(Selected { single: true, entries: vec![Entry { path, to, stat }] }));
+        return Ok(Some(Selected { single: true, entries: vec![Entry { path, to, stat, seen: None }] }));
     }
     let mut walk = Walk {
         source,
@@ -113,7 +124,7 @@ fn select_one(
             .transpose()
             .map_err(|f| f.error)?,
         pattern_text: action.parents.clone().unwrap_or_default(),
-        entries: vec![Entry { path: path.to_owned(), to: String::new(), stat }],
+        entries: vec![Entry { path: path.to_owned(), to: String::new(), stat, seen: None }],
         waiting: Vec::new(),
     };
     let ignored = source.ignore.map(|i| {
@@ -214,7 +225,7 @@ impl Walk<'_> {
         if matches!(kind(&stat), FileType::Socket) {
             return Ok(());
         }
-        let entry = Entry { path: path.clone(), to: to.clone(), stat };
+        let entry = Entry { path: path.clone(), to: to.clone(), stat, seen: None };
         if out {
             self.waiting.push(entry);
             let depth = self.waiting.len();
@@ -270,23 +281,20 @@ const FEW: (usize, u64) = (32, 1 << 20);
 /// Bytes that take longer to hash than it takes until they can be noted.
 const MUCH: u64 = 64 << 20;
 
-/// The digest of what a selection is. Files that `memo` knows are not read.
-pub fn digest(source: &Source<'_>, selection: &Selection, memo: Option<&Memo>) -> Result<Digest> {
-    let contents = contents(source, selection, memo)?;
-    let mut contents = contents.iter();
+/// The digest of what a selection is, with what each file was. Files that `memo` knows are not read.
+pub fn digest(source: &Source<'_>, selection: &mut Selection, memo: Option<&Memo>) -> Result<Digest> {
+    see(source, selection, memo)?;
     let mut hasher = Hasher::new(Algorithm::Sha256);
     let mut inodes: HashMap<(u64, u64), usize> = HashMap::new();
     let mut number = 0;
-    for selected in &selection.roots {
+    for selected in &mut selection.roots {
         hasher.update(if selected.single { b"file\n" } else { b"tree\n" });
-        for entry in &selected.entries {
+        for entry in &mut selected.entries {
             number += 1;
             let stat = &entry.stat;
             let (uid, gid) = if source.anonymous { (0, 0) } else { (stat.st_uid, stat.st_gid) };
             let head = format!("{}\0{:o}\0{uid}\0{gid}\0{}\0", entry.to, stat.st_mode, rdev(stat));
             hasher.update(head.as_bytes());
-            let content =
-                if kind(stat) == FileType::RegularFile { contents.next().copied().flatten() } else { None };
             if kind(stat) != FileType::Directory && stat.st_nlink > 1 {
                 let first = inodes.entry(inode(stat)).or_insert(number);
                 if *first != number {
@@ -295,11 +303,14 @@ pub fn digest(source: &Source<'_>, selection: &Selection, memo: Option<&Memo>) -
                 }
             }
             match kind(stat) {
-                FileType::RegularFile => hasher.update(&content.unwrap_or_default()),
+                FileType::RegularFile => {
+                    hasher.update(&entry.seen.map(|seen| seen.digest).unwrap_or_default())
+                }
                 FileType::Symlink => {
                     let fd = source.root.at(&entry.path, false).about(|| entry.path.clone())?;
                     let target = rustix::fs::readlinkat(&fd, "", Vec::new()).about(|| entry.path.clone())?;
                     hasher.update(target.as_bytes());
+                    entry.seen = Some(Seen { digest: memo::digest_of(target.as_bytes()), sure: false });
                 }
                 _ => {}
             }
@@ -314,62 +325,51 @@ fn inode(stat: &Stat) -> (u64, u64) {
     (stat.st_dev.into(), stat.st_ino.into())
 }
 
-/// The digest of each regular file of a selection, in order; `None` for a further name of a file that came before.
-fn contents(
-    source: &Source<'_>,
-    selection: &Selection,
-    memo: Option<&Memo>,
-) -> Result<Vec<Option<FileDigest>>> {
-    let mut found: Vec<Option<FileDigest>> = Vec::new();
-    let mut to_read: Vec<(usize, &Entry, bool)> = Vec::new();
+/// Reads the regular files of a selection, but not a further name of a file that came before.
+fn see(source: &Source<'_>, selection: &mut Selection, memo: Option<&Memo>) -> Result<()> {
+    let mut to_read: Vec<(&mut Entry, bool)> = Vec::new();
     let mut seen: HashSet<(u64, u64)> = HashSet::new();
     let mut bytes = 0;
-    for selected in &selection.roots {
-        for entry in selected.entries.iter().filter(|e| kind(&e.stat) == FileType::RegularFile) {
+    for selected in &mut selection.roots {
+        let single = selected.single;
+        for entry in selected.entries.iter_mut().filter(|e| kind(&e.stat) == FileType::RegularFile) {
             let again = entry.stat.st_nlink > 1 && !seen.insert(inode(&entry.stat));
             let known = memo.and_then(|memo| memo.find(&entry.stat));
+            entry.seen = known.map(|digest| Seen { digest, sure: true });
             if !again && known.is_none() {
                 bytes += u64::try_from(entry.stat.st_size).unwrap_or(0);
-                to_read.push((found.len(), entry, selected.single));
+                to_read.push((entry, single));
             }
-            found.push(known);
         }
     }
     if let Some(memo) = memo.filter(|_| bytes >= MUCH) {
-        memo.settle(to_read.iter().map(|(_, entry, _)| &entry.stat));
+        memo.settle(to_read.iter().map(|(entry, _)| &entry.stat));
     }
-    let when = SystemTime::now();
-    let next = AtomicUsize::new(0);
-    let work = || -> Result<Vec<(usize, FileDigest)>> {
-        let mut buffer = vec![0_u8; 256 * 1024];
-        let mut done = Vec::new();
-        while let Some((at, entry, single)) = to_read.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let digest = content(source, entry, *single, when, memo, &mut buffer).inspect_err(|_| {
-                // The others need not go on.
-                next.store(to_read.len(), Ordering::Relaxed);
-            })?;
-            done.push((*at, digest));
-        }
-        Ok(done)
-    };
     let helpers = if to_read.len() < FEW.0 && bytes < FEW.1 {
         0
     } else {
         std::thread::available_parallelism().map_or(1, usize::from).min(to_read.len()).saturating_sub(1)
     };
-    let lists = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..helpers).map(|_| scope.spawn(work)).collect();
-        let mut lists = vec![work()];
-        let failed = |_| Err(Error::internal("a hashing thread failed"));
-        lists.extend(threads.into_iter().map(|thread| thread.join().unwrap_or_else(failed)));
-        lists
-    });
-    for list in lists {
-        for (at, digest) in list? {
-            found[at] = Some(digest);
+    let when = SystemTime::now();
+    let rest = Mutex::new(to_read.into_iter());
+    let next = || rest.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || -> Result<()> {
+        let mut buffer = vec![0_u8; 256 * 1024];
+        while let Some((entry, single)) = next() {
+            let read = content(source, entry, single, when, memo, &mut buffer).inspect_err(|_| {
+                // The others need not go on.
+                while next().is_some() {}
+            });
+            entry.seen = Some(read?);
         }
-    }
-    Ok(found)
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..helpers).map(|_| scope.spawn(work)).collect();
+        let mine = work();
+        let failed = |_| Err(Error::internal("a hashing thread failed"));
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(failed)).fold(mine, Result::and)
+    })
 }
 
 fn rdev(stat: &Stat) -> u64 {
@@ -382,7 +382,7 @@ pub fn open_file(root: &Root, path: &str, follow: bool) -> Result<OwnedFd> {
     root.open(path, OFlags::RDONLY | OFlags::NONBLOCK | nofollow).about(|| path.to_owned())
 }
 
-/// The digest of a file's attributes and content.
+/// Reads a file's attributes and content.
 fn content(
     source: &Source<'_>,
     entry: &Entry,
@@ -390,26 +390,35 @@ fn content(
     when: SystemTime,
     memo: Option<&Memo>,
     buffer: &mut [u8],
-) -> Result<FileDigest> {
+) -> Result<Seen> {
     let fd = open_file(source.root, &entry.path, follow)?;
+    let mut hasher = attributes(&super::files::xattrs(&fd));
+    rest(&mut hasher, &mut File::from(fd), buffer).about(|| entry.path.clone())?;
+    let digest = memo::raw(hasher);
+    let sure = memo.is_some_and(|memo| memo.note(&entry.stat, when, digest));
+    Ok(Seen { digest, sure })
+}
+
+/// A hash that has taken a file's attributes and waits for its content.
+pub fn attributes(attributes: &[(Vec<u8>, Vec<u8>)]) -> Hasher {
     let mut hasher = Hasher::new(Algorithm::Sha256);
-    for (name, value) in super::files::xattrs(&fd) {
-        hasher.update(&name);
+    for (name, value) in attributes {
+        hasher.update(name);
         hasher.update(b"=");
-        hasher.update(&value);
+        hasher.update(value);
         hasher.update(b"\0");
     }
-    let mut file = File::from(fd);
+    hasher
+}
+
+/// Takes all that `file` still gives.
+pub fn rest(hasher: &mut Hasher, file: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<()> {
     loop {
-        let n = file.read(buffer).about(|| entry.path.clone())?;
-        if n == 0 {
-            break;
+        match file.read(buffer) {
+            Ok(0) => return Ok(()),
+            Ok(n) => hasher.update(&buffer[..n]),
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
         }
-        hasher.update(&buffer[..n]);
     }
-    let digest = memo::raw(hasher);
-    if let Some(memo) = memo {
-        memo.note(&entry.stat, when, digest);
-    }
-    Ok(digest)
 }

@@ -10,6 +10,7 @@ mod build;
 mod build_cache;
 mod build_files;
 mod build_kills;
+mod build_races;
 mod build_real;
 mod build_room;
 mod build_sources;
