@@ -12,13 +12,16 @@ use super::config::Config;
 use super::evict::{self, Bounds, Uses};
 use super::failure::{Answered, Code, Failure};
 use super::gc::{self, CollectOptions};
-use super::http::{self, Exchange, Handler, Method, Request, Response};
 use super::names::{self, Key, Route};
 use super::observe::Observer;
 use super::proxy::Proxy;
 use super::records::Records;
 use super::uploads::{self, Uploads};
 use super::{ServeOptions, TIDY_EVERY, blobs, listings, manifests};
+use fluyt_http::{Exchange, Handler, Method, Request, Response};
+
+/// Connections served at once when nobody says how many.
+const MAX_CONNECTIONS: usize = 1024;
 
 /// A registry at work.
 #[derive(Debug)]
@@ -82,10 +85,7 @@ impl App {
             observer: std::sync::Arc::new(observer),
             bounds,
             uses: std::sync::Arc::default(),
-            most_connections: options
-                .max_connections
-                .or(config.max_connections)
-                .unwrap_or(http::MAX_CONNECTIONS),
+            most_connections: options.max_connections.or(config.max_connections).unwrap_or(MAX_CONNECTIONS),
             tidied: Mutex::new((now, now)),
             working: std::sync::Arc::default(),
         })
@@ -291,6 +291,10 @@ impl Handler for App {
             }
         };
         response.header("Docker-Distribution-Api-Version", "registry/2.0")
+    }
+
+    fn trouble(&self, error: &fluyt_model::Error) {
+        eprintln!("registry: {}", error.chain());
     }
 
     fn observes(&self) -> bool {

@@ -3,9 +3,9 @@
 use fluyt_image::Digest;
 
 use super::failure::{Answered, Code, Failure};
-use super::http::{Head, Payload, Response};
 use super::names;
 use super::records::Records;
+use fluyt_http::{Head, Payload, Response};
 
 /// The part of a blob that was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use fluyt_model::{Error, Kind};
 use serde_json::{Value, json};
 
-use super::http::Response;
+use fluyt_http::Response;
 
 /// The codes of the specification and those of Docker's registry that clients know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

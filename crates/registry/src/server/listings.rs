@@ -4,8 +4,8 @@ use fluyt_image::{Digest, oci};
 use serde_json::{Value, json};
 
 use super::failure::{Answered, Code, Failure};
-use super::http::{Head, Payload, Response};
 use super::records::{Manifest, Records};
+use fluyt_http::{Head, Payload, Response};
 
 /// Entries of a page when the client does not say how many.
 const PAGE: u32 = 1000;

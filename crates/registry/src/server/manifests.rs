@@ -10,9 +10,9 @@ use serde_json::json;
 use super::blobs::matches;
 use super::document;
 use super::failure::{Answered, Code, Failure};
-use super::http::{Head, Payload, Request, Response};
 use super::names::{self, Key};
 use super::records::{Manifest, Missing, NewManifest, Records};
+use fluyt_http::{Head, Payload, Request, Response};
 
 /// The largest manifest, as the specification recommends.
 pub(crate) const MAX_MANIFEST: u64 = 4 << 20;

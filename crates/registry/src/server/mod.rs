@@ -1,12 +1,12 @@
 //! The distribution protocol, server side: OCI distribution-spec 1.1 on the content store of a data root.
 //!
-//! Blocking threads, one a connection (see [`http`] for why). It shares the data root with everything else of this
+//! Blocking threads for what is being answered (see [`fluyt_http`] for why). It shares the data root with everything else of this
 //! program: several processes may use it at once, blobs that images and repositories have in common exist once.
 //! Building and running images is not here; replication and webhooks are absent.
 //!
 //! # Map
 //! - [`ServeOptions`], [`serve`]: the way in. [`collect`]: collection from outside.
-//! - `http`: the server below; `app`: which request leads where, with which rights.
+//! - `app`: which request leads where, with which rights.
 //! - `names`, `document`, `failure`: names, manifests and refusals, all pure.
 //! - `blobs`, `uploads`, `manifests`, `listings`: the endpoints. `records`: what is remembered.
 //! - `auth`: who may do what. `proxy`: the pull-through cache, `evict` what goes from it. `gc`: what is no longer needed.
@@ -20,7 +20,6 @@ mod document;
 mod evict;
 mod failure;
 mod gc;
-mod http;
 mod listings;
 mod manifests;
 mod names;
@@ -35,6 +34,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fluyt_http::{self as http, Limits, Listener};
 use fluyt_model::{Error, Result};
 
 use crate::Settings;
@@ -94,19 +94,28 @@ pub struct Bound {
 /// I/O errors; `Kind::Invalid` for a configuration, certificate or password file that is wrong; `Kind::Conflict`
 /// when the address is in use.
 pub fn bind(options: ServeOptions) -> Result<Bound> {
-    let tls = match &options.tls {
-        Some((certificate, key)) => Some(http::TlsFiles::load(certificate, key)?),
-        None => None,
-    };
-    let address = options.address.clone();
-    let page = match &options.metrics {
-        Some(address) => Some(http::Server::bind(address, None, PAGE_CONNECTIONS)?),
-        None => None,
-    };
-    let (page, metrics) = page.map_or((None, None), |(server, at)| (Some(server), Some(at.0)));
+    let page = options.metrics.as_deref().map(Listener::tcp).transpose()?;
+    let mut listener = Listener::tcp(&options.address)?;
+    if let Some((certificate, key)) = &options.tls {
+        listener = listener.with_tls(Arc::new(http::TlsFiles::load(certificate, key, None)?));
+    }
+    let address = address(&listener)?;
+    let metrics = page.as_ref().map(self::address).transpose()?;
     let app = Arc::new(app::App::new(options)?);
-    let (server, http::Listening(address)) = http::Server::bind(&address, tls, app.most_connections())?;
+    let most = app.most_connections();
+    let limits = Limits { connections: most, threads: most, ..Limits::default() };
+    let server = http::Server::new("registry-conn", vec![listener], limits);
+    let limits = Limits { connections: PAGE_CONNECTIONS, threads: PAGE_CONNECTIONS, ..Limits::default() };
+    let page = page.map(|listener| http::Server::new("registry-page", vec![listener], limits));
     Ok(Bound { address, metrics, server, page, app })
+}
+
+/// Where a listener on TCP listens.
+fn address(listener: &Listener) -> Result<SocketAddr> {
+    match listener.place() {
+        http::Place::Tcp(address) => Ok(*address),
+        http::Place::Unix(_) => Err(Error::internal("a registry listens on TCP")),
+    }
 }
 
 impl Bound {

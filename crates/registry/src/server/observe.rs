@@ -15,8 +15,8 @@ use fluyt_image::time::now;
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Result};
 
-use super::http::{Exchange, Handler, Method, Payload, Request, Response};
 use super::names::Route;
+use fluyt_http::{Exchange, Handler, Method, Payload, Request, Response};
 
 /// Upper ends of the histogram's buckets, in seconds.
 const BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
@@ -137,16 +137,9 @@ fn user(authorization: &str) -> Option<String> {
     Some(plain.split_once(':')?.0.to_owned()).filter(|user| !user.is_empty())
 }
 
-fn name_of(method: Method) -> &'static str {
-    match method {
-        Method::Get => "GET",
-        Method::Head => "HEAD",
-        Method::Post => "POST",
-        Method::Put => "PUT",
-        Method::Patch => "PATCH",
-        Method::Delete => "DELETE",
-        Method::Other => "OTHER",
-    }
+/// Where a request came from, as logs have it.
+fn from(exchange: &Exchange) -> String {
+    exchange.peer.ip().map_or_else(|| "-".to_owned(), |ip| ip.to_string())
 }
 
 /// Few words for many paths: what counters are told apart by.
@@ -176,9 +169,9 @@ fn combined(exchange: &Exchange, at: i64) -> String {
     let agent = if exchange.agent.is_empty() { "-".to_owned() } else { quoted(&exchange.agent) };
     format!(
         "{} - {user} [{}] \"{} {} HTTP/1.1\" {} {} \"-\" \"{agent}\"\n",
-        exchange.peer,
+        from(exchange),
         date(at),
-        name_of(exchange.method),
+        exchange.method.name(),
         quoted(&exchange.target),
         exchange.status,
         exchange.bytes,
@@ -187,7 +180,7 @@ fn combined(exchange: &Exchange, at: i64) -> String {
 
 /// `21/Nov/2026:14:28:56 +0000`.
 fn date(at: i64) -> String {
-    let text = super::http::date(at);
+    let text = fluyt_http::date(at);
     // `Sat, 21 Nov 2026 14:28:56 GMT`.
     let words: Vec<&str> = text.split(' ').collect();
     match words[..] {
@@ -199,9 +192,9 @@ fn date(at: i64) -> String {
 fn json(exchange: &Exchange, at: i64) -> String {
     let value = serde_json::json!({
         "time": at,
-        "peer": exchange.peer.to_string(),
+        "peer": from(exchange),
         "user": user(&exchange.authorization),
-        "method": name_of(exchange.method),
+        "method": exchange.method.name(),
         "target": exchange.target,
         "route": kind_of(&exchange.path),
         "status": exchange.status,
@@ -216,7 +209,7 @@ fn json(exchange: &Exchange, at: i64) -> String {
 impl Counts {
     fn add(&self, exchange: &Exchange) {
         let route = kind_of(&exchange.path);
-        let key = (name_of(exchange.method), route, exchange.status);
+        let key = (exchange.method.name(), route, exchange.status);
         *self.requests.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default() += 1;
         self.sent.fetch_add(exchange.bytes, Ordering::Relaxed);
         let seconds = exchange.took.as_secs_f64();
@@ -287,14 +280,13 @@ impl Handler for Page {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
     use std::time::Duration;
 
     use super::*;
 
     fn exchange() -> Exchange {
         Exchange {
-            peer: IpAddr::from([127, 0, 0, 1]),
+            peer: fluyt_http::Peer::Tcp(([127, 0, 0, 1], 4000).into()),
             method: Method::Get,
             target: "/v2/a/manifests/1?x=\"y".to_owned(),
             path: "/v2/a/manifests/1".to_owned(),

@@ -19,7 +19,6 @@ use ureq::http::{Method as HttpMethod, StatusCode};
 use super::blobs;
 use super::config::ProxyConfig;
 use super::failure::{Answered, Code, Failure};
-use super::http::{Head, Method, Payload, Response};
 use super::listings;
 use super::manifests::{self, MAX_MANIFEST};
 use super::names::Key;
@@ -27,6 +26,7 @@ use super::records::Records;
 use crate::http::{Answer, Ask};
 use crate::remote::{Remote, Scope};
 use crate::{Credentials, Settings};
+use fluyt_http::{Head, Method, Payload, Response};
 
 /// Lists and referrers that are handed through, at most.
 const MAX_LIST: u64 = 16 << 20;

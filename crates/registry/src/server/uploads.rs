@@ -24,9 +24,9 @@ use rusqlite::params;
 
 use super::blobs;
 use super::failure::{Answered, Code, Failure};
-use super::http::{Body, Request, Response};
 use super::names;
 use super::records::Records;
+use fluyt_http::{Body, Request, Response};
 
 /// Room for what arrives between two writes to the file.
 const PIECE: usize = 256 << 10;

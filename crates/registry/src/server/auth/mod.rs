@@ -16,8 +16,8 @@ use serde_json::json;
 
 use super::config::Config;
 use super::failure::{Answered, Code, Failure};
-use super::http::{Method, Request, Response, parse_query};
 use super::names;
+use fluyt_http::{Method, Request, Response, parse_query};
 use passwords::Passwords;
 pub(crate) use rights::Action;
 use rights::Rights;

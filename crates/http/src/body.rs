@@ -9,7 +9,7 @@ use super::request::Framing;
 const MAX_CHUNK_LINE: usize = 1024;
 
 /// The body of the request at hand. Reads end with `Ok(0)` when it is complete and fail when it is cut.
-pub(crate) struct Body<'a> {
+pub struct Body<'a> {
     wire: &'a mut Wire,
     state: State,
     /// The client waits for `100 Continue` before it sends.
@@ -41,6 +41,7 @@ impl<'a> Body<'a> {
     }
 
     /// The stated length of what is left; `None` when it comes in chunks.
+    #[must_use]
     pub fn length(&self) -> Option<u64> {
         match self.state {
             State::Length(n) => Some(n),
@@ -50,6 +51,9 @@ impl<'a> Body<'a> {
     }
 
     /// Reads all of it, at most `limit` bytes; `None` when it is longer.
+    ///
+    /// # Errors
+    /// The body is cut, malformed, or comes too slowly.
     pub fn read_all(&mut self, limit: u64) -> io::Result<Option<Vec<u8>>> {
         if self.length().is_some_and(|n| n > limit) {
             return Ok(None);

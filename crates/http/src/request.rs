@@ -1,18 +1,25 @@
 //! A request's head: its method, its target taken apart, its headers.
 
-use std::net::SocketAddr;
+use super::{Body, Peer};
 
-use super::Body;
-
-/// A method as far as a registry distinguishes them.
+/// A method as far as anybody here distinguishes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Method {
+pub enum Method {
+    /// GET.
     Get,
+    /// HEAD.
     Head,
+    /// POST.
     Post,
+    /// PUT.
     Put,
+    /// PATCH.
     Patch,
+    /// DELETE.
     Delete,
+    /// OPTIONS.
+    Options,
+    /// Any other.
     Other,
 }
 
@@ -25,14 +32,31 @@ impl Method {
             "PUT" => Self::Put,
             "PATCH" => Self::Patch,
             "DELETE" => Self::Delete,
+            "OPTIONS" => Self::Options,
             _ => Self::Other,
+        }
+    }
+
+    /// The method as it is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+            Self::Options => "OPTIONS",
+            Self::Other => "OTHER",
         }
     }
 }
 
 /// What stands before the body.
 #[derive(Debug)]
-pub(crate) struct Head {
+pub struct Head {
+    /// What is to be done.
     pub method: Method,
     /// The path, percent-encoding taken away.
     pub path: String,
@@ -59,7 +83,7 @@ const MAX_HEADERS: usize = 100;
 
 impl Head {
     /// Parses what is in `bytes`: `None` if the head is not complete yet, else the head and its length.
-    pub fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, Malformed> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, Malformed> {
         let mut space = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut parsed = httparse::Request::new(&mut space);
         let length = match parsed.parse(bytes) {
@@ -91,6 +115,7 @@ impl Head {
     }
 
     /// The first value of a header; its name in lower case.
+    #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
@@ -101,6 +126,7 @@ impl Head {
     }
 
     /// The first value of a query parameter.
+    #[must_use]
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
@@ -111,12 +137,13 @@ impl Head {
     }
 
     /// Whether a header that is a list of words has this one.
+    #[must_use]
     pub fn lists(&self, name: &str, word: &str) -> bool {
         self.headers(name).flat_map(|v| v.split(',')).any(|w| w.trim().eq_ignore_ascii_case(word))
     }
 
     /// How the body is delimited (RFC 9112, section 6).
-    pub fn framing(&self) -> Result<Framing, Malformed> {
+    pub(crate) fn framing(&self) -> Result<Framing, Malformed> {
         let mut lengths = self.headers("content-length");
         let length = lengths.next();
         if let Some(encoding) = self.header("transfer-encoding") {
@@ -150,16 +177,20 @@ pub(crate) enum Framing {
 }
 
 /// A request: its head, its body as a stream, its peer.
-pub(crate) struct Request<'a> {
+pub struct Request<'a> {
+    /// What stands before the body.
     pub head: Head,
+    /// The body.
     pub body: Body<'a>,
-    pub peer: SocketAddr,
+    /// Who asks.
+    pub peer: Peer,
     /// Whether it came through TLS.
     pub secure: bool,
 }
 
 /// The pairs of a query or of a form.
-pub(crate) fn parse_query(text: &str) -> Vec<(String, String)> {
+#[must_use]
+pub fn parse_query(text: &str) -> Vec<(String, String)> {
     text.split('&')
         .filter(|pair| !pair.is_empty())
         .filter_map(|pair| {

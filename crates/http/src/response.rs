@@ -1,17 +1,25 @@
 //! A response, and how it is written to the wire.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::os::unix::fs::FileExt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::io::retry_on_intr;
-use rustix::net::SendFlags;
 
+use super::socket::Socket;
 use super::stream::Stream;
+use super::{Duplex, Sink};
+
+/// Tells an answer as it comes. An error cuts the connection, so that the client does not take what it has for all.
+pub type Telling = Box<dyn FnOnce(&mut Sink<'_>) -> io::Result<()> + Send>;
+
+/// Speaks whatever protocol was agreed on over a connection.
+pub type Conversation = Box<dyn FnOnce(Duplex) + Send>;
 
 /// What a response carries.
-pub(crate) enum Payload {
+pub enum Payload {
     /// Nothing.
     Empty,
     /// These bytes.
@@ -27,32 +35,77 @@ pub(crate) enum Payload {
     },
     /// So many bytes from a reader, as they come.
     Stream(Box<dyn Read + Send>, u64),
+    /// What is written by and by, of unknown length. The head is sent before the first byte is asked for.
+    Chunked(Telling),
+    /// The head is sent as it is (status 101 with its headers, or 200), then the connection belongs to who is called.
+    Hijack(Conversation),
 }
 
 impl Payload {
+    /// How long it is; 0 where nobody knows.
+    #[must_use]
     pub fn length(&self) -> u64 {
         match self {
-            Self::Empty => 0,
+            Self::Empty | Self::Chunked(_) | Self::Hijack(_) => 0,
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::File { length, .. } | Self::Stream(_, length) => *length,
+        }
+    }
+
+    /// A payload that is told as it comes.
+    pub fn chunked(tell: impl FnOnce(&mut Sink<'_>) -> io::Result<()> + Send + 'static) -> Self {
+        Self::Chunked(Box::new(tell))
+    }
+
+    /// A connection that is handed over.
+    pub fn hijack(speak: impl FnOnce(Duplex) + Send + 'static) -> Self {
+        Self::Hijack(Box::new(speak))
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Chunked(_) => f.write_str("Chunked"),
+            Self::Hijack(_) => f.write_str("Hijack"),
+            known => write!(f, "{} bytes", known.length()),
         }
     }
 }
 
 /// A response. Its length, its date and what concerns the connection are added when it is written.
-pub(crate) struct Response {
+#[derive(Debug)]
+pub struct Response {
+    /// The code.
     pub status: u16,
+    /// Names and values.
     pub headers: Vec<(&'static str, String)>,
+    /// What follows the head.
     pub payload: Payload,
+}
+
+/// How a body's end is told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// There is none, nor a length of one.
+    None,
+    /// After so many bytes.
+    Length(u64),
+    /// In chunks.
+    Chunks,
+    /// With the connection.
+    Close,
 }
 
 impl Response {
     /// A response without headers and body.
+    #[must_use]
     pub fn new(status: u16) -> Self {
         Self { status, headers: Vec::new(), payload: Payload::Empty }
     }
 
     /// The same with one more header. Line ends in the value are left out: nobody ends a header early.
+    #[must_use]
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         let mut value = value.into();
         value.retain(|c| !c.is_control());
@@ -61,29 +114,22 @@ impl Response {
     }
 
     /// The same with a body.
+    #[must_use]
     pub fn payload(mut self, payload: Payload) -> Self {
         self.payload = payload;
         self
     }
 
     /// The same with a JSON document as its body.
+    #[must_use]
     pub fn json(self, value: &serde_json::Value) -> Self {
         let mut bytes = value.to_string().into_bytes();
         bytes.push(b'\n');
         self.header("Content-Type", "application/json").payload(Payload::Bytes(bytes))
     }
 
-    /// Writes it. `scratch` is the room for pieces of files.
-    ///
-    /// # Errors
-    /// The peer is gone, or a file is shorter than it was.
-    pub(super) fn write(
-        mut self,
-        stream: &mut Stream,
-        scratch: &mut Vec<u8>,
-        bodyless: bool,
-        close: bool,
-    ) -> io::Result<()> {
+    /// The bytes before the body. A head that hands the connection over (`None`) says nothing that was not asked for.
+    pub(crate) fn head(&self, ending: Option<Ending>, connection: Option<&str>) -> Vec<u8> {
         let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
         for (name, value) in &self.headers {
             head.push_str(name);
@@ -91,23 +137,45 @@ impl Response {
             head.push_str(value);
             head.push_str("\r\n");
         }
-        head.push_str("Date: ");
-        head.push_str(&date(fluyt_image::time::now()));
+        if ending.is_some() {
+            head.push_str("Date: ");
+            head.push_str(&date(now()));
+            head.push_str("\r\n");
+        }
+        match ending {
+            Some(Ending::Length(length)) => head.push_str(&format!("Content-Length: {length}\r\n")),
+            Some(Ending::Chunks) => head.push_str("Transfer-Encoding: chunked\r\n"),
+            None | Some(Ending::None | Ending::Close) => {}
+        }
+        if let Some(word) = connection {
+            head.push_str("Connection: ");
+            head.push_str(word);
+            head.push_str("\r\n");
+        }
         head.push_str("\r\n");
+        head.into_bytes()
+    }
+
+    /// Writes a response of known length. `scratch` is the room for pieces of files; `connection` what is said of it.
+    ///
+    /// # Errors
+    /// The peer is gone, or a file is shorter than it was.
+    pub(crate) fn write(
+        mut self,
+        stream: &mut Stream,
+        scratch: &mut Vec<u8>,
+        bodyless: bool,
+        connection: Option<&str>,
+    ) -> io::Result<()> {
         // 204 and 304 have no body and so no length of one (RFC 9110, section 8.6).
-        if !matches!(self.status, 204 | 304) {
-            head.push_str(&format!("Content-Length: {}\r\n", self.payload.length()));
-        }
-        if close {
-            head.push_str("Connection: close\r\n");
-        }
-        head.push_str("\r\n");
-        let mut head = head.into_bytes();
-        if bodyless || matches!(self.status, 204 | 304) {
+        let without = matches!(self.status, 204 | 304);
+        let ending = if without { Ending::None } else { Ending::Length(self.payload.length()) };
+        let mut head = self.head(Some(ending), connection);
+        if bodyless || without {
             self.payload = Payload::Empty;
         }
         match self.payload {
-            Payload::Empty => stream.write_all(&head)?,
+            Payload::Empty | Payload::Chunked(_) | Payload::Hijack(_) => stream.write_all(&head)?,
             Payload::Bytes(bytes) => {
                 head.extend_from_slice(&bytes);
                 stream.write_all(&head)?;
@@ -138,17 +206,11 @@ const PIECE: usize = 128 << 10;
 const DIRECT: u64 = 32 << 10;
 
 /// Writes `head` and then a part of a file, which the kernel sends without it passing through here.
-fn send_directly(
-    socket: &TcpStream,
-    head: &[u8],
-    file: &File,
-    mut offset: u64,
-    length: u64,
-) -> io::Result<()> {
+fn send_directly(socket: &Socket, head: &[u8], file: &File, mut offset: u64, length: u64) -> io::Result<()> {
     let mut head = head;
     while !head.is_empty() {
         // More follows: the head goes out together with the first bytes of the file.
-        let n = retry_on_intr(|| rustix::net::send(socket, head, SendFlags::MORE | SendFlags::NOSIGNAL))?;
+        let n = socket.send_more(head)?;
         head = &head[n..];
     }
     let end = offset + length;
@@ -191,8 +253,14 @@ fn send(
     Ok(())
 }
 
+/// Now, in seconds since the epoch.
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(0))
+}
+
 /// Seconds since the epoch as HTTP writes times (RFC 9110, section 5.6.7).
-pub(crate) fn date(seconds: i64) -> String {
+#[must_use]
+pub fn date(seconds: i64) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -206,6 +274,7 @@ pub(crate) fn date(seconds: i64) -> String {
 
 fn reason(status: u16) -> &'static str {
     match status {
+        101 => "UPGRADED",
         200 => "OK",
         201 => "Created",
         202 => "Accepted",
