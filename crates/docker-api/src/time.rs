@@ -98,6 +98,12 @@ pub fn parse(text: &str, now: i64) -> Result<i64> {
     i64::try_from(zoned.timestamp().as_nanosecond()).map_err(|_| bad())
 }
 
+/// Nanoseconds since 1970 of a time as RFC 3339 writes it, if that is what it is.
+#[must_use]
+pub fn stamp(text: &str) -> Option<i64> {
+    i64::try_from(text.parse::<Timestamp>().ok()?.as_nanosecond()).ok()
+}
+
 /// `seconds[.fraction]` since 1970.
 fn unix(text: &str) -> Option<i64> {
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));

@@ -373,9 +373,7 @@ impl Answer {
     /// # Errors
     /// The connection breaks; `Corrupt` for something else than the document.
     pub fn json<T: DeserializeOwned>(self) -> Result<T> {
-        let bytes = self.bytes()?;
-        serde_json::from_slice(&bytes)
-            .map_err(|e| Error::corrupt("the daemon's answer is not what was asked for").with_source(e))
+        decode(&self.bytes()?)
     }
 
     /// Reads the body to its end, so that the connection can be used again.
@@ -418,6 +416,27 @@ impl Read for Answer {
             self.give_back();
         }
         Ok(n)
+    }
+}
+
+/// A document. Daemons of other versions write `null` where this one has an empty list or text.
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    let bad = |e| Error::corrupt("the daemon's answer is not what was asked for").with_source(e);
+    serde_json::from_slice(bytes).or_else(|first| {
+        let mut value: serde_json::Value = serde_json::from_slice(bytes).map_err(|_| bad(first))?;
+        drop_nulls(&mut value);
+        serde_json::from_value(value).map_err(bad)
+    })
+}
+
+fn drop_nulls(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            fields.retain(|_, v| !v.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
     }
 }
 
