@@ -30,6 +30,22 @@ impl Filters {
         Ok(filters)
     }
 
+    /// The filters of an operation that takes those in `known`.
+    ///
+    /// # Errors
+    /// As [`Filters::check`].
+    pub fn of(asked: &BTreeMap<String, Vec<String>>, known: &[&str]) -> Result<Self> {
+        let filters = Self(asked.clone());
+        filters.check(known)?;
+        Ok(filters)
+    }
+
+    /// The filters by themselves.
+    #[must_use]
+    pub fn into_inner(self) -> BTreeMap<String, Vec<String>> {
+        self.0
+    }
+
     /// Reads the `filters` parameter of the API: `{"name":{"value":true}}`, or the older `{"name":["value"]}`. Empty text:
     /// none. Names are not looked at; see [`Filters::check`].
     ///

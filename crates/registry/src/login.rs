@@ -38,6 +38,16 @@ impl Registry {
         Ok(LoggedIn { domain: domain.to_owned(), warning })
     }
 
+    /// Tries credentials at the registry `server` and keeps nothing; a refresh token, where the registry gives one.
+    ///
+    /// # Errors
+    /// `Kind::Unauthorized` when the registry refuses them; what the network does.
+    pub fn try_credentials(&self, server: &str, credentials: &Credentials) -> Result<Option<String>> {
+        let domain = domain_of(server)?;
+        let remote = Remote::connect(&self.settings, host_of_domain(domain), Some(credentials.clone()))?;
+        verify(&remote)
+    }
+
     /// Forgets the credentials for a registry; false when there were none.
     ///
     /// # Errors

@@ -6,6 +6,8 @@ use fluyt_model::Result;
 use serde::{Deserialize, Serialize};
 
 use super::{Filters, Output, Progress, Pruned};
+pub use crate::types::image::DistributionPlatform;
+use crate::types::image::ManifestSummary;
 use crate::types::{ContainerConfig, HistoryItem, ImageInspect, ImageSummary, List};
 
 /// Credentials for one registry, as clients send them.
@@ -198,22 +200,6 @@ pub struct DistributionDescriptor {
     pub size: i64,
 }
 
-/// A platform in a registry.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct DistributionPlatform {
-    /// `amd64`.
-    pub architecture: String,
-    /// `linux`.
-    pub os: String,
-    /// `v8`.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub variant: String,
-    /// Windows only.
-    #[serde(rename = "os.version", skip_serializing_if = "String::is_empty")]
-    pub os_version: String,
-}
-
 /// What can be asked of and about images. An unknown one is `NotFound`.
 #[allow(clippy::missing_errors_doc)] // each: `NotFound`, and what the sentence says
 pub trait Images {
@@ -222,6 +208,11 @@ pub trait Images {
 
     /// All about one. `platform` chooses from an index; empty: this machine's.
     fn image_inspect(&self, name: &str, platform: &str) -> Result<ImageInspect>;
+
+    /// The manifests that its names lead to.
+    fn image_manifests(&self, name: &str) -> Result<Vec<ManifestSummary>> {
+        Err(fluyt_model::Error::unsupported(format!("the manifests of {name} cannot be asked for here")))
+    }
 
     /// How it was made, newest step first.
     fn image_history(&self, name: &str, platform: &str) -> Result<Vec<HistoryItem>>;

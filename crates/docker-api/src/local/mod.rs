@@ -7,8 +7,10 @@ mod builds;
 mod containers;
 mod execs;
 mod images;
+mod manifests;
 mod networks;
 mod system;
+mod tell;
 mod volumes;
 
 use std::ops::Deref;

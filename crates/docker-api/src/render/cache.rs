@@ -3,30 +3,28 @@
 use fluyt_engine::build_cache::CacheEntry;
 
 use crate::time;
+use crate::types::{BuildCacheEntry, List};
 
-/// Entries as Docker's API has them.
+/// An entry as Docker's API has it.
 #[must_use]
-pub fn documents(entries: &[CacheEntry]) -> serde_json::Value {
+pub fn entry(entry: &CacheEntry) -> BuildCacheEntry {
     let stamp = |seconds: i64| time::rfc3339_nano(seconds * 1_000_000_000);
-    let document = |entry: &CacheEntry| {
-        serde_json::json!({
-            "ID": entry.id,
-            "Parents": parents(entry),
-            "Type": entry.kind,
-            "Description": entry.description,
-            "InUse": entry.in_use,
-            "Shared": entry.shared,
-            "Size": entry.size,
-            "CreatedAt": stamp(entry.created),
-            "LastUsedAt": stamp(entry.used),
-            "UsageCount": entry.uses,
-        })
-    };
-    entries.iter().map(document).collect()
+    BuildCacheEntry {
+        id: entry.id.clone(),
+        parents: List::null_if_empty(parents(entry)),
+        kind: entry.kind.clone(),
+        description: entry.description.clone(),
+        in_use: entry.in_use,
+        shared: entry.shared,
+        size: i64::try_from(entry.size).unwrap_or(i64::MAX),
+        created_at: stamp(entry.created),
+        last_used_at: Some(stamp(entry.used)),
+        usage_count: i64::try_from(entry.uses).unwrap_or(i64::MAX),
+    }
 }
 
 /// What an entry was made of.
 #[must_use]
-pub fn parents(entry: &CacheEntry) -> serde_json::Value {
+pub fn parents(entry: &CacheEntry) -> Vec<String> {
     [&entry.parent].into_iter().filter(|parent| !parent.is_empty()).cloned().collect()
 }

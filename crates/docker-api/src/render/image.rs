@@ -19,6 +19,7 @@ pub fn image_summary(image: &Image) -> ImageSummary {
         repo_digests: image.repo_digests(),
         repo_tags: image.repo_tags(),
         shared_size: -1,
+        manifests: None,
         size: i64::try_from(image.size).unwrap_or(i64::MAX),
     }
 }

@@ -5,11 +5,13 @@ mod push;
 
 use std::path::Path;
 
+use base64::Engine as _;
 use fluyt_engine::Engine;
 use fluyt_model::reference::Reference;
 use fluyt_model::{Error, Result};
-use fluyt_registry::{CredentialFiles, Registry, Settings};
+use fluyt_registry::{CredentialFiles, Credentials, Registry, Settings};
 
+use crate::api::AuthConfig;
 use crate::policy;
 
 pub use pull::{in_full, pull};
@@ -62,4 +64,42 @@ pub fn local_tags(engine: &Engine, repository: &Reference) -> Result<Vec<Referen
     }
     found.sort();
     Ok(found)
+}
+
+/// What a client sent to prove who it is, and the registry it is for.
+///
+/// # Errors
+/// `Invalid` for an `auth` that cannot be read.
+pub fn credentials(given: &AuthConfig) -> Result<(String, Credentials)> {
+    let server = if given.server_address.is_empty() { "docker.io" } else { &given.server_address };
+    let credentials = if !given.registry_token.is_empty() {
+        Credentials::RegistryToken(given.registry_token.clone())
+    } else if !given.identity_token.is_empty() {
+        Credentials::IdentityToken(given.identity_token.clone())
+    } else if given.username.is_empty() && !given.auth.is_empty() {
+        let bytes = base64::engine::general_purpose::STANDARD.decode(given.auth.trim());
+        let text = bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        let pair = text.as_deref().and_then(|text| text.split_once(':'));
+        let (username, password) =
+            pair.ok_or_else(|| Error::invalid("the credentials are not base64 of NAME:PASSWORD"))?;
+        Credentials::Password { username: username.to_owned(), password: password.to_owned() }
+    } else {
+        Credentials::Password { username: given.username.clone(), password: given.password.clone() }
+    };
+    Ok((server.to_owned(), credentials))
+}
+
+/// The client of all registries as [`client`], with what somebody sent for the registry `domain`.
+///
+/// # Errors
+/// As [`client`] and [`credentials`].
+pub fn client_for(domain: &str, given: Option<&AuthConfig>, policy: Option<&str>) -> Result<Registry> {
+    let registry = client(true, policy)?;
+    if let Some(given) = given.filter(|given| **given != AuthConfig::default()) {
+        let (_, credentials) = credentials(given)?;
+        if credentials != (Credentials::Password { username: String::new(), password: String::new() }) {
+            registry.use_credentials(domain, credentials);
+        }
+    }
+    Ok(registry)
 }

@@ -1,5 +1,7 @@
 //! Images.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{ContainerConfig, Empty, GraphDriver, HealthConfig, List, Map, PortSet, is_false};
@@ -156,6 +158,105 @@ pub struct ImageSummary {
     pub shared_size: i64,
     /// Bytes of its unpacked layers.
     pub size: i64,
+    /// What its names lead to; only where it is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifests: Option<Vec<ManifestSummary>>,
+}
+
+/// A manifest that the name of an image leads to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ManifestSummary {
+    /// Its digest.
+    #[serde(rename = "ID")]
+    pub id: String,
+    /// How the index names it.
+    pub descriptor: ManifestDescriptor,
+    /// Whether all of it is here.
+    pub available: bool,
+    /// What it takes.
+    pub size: ManifestSize,
+    /// `image`, `attestation` or `unknown`.
+    pub kind: String,
+    /// Of an image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_data: Option<ImageData>,
+    /// Of an attestation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attestation_data: Option<AttestationData>,
+}
+
+/// An OCI descriptor.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ManifestDescriptor {
+    /// What it is.
+    pub media_type: String,
+    /// Its digest.
+    pub digest: String,
+    /// Bytes.
+    pub size: i64,
+    /// Metadata.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// What it is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platform: Option<DistributionPlatform>,
+}
+
+/// What a manifest takes, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ManifestSize {
+    /// With unpacked layers.
+    pub total: i64,
+    /// Its documents and packed layers.
+    pub content: i64,
+}
+
+/// An image behind a manifest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ImageData {
+    /// What it is for.
+    pub platform: DistributionPlatform,
+    /// Containers made from it.
+    pub containers: List<String>,
+    /// What its unpacked layers take.
+    pub size: UnpackedSize,
+}
+
+/// Bytes of unpacked layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct UnpackedSize {
+    /// On the disk.
+    pub unpacked: i64,
+}
+
+/// An attestation behind a manifest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct AttestationData {
+    /// The digest of the manifest that it is about.
+    #[serde(rename = "For")]
+    pub about: String,
+}
+
+/// What an image is for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DistributionPlatform {
+    /// `amd64`.
+    pub architecture: String,
+    /// `linux`.
+    pub os: String,
+    /// `v8`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub variant: String,
+    /// Windows only.
+    #[serde(rename = "os.version", skip_serializing_if = "String::is_empty")]
+    pub os_version: String,
 }
 
 /// A step in an image's history, the newest first.

@@ -37,7 +37,7 @@ pub use network::{
 pub use nullable::{List, Map, Nullable};
 pub use port::{Empty, PortBinding, PortMap, PortNumber, PortSet, PortSummary, Proto};
 pub use stats::ContainerStats;
-pub use system::{DiskUsage, SystemInfo, Version};
+pub use system::{BuildCacheEntry, DiskUsage, SystemInfo, Version};
 pub use update::UpdateConfig;
 pub use volume::{Volume, VolumeCreate, VolumeUsage};
 

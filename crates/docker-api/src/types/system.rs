@@ -203,18 +203,47 @@ pub struct ComponentVersion {
     pub details: BTreeMap<String, String>,
 }
 
-/// `GET /system/df`.
+/// `GET /system/df`. What was not asked for is `null`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct DiskUsage {
     /// Bytes of all layers, each once.
     pub layers_size: i64,
     /// Images.
-    pub images: Vec<ImageSummary>,
+    pub images: List<ImageSummary>,
     /// Containers.
-    pub containers: Vec<ContainerSummary>,
+    pub containers: List<ContainerSummary>,
     /// Volumes.
-    pub volumes: Vec<Volume>,
+    pub volumes: List<Volume>,
     /// Steps of builds.
-    pub build_cache: Vec<serde_json::Value>,
+    pub build_cache: List<BuildCacheEntry>,
+}
+
+/// Something in the build cache.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BuildCacheEntry {
+    /// Its id.
+    #[serde(rename = "ID")]
+    pub id: String,
+    /// What it was made of.
+    #[serde(skip_serializing_if = "List::is_vacant")]
+    pub parents: List<String>,
+    /// `regular`, `source.local`, `exec.cachemount`, …
+    #[serde(rename = "Type")]
+    pub kind: String,
+    /// The step.
+    pub description: String,
+    /// Whether a living build holds it.
+    pub in_use: bool,
+    /// Whether an image has it too.
+    pub shared: bool,
+    /// Bytes.
+    pub size: i64,
+    /// RFC 3339.
+    pub created_at: String,
+    /// RFC 3339.
+    pub last_used_at: Option<String>,
+    /// How often.
+    pub usage_count: i64,
 }

@@ -96,7 +96,7 @@ fn row(entry: &CacheEntry, now: i64) -> Row {
         .with("LastUsedAt", stamp(entry.used))
         .with("LastUsedSince", since(entry.used, now))
         .with_value("Mutable", Value::from(entry.mutable))
-        .with_value("Parents", Value::from(&parents(entry)))
+        .with_value("Parents", Value::from(&serde_json::Value::from(parents(entry))))
         .with_value("Reclaimable", Value::from(!entry.in_use))
         .with_value("Shared", Value::from(entry.shared))
         .with("Size", human_size(entry.size as f64))

@@ -135,7 +135,7 @@ fn verbose_df(engine: &Engine, format: &str, usage: &fluyt_engine::DiskUse) -> O
             Some(fluyt_docker_api::types::VolumeUsage { ref_count: i64::from(users), size: bytes(size) });
     }
     if !matches!(format, "" | "table") {
-        let document = json!({"Images": json(&images)?, "Containers": json(&containers)?, "Volumes": json(&volumes)?, "BuildCache": render::cache::documents(&usage.build_cache)});
+        let document = json!({"Images": json(&images)?, "Containers": json(&containers)?, "Volumes": json(&volumes)?, "BuildCache": json(&usage.build_cache.iter().map(render::cache::entry).collect::<Vec<_>>())?});
         print_formatted(format, &document)?;
         return Ok(0);
     }
