@@ -14,10 +14,11 @@ use fluyt_monitor::state::Subject;
 use crate::Engine;
 use crate::api::Event;
 use crate::container::create::attributes;
+use crate::notice::{Followed, Notices, Patience, Woken};
 use crate::records::{ContainerRecord, NetworkRecord, VolumeRecord};
 
-/// How often the journal is looked at while it is followed.
-const LOOK_AGAIN: Duration = Duration::from_millis(25);
+/// How often the journal is looked at when nobody tells of a change: notices can be lost where a file system has none.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Reads the journal.
 pub struct EventReader {
@@ -29,6 +30,8 @@ pub struct EventReader {
     since: i64,
     until: Option<i64>,
     follow: bool,
+    /// Tells of what is written, once the end of a followed journal was met.
+    notices: Option<Notices>,
 }
 
 impl Engine {
@@ -85,7 +88,7 @@ impl Engine {
         let path = self.paths.events();
         let since = since.unwrap_or_else(fluyt_monitor::state::now);
         let older = File::open(path.with_extension("jsonl.1")).ok().map(BufReader::new);
-        Ok(EventReader { path, older, file: None, line: Vec::new(), since, until, follow })
+        Ok(EventReader { path, older, file: None, line: Vec::new(), since, until, follow, notices: None })
     }
 }
 
@@ -125,25 +128,59 @@ impl EventReader {
     /// The journal cannot be read.
     pub fn next_event(&mut self) -> Result<Option<Event>> {
         loop {
+            match self.next_within(Patience::ENDLESS)? {
+                Followed::Item(event) => return Ok(Some(event)),
+                Followed::Nothing => {}
+                Followed::End => return Ok(None),
+            }
+        }
+    }
+
+    /// The next event; when following, waits for it as long as `patience` lasts.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn next_within(&mut self, patience: Patience<'_>) -> Result<Followed<Event>> {
+        let mut idle = false;
+        loop {
             if self.read_line()? {
                 let event: Option<Event> = serde_json::from_slice(&self.line).ok();
                 self.line.clear();
                 // A line torn by a full disk is passed over.
                 let Some(event) = event else { continue };
                 if self.until.is_some_and(|until| event.time > until) {
-                    return Ok(None);
+                    return Ok(Followed::End);
                 }
                 if event.time >= self.since {
-                    return Ok(Some(event));
+                    return Ok(Followed::Item(event));
                 }
                 continue;
             }
             let over = self.until.is_some_and(|until| fluyt_monitor::state::now() > until);
             if !self.follow || over {
-                return Ok(None);
+                return Ok(Followed::End);
             }
-            std::thread::sleep(LOOK_AGAIN);
+            if idle && self.wait(patience)? == Woken::Enough {
+                return Ok(Followed::Nothing);
+            }
+            // The first time round, the notices begin before the last look.
+            idle = self.notices.is_some();
+            if !idle {
+                let notices = Notices::new()?;
+                notices.add(&self.path)?;
+                if let Some(root) = self.path.parent().filter(|_| !self.path.exists()) {
+                    notices.add(root)?;
+                }
+                self.notices = Some(notices);
+            }
         }
+    }
+
+    fn wait(&self, patience: Patience<'_>) -> Result<Woken> {
+        let Some(notices) = &self.notices else { return Ok(Woken::Look) };
+        let left = self.until.map(|until| until.saturating_sub(fluyt_monitor::state::now()).max(0));
+        let left = left.map(|ns| Duration::from_nanos(ns.unsigned_abs().saturating_add(1_000_000)));
+        notices.wait(Some(left.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN)), patience)
     }
 
     fn read_line(&mut self) -> Result<bool> {
@@ -168,6 +205,7 @@ impl EventReader {
         if std::fs::metadata(&self.path).is_ok_and(|m| m.ino() != inode) {
             // The journal was started anew; the old part has been read to its end.
             self.file = None;
+            self.notices = None;
             self.line.clear();
         }
         Ok(false)

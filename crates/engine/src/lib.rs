@@ -20,6 +20,7 @@ mod lookup;
 mod lower;
 mod names;
 mod network;
+mod notice;
 mod paths;
 mod records;
 mod reset;
@@ -30,7 +31,9 @@ mod step_claim;
 mod system;
 mod volume;
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::process::Child;
 
 use fluyt_image::Store;
 use fluyt_model::Result;
@@ -41,6 +44,7 @@ pub use client::{Attach, Frame};
 pub use container::exec::{Exec, ExecTarget};
 pub use container::logs::{LogLine, LogReader};
 pub use events::EventReader;
+pub use notice::{Followed, Patience};
 pub use paths::{DEFAULT_ROOT, Paths};
 pub use reset::reset;
 pub use seal::seal;
@@ -52,6 +56,8 @@ use records::Records;
 pub struct Engine {
     paths: Paths,
     store: Store,
+    /// Monitors that were started here and have not been collected.
+    children: RefCell<Vec<Child>>,
 }
 
 impl Engine {
@@ -63,7 +69,7 @@ impl Engine {
         let paths = Paths::new(root)?;
         let store = Store::open(paths.root())?;
         Records::migrate(store.db())?;
-        Ok(Self { paths, store })
+        Ok(Self { paths, store, children: RefCell::default() })
     }
 
     /// The data root that is used when none is named.
@@ -82,6 +88,13 @@ impl Engine {
     #[must_use]
     pub fn paths(&self) -> &Paths {
         &self.paths
+    }
+
+    /// The monitors that this engine started since it was last asked: children of this process. One that lives long
+    /// collects them when they end.
+    #[must_use]
+    pub fn take_children(&self) -> Vec<Child> {
+        self.children.take()
     }
 
     fn records(&self) -> Records<'_> {

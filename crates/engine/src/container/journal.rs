@@ -4,15 +4,17 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Result, time};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::logs::LogLine;
-use crate::Engine;
+use crate::Paths;
 use crate::api::{LogOptions, Stream};
+use crate::notice::{Followed, Patience};
 
 /// How often a followed log's container is looked at.
 const LOOK_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
@@ -24,8 +26,8 @@ const CONTROL: &str = "/run/systemd/journal/io.systemd.journal";
 const CHUNK: usize = 64 * 1024;
 
 /// Reads one container's entries.
-pub(crate) struct JournalReader<'a> {
-    engine: &'a Engine,
+pub(crate) struct JournalReader {
+    run: PathBuf,
     id: String,
     options: LogOptions,
     program: Program,
@@ -36,12 +38,12 @@ pub(crate) struct JournalReader<'a> {
     following: bool,
 }
 
-impl<'a> JournalReader<'a> {
-    pub fn open(engine: &'a Engine, id: &str, options: LogOptions) -> Result<Self> {
+impl JournalReader {
+    pub fn open(paths: &Paths, id: &str, options: LogOptions) -> Result<Self> {
         // What a container has just written may still be on its way.
         synchronise();
         let mut reader = Self {
-            engine,
+            run: paths.run_of(id),
             id: id.to_owned(),
             options,
             program: Program::start(&arguments(id, &options, options.follow, None))?,
@@ -69,10 +71,22 @@ impl<'a> JournalReader<'a> {
     }
 
     /// The next line that was asked for; when following, waits for it. `None` at the end.
-    pub fn next_line(&mut self) -> Result<Option<LogLine>> {
-        if let Some(kept) = &mut self.kept {
-            return Ok(kept.pop_front());
+    fn next_line(&mut self) -> Result<Option<LogLine>> {
+        loop {
+            match self.next_within(Patience::ENDLESS)? {
+                Followed::Item(line) => return Ok(Some(line)),
+                Followed::Nothing => {}
+                Followed::End => return Ok(None),
+            }
         }
+    }
+
+    /// The same, as long as `patience` lasts.
+    pub fn next_within(&mut self, patience: Patience<'_>) -> Result<Followed<LogLine>> {
+        if let Some(kept) = &mut self.kept {
+            return Ok(kept.pop_front().map_or(Followed::End, Followed::Item));
+        }
+        let began = Instant::now();
         loop {
             match self.program.entry(self.following.then_some(&LOOK_AGAIN))? {
                 Next::Entry(entry) => {
@@ -81,14 +95,18 @@ impl<'a> JournalReader<'a> {
                     }
                     let line = entry.line();
                     if self.options.until.is_some_and(|until| line.time > until) {
-                        return Ok(None);
+                        return Ok(Followed::End);
                     }
                     if self.options.since.is_none_or(|since| line.time >= since) {
-                        return Ok(Some(line));
+                        return Ok(Followed::Item(line));
                     }
                 }
-                Next::Nothing if self.engine.is_running(&self.id) => {}
-                Next::End if !self.following => return Ok(None),
+                Next::Nothing if fluyt_monitor::owner(&self.run).is_some() => {
+                    if patience.timeout.is_some_and(|t| began.elapsed() >= t) || patience.is_gone()? {
+                        return Ok(Followed::Nothing);
+                    }
+                }
+                Next::End if !self.following => return Ok(Followed::End),
                 // The container has ended, or `journalctl -f` did: what came last is read without waiting.
                 Next::Nothing | Next::End => {
                     synchronise();

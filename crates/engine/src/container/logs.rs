@@ -8,15 +8,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fluyt_model::error::IoContext;
+use fluyt_model::sandbox::Phase;
 use fluyt_model::{Error, Result};
 use serde::Deserialize;
 
 use super::journal::JournalReader;
-use crate::Engine;
 use crate::api::{LogOptions, Stream};
+use crate::notice::{Followed, Notices, Patience, Woken};
+use crate::{Engine, Paths};
 
-/// How often a followed log is looked at.
-const LOOK_AGAIN: Duration = Duration::from_millis(25);
+/// How often a followed log is looked at when nobody tells of a change: its monitor may have been killed.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// The same while the container is ending.
+const ENDING: Duration = Duration::from_millis(5);
 /// Bytes read from a log at once.
 const CHUNK: usize = 256 * 1024;
 
@@ -34,8 +38,8 @@ pub struct LogLine {
 }
 
 /// Reads one log.
-pub struct LogReader<'a> {
-    engine: &'a Engine,
+pub struct LogReader {
+    paths: Paths,
     id: String,
     path: PathBuf,
     options: LogOptions,
@@ -51,7 +55,9 @@ pub struct LogReader<'a> {
     /// Asked once more after the container has ended, for what came last.
     ended: bool,
     /// The log is not in files but in the systemd journal.
-    journal: Option<JournalReader<'a>>,
+    journal: Option<JournalReader>,
+    /// Tells of what is written, once the end of a followed log was met.
+    notices: Option<Notices>,
 }
 
 #[derive(Deserialize)]
@@ -71,18 +77,18 @@ impl Engine {
     ///
     /// # Errors
     /// `NotFound`; `Unsupported` if its log driver keeps nothing that can be read.
-    pub fn logs(&self, name: &str, options: LogOptions) -> Result<LogReader<'_>> {
+    pub fn logs(&self, name: &str, options: LogOptions) -> Result<LogReader> {
         let record = self.records().container(name)?;
         let path = self.log_path(&record);
         let driver = &record.spec.containers[0].log.driver;
         let journal =
-            (driver == "journald").then(|| JournalReader::open(self, &record.id, options)).transpose()?;
+            (driver == "journald").then(|| JournalReader::open(&self.paths, &record.id, options)).transpose()?;
         if path.as_os_str().is_empty() && journal.is_none() {
             return Err(Error::unsupported("configured logging driver does not support reading")
                 .with_hint(format!("container {} logs to {driver}: look there", record.name)));
         }
         let mut reader = LogReader {
-            engine: self,
+            paths: self.paths.clone(),
             id: record.id,
             options,
             parts: if journal.is_some() { VecDeque::new() } else { open_parts(&path)? },
@@ -93,6 +99,7 @@ impl Engine {
             last_time: Stamp::default(),
             skip: 0,
             ended: false,
+            notices: None,
         };
         if let (Some(tail), None) = (options.tail, &reader.journal) {
             reader.skip_to_tail(tail)?;
@@ -130,26 +137,49 @@ fn inflate(path: &Path) -> std::io::Result<File> {
     Ok(plain)
 }
 
-impl LogReader<'_> {
+impl LogReader {
     /// The next line that was asked for; when following, waits for it. `None` at the end.
     ///
     /// # Errors
     /// The log cannot be read.
     pub fn next_line(&mut self) -> Result<Option<LogLine>> {
-        if let Some(journal) = &mut self.journal {
-            return journal.next_line();
+        loop {
+            match self.next_within(Patience::ENDLESS)? {
+                Followed::Item(line) => return Ok(Some(line)),
+                Followed::Nothing => {}
+                Followed::End => return Ok(None),
+            }
         }
+    }
+
+    /// The next line that was asked for; when following, waits for it as long as `patience` lasts.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn next_within(&mut self, patience: Patience<'_>) -> Result<Followed<LogLine>> {
+        if let Some(journal) = &mut self.journal {
+            return journal.next_within(patience);
+        }
+        let mut idle = false;
         loop {
             if !self.read_raw()? {
-                if !self.options.follow || self.ended {
-                    return Ok(None);
+                if !self.options.follow || self.ended || self.is_over() {
+                    return Ok(Followed::End);
                 }
-                self.ended = !self.engine.is_running(&self.id);
-                if !self.ended {
-                    std::thread::sleep(LOOK_AGAIN);
+                if idle && self.wait(patience)? == Woken::Enough {
+                    return Ok(Followed::Nothing);
                 }
+                // The first time round, the notices begin before the last look.
+                idle = self.notices.is_some();
+                if !idle {
+                    let notices = Notices::new()?;
+                    notices.add(&self.paths.container(&self.id))?;
+                    self.notices = Some(notices);
+                }
+                self.ended = !self.is_running();
                 continue;
             }
+            idle = false;
             let line = parse(&self.raw, &mut self.last_time);
             self.raw.clear();
             // A line that is no JSON was torn by a full disk; the rest of the log is still good.
@@ -159,12 +189,32 @@ impl LogReader<'_> {
                 continue;
             }
             if self.options.until.is_some_and(|until| line.time > until) {
-                return Ok(None);
+                return Ok(Followed::End);
             }
             if self.wanted_stream(line.stream) && self.options.since.is_none_or(|since| line.time >= since) {
-                return Ok(Some(line));
+                return Ok(Followed::Item(line));
             }
         }
+    }
+
+    fn is_running(&self) -> bool {
+        fluyt_monitor::owner(&self.paths.run_of(&self.id)).is_some()
+    }
+
+    /// Whether no line that may still come can be wanted.
+    fn is_over(&self) -> bool {
+        self.options.until.is_some_and(|until| fluyt_monitor::state::now() > until)
+    }
+
+    fn wait(&self, patience: Patience<'_>) -> Result<Woken> {
+        let Some(notices) = &self.notices else { return Ok(Woken::Look) };
+        let phase = fluyt_monitor::state::load(&self.paths.container(&self.id)).map(|status| status.phase);
+        let mut look_again = if matches!(phase, Ok(Phase::Exited)) { ENDING } else { LOOK_AGAIN };
+        if let Some(until) = self.options.until {
+            let left = until.saturating_sub(fluyt_monitor::state::now()).max(0);
+            look_again = look_again.min(Duration::from_nanos(left.unsigned_abs().saturating_add(1_000_000)));
+        }
+        notices.wait(Some(look_again), patience)
     }
 
     fn wanted_stream(&self, stream: Stream) -> bool {

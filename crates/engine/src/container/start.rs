@@ -69,7 +69,10 @@ impl Engine {
             restarts: 0,
         };
         match client::ask_on(socket, &request) {
-            Ok((_, attach)) => Ok(options.attach.then_some(attach)),
+            Ok((_, attach)) => {
+                self.children.borrow_mut().push(monitor);
+                Ok(options.attach.then_some(attach))
+            }
             Err(e) => {
                 // It ends by itself; its pid must not linger in a caller that lives long.
                 let _ = monitor.wait();
@@ -102,7 +105,8 @@ impl Engine {
         self.end_orphan(&record, phase, false)?;
         self.emit_container("die", &record, &[("exitCode", "137")]);
         let Some((_, series)) = next else { return Ok(()) };
-        let (_, socket) = self.prepared(&record, &dir)?;
+        let (monitor, socket) = self.prepared(&record, &dir)?;
+        self.children.borrow_mut().push(monitor);
         let request = Request::Start {
             attach: false,
             stdin: false,

@@ -1,0 +1,150 @@
+//! Waiting for files to change, for somebody else to go, or for time to pass: inotify(7) and poll(2).
+//!
+//! What a notice says is only that it is time to look; what happened is always looked at.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use fluyt_model::Result;
+use fluyt_model::error::IoContext;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::io::Errno;
+
+/// How long a reader that follows something may wait.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Patience<'a> {
+    /// At most so long; `None`: as long as it takes.
+    pub timeout: Option<Duration>,
+    /// The waiting also ends when the peer of this socket or pipe has gone.
+    pub unless_gone: Option<BorrowedFd<'a>>,
+}
+
+impl Patience<'_> {
+    /// As long as it takes.
+    pub const ENDLESS: Patience<'static> = Patience { timeout: None, unless_gone: None };
+    /// Not at all.
+    pub const NONE: Patience<'static> = Patience { timeout: Some(Duration::ZERO), unless_gone: None };
+
+    /// Whether the peer has gone.
+    pub(crate) fn is_gone(&self) -> Result<bool> {
+        let Some(fd) = self.unless_gone else { return Ok(false) };
+        Ok(poll_for(&mut [PollFd::from_borrowed_fd(fd, PollFlags::RDHUP)], Some(Duration::ZERO))? > 0)
+    }
+}
+
+/// What a reader that follows something has to give.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Followed<T> {
+    /// The next item.
+    Item(T),
+    /// Nothing yet, and patience has ended.
+    Nothing,
+    /// There will be no more.
+    End,
+}
+
+/// Why a waiting ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Woken {
+    /// Something changed, or the time to look again is there.
+    Look,
+    /// The caller's patience has ended.
+    Enough,
+}
+
+/// Tells of changes to files and in directories.
+#[derive(Debug)]
+pub(crate) struct Notices {
+    fd: OwnedFd,
+}
+
+impl Notices {
+    /// With nothing to tell of yet.
+    pub fn new() -> Result<Self> {
+        let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).about(|| "inotify")?;
+        Ok(Self { fd })
+    }
+
+    /// Tells of files that are written, made, moved and deleted in `path`, or of `path` itself if it is a file. What does
+    /// not exist is passed over.
+    pub fn add(&self, path: &Path) -> Result<()> {
+        let flags = WatchFlags::MODIFY
+            | WatchFlags::CREATE
+            | WatchFlags::MOVED_TO
+            | WatchFlags::MOVED_FROM
+            | WatchFlags::DELETE
+            | WatchFlags::DELETE_SELF
+            | WatchFlags::MOVE_SELF;
+        match inotify::add_watch(&self.fd, path, flags) {
+            Ok(_) | Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(std::io::Error::from(e)).about(|| format!("watching {}", path.display())),
+        }
+    }
+
+    /// Waits for a change, at most for `look_again`, and as long as `patience` lasts.
+    pub fn wait(&self, look_again: Option<Duration>, patience: Patience<'_>) -> Result<Woken> {
+        let shortest = match (look_again, patience.timeout) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        let enough = patience.timeout.is_some_and(|t| look_again.is_none_or(|l| t <= l));
+        let mut fds = vec![PollFd::from_borrowed_fd(self.fd.as_fd(), PollFlags::IN)];
+        fds.extend(patience.unless_gone.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::RDHUP)));
+        let ready = poll_for(&mut fds, shortest)?;
+        if fds.get(1).is_some_and(|fd| !fd.revents().is_empty()) {
+            return Ok(Woken::Enough);
+        }
+        if ready == 0 {
+            return Ok(if enough { Woken::Enough } else { Woken::Look });
+        }
+        self.drain();
+        Ok(Woken::Look)
+    }
+
+    fn drain(&self) {
+        let mut buffer = [0_u8; 4096];
+        while matches!(rustix::io::read(&self.fd, &mut buffer), Ok(1..)) {}
+    }
+}
+
+impl AsFd for Notices {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Polls for at most `timeout`; 0 also when a signal came.
+pub(crate) fn poll_for(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> Result<usize> {
+    let timeout = timeout.map(|t| Timespec {
+        tv_sec: t.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: t.subsec_nanos().into(),
+    });
+    match poll(fds, timeout.as_ref()) {
+        Ok(n) => Ok(n),
+        Err(Errno::INTR) => Ok(0),
+        Err(e) => Err(std::io::Error::from(e)).about(|| "poll"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_a_hangup_and_a_timeout_are_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let notices = Notices::new().unwrap();
+        notices.add(dir.path()).unwrap();
+        notices.add(&dir.path().join("nothing")).unwrap();
+        assert_eq!(notices.wait(None, Patience::NONE).unwrap(), Woken::Enough);
+        assert_eq!(notices.wait(Some(Duration::from_millis(1)), Patience::ENDLESS).unwrap(), Woken::Look);
+        std::fs::write(dir.path().join("a"), "b").unwrap();
+        assert_eq!(notices.wait(None, Patience::ENDLESS).unwrap(), Woken::Look);
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        drop(theirs);
+        let patience = Patience { unless_gone: Some(ours.as_fd()), ..Patience::ENDLESS };
+        assert_eq!(notices.wait(None, patience).unwrap(), Woken::Enough);
+    }
+}
