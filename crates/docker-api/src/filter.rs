@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use fluyt_model::{Error, Result, id};
 
 /// Filters as given: several values of one name are alternatives (labels: all of them).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filters(BTreeMap<String, Vec<String>>);
 
 impl Filters {

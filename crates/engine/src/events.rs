@@ -11,7 +11,7 @@ use fluyt_model::Result;
 use fluyt_model::error::IoContext;
 use fluyt_monitor::state::Subject;
 
-use crate::Engine;
+use crate::{Engine, Paths};
 use crate::api::Event;
 use crate::container::create::attributes;
 use crate::notice::{Followed, Notices, Patience, Woken};
@@ -85,11 +85,16 @@ impl Engine {
     /// # Errors
     /// The journal cannot be read.
     pub fn events(&self, since: Option<i64>, until: Option<i64>, follow: bool) -> Result<EventReader> {
-        let path = self.paths.events();
         let since = since.unwrap_or_else(fluyt_monitor::state::now);
-        let older = File::open(path.with_extension("jsonl.1")).ok().map(BufReader::new);
-        Ok(EventReader { path, older, file: None, line: Vec::new(), since, until, follow, notices: None })
+        Ok(EventReader { until, follow, ..read(&self.paths, since) })
     }
+}
+
+/// The events since a moment that have been written down.
+pub(crate) fn read(paths: &Paths, since: i64) -> EventReader {
+    let path = paths.events();
+    let older = File::open(path.with_extension("jsonl.1")).ok().map(BufReader::new);
+    EventReader { path, older, file: None, line: Vec::new(), since, until: None, follow: false, notices: None }
 }
 
 /// The networks and volumes that a container takes up when it starts, as the events of that name them.

@@ -43,6 +43,7 @@ pub use apparmor::profile_shown as apparmor_profile;
 pub use client::{Attach, Frame};
 pub use container::exec::{Exec, ExecTarget};
 pub use container::logs::{LogLine, LogReader};
+pub use container::wait::Waiter;
 pub use events::EventReader;
 pub use notice::{Followed, Patience};
 pub use paths::{DEFAULT_ROOT, Paths};

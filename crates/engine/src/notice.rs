@@ -27,6 +27,18 @@ impl Patience<'_> {
     /// Not at all.
     pub const NONE: Patience<'static> = Patience { timeout: Some(Duration::ZERO), unless_gone: None };
 
+    /// Lets time pass, as long as patience lasts; whether it lasted.
+    ///
+    /// # Errors
+    /// The kernel refuses to wait.
+    pub fn pause(self, so_long: Duration) -> Result<bool> {
+        let enough = self.timeout.is_some_and(|t| t < so_long);
+        let mut fds: Vec<PollFd<'_>> =
+            self.unless_gone.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::RDHUP)).into_iter().collect();
+        let n = poll_for(&mut fds, Some(self.timeout.map_or(so_long, |t| t.min(so_long))))?;
+        Ok(n == 0 && !enough)
+    }
+
     /// Whether the peer has gone.
     pub(crate) fn is_gone(&self) -> Result<bool> {
         let Some(fd) = self.unless_gone else { return Ok(false) };

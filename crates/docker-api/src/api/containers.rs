@@ -34,6 +34,8 @@ pub struct CreateContainer {
     pub platform: String,
     /// What it is.
     pub request: CreateRequest,
+    /// A policy of signatures, instead of the machine's (an extension).
+    pub signature_policy: Option<String>,
 }
 
 /// Which log lines are wanted.

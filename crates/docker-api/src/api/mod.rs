@@ -19,8 +19,6 @@ mod stream;
 mod system;
 mod volumes;
 
-use std::collections::BTreeMap;
-
 pub use builds::*;
 pub use containers::*;
 pub use execs::*;
@@ -31,7 +29,7 @@ pub use system::*;
 pub use volumes::*;
 
 /// Filters as they are asked for: several values of one name. Each operation knows which names it takes.
-pub type Filters = BTreeMap<String, Vec<String>>;
+pub use crate::filter::Filters;
 
 /// Everything that can be asked of an engine.
 pub trait Docker:

@@ -16,15 +16,15 @@ use crate::types::is_zero;
 pub struct Wait<'a> {
     /// At most so long; `None`: as long as it takes.
     pub timeout: Option<Duration>,
-    /// The waiting also ends, with [`Next::Idle`], when this becomes readable or its peer has gone.
-    pub also: Option<BorrowedFd<'a>>,
+    /// The waiting also ends, with [`Next::Idle`], when the peer of this socket or pipe has gone.
+    pub unless_gone: Option<BorrowedFd<'a>>,
 }
 
 impl Wait<'_> {
     /// As long as it takes.
-    pub const FOREVER: Wait<'static> = Wait { timeout: None, also: None };
+    pub const FOREVER: Wait<'static> = Wait { timeout: None, unless_gone: None };
     /// Not at all.
-    pub const NEVER: Wait<'static> = Wait { timeout: Some(Duration::ZERO), also: None };
+    pub const NEVER: Wait<'static> = Wait { timeout: Some(Duration::ZERO), unless_gone: None };
 }
 
 /// What a followed stream has to give.
@@ -147,9 +147,19 @@ pub trait Attached: Send {
     /// The connection fails.
     fn read(&mut self) -> Result<Received>;
 
-    /// Readable when there is output, writable when input can be sent without waiting. It may be another descriptor
-    /// after each call of another method.
-    fn fd(&self) -> BorrowedFd<'_>;
+    /// Readable when there is output, writable when input can be sent without waiting; to be polled for at most 100 ms
+    /// while the session is not live. It may be another descriptor after each call of another method; `None` when there
+    /// is nothing to wait for.
+    fn fd(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Whether the container has been started: until then input is kept, and nothing comes. Looks, and goes on if so;
+    /// `read` waits for it.
+    ///
+    /// # Errors
+    /// The container has gone.
+    fn is_live(&mut self) -> Result<bool> {
+        Ok(true)
+    }
 
     /// Sends input.
     ///

@@ -4,7 +4,7 @@ use fluyt_model::Result;
 
 use super::{Local, missing};
 use crate::api::*;
-use crate::types::{ExecInspect, ExecOptions};
+use crate::types::{ExecInspect, ExecOptions, List};
 
 impl Execs for Local {
     fn exec_create(&self, _: &str, _: &ExecOptions) -> Result<String> {
@@ -21,5 +21,12 @@ impl Execs for Local {
 
     fn exec_inspect(&self, _: &str) -> Result<ExecInspect> {
         Err(missing("exec inspect"))
+    }
+}
+
+impl Local {
+    /// The commands of a container that can be asked about.
+    pub(super) fn execs_of(&self, _: &fluyt_engine::ContainerView) -> List<String> {
+        List::null()
     }
 }

@@ -3,9 +3,12 @@
 //! No JSON, no HTTP, no terminal. A file per group; each turns parameters into what the engine understands and views
 //! into documents.
 
+mod attach;
 mod builds;
 mod containers;
+mod create;
 mod execs;
+mod follow;
 mod images;
 mod manifests;
 mod networks;
@@ -15,6 +18,7 @@ mod volumes;
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fluyt_engine::Engine;
@@ -35,6 +39,9 @@ pub struct Local {
 struct Shared {
     root: PathBuf,
     idle: Mutex<Vec<Engine>>,
+    hub: attach::Hub,
+    /// Monitors that were started here: children of this process.
+    children: Mutex<Vec<Child>>,
 }
 
 impl Local {
@@ -50,13 +57,24 @@ impl Local {
     #[must_use]
     pub fn over(engine: Engine) -> Self {
         let root = engine.paths().root().to_owned();
-        Self { shared: Arc::new(Shared { root, idle: Mutex::new(vec![engine]) }) }
+        Self { shared: Arc::new(Shared {
+                root,
+                idle: Mutex::new(vec![engine]),
+                hub: attach::Hub::default(),
+                children: Mutex::default(),
+            }) }
     }
 
     /// The data root.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.shared.root
+    }
+
+    /// Collects children that have ended: for a process that lives long, every second or so.
+    pub fn tidy(&self) {
+        let mut children = self.shared.children.lock().unwrap_or_else(PoisonError::into_inner);
+        children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
     }
 
     /// An engine for the calling thread.
@@ -89,10 +107,13 @@ impl Deref for Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
+        let Some(engine) = self.engine.take() else { return };
+        let children = engine.take_children();
+        if !children.is_empty() {
+            self.shared.children.lock().unwrap_or_else(PoisonError::into_inner).extend(children);
+        }
         let mut idle = self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(engine) = self.engine.take()
-            && idle.len() < KEPT
-        {
+        if idle.len() < KEPT {
             idle.push(engine);
         }
     }

@@ -5,12 +5,14 @@ mod container;
 mod event;
 mod image;
 mod network;
+mod stats;
 mod version;
 
 pub use container::{document, inspect, summary};
 pub use event::event;
 pub use image::{image, image_history, image_summary};
 pub use network::{network, volume};
+pub use stats::stats;
 pub use version::{API_VERSION, MIN_API_VERSION, go_arch, kernel, version};
 
 use crate::types::{EndpointSettings, List};

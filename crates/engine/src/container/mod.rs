@@ -15,3 +15,4 @@ pub mod stats;
 pub mod tell;
 pub mod top;
 pub mod view;
+pub mod wait;

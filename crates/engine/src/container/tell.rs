@@ -28,6 +28,11 @@ pub(crate) fn status_of(paths: &Paths, id: &str) -> Result<SandboxStatus> {
     Ok(status)
 }
 
+/// Whether a monitor serves the container.
+pub(crate) fn is_served(paths: &Paths, id: &str) -> bool {
+    fluyt_monitor::owner(&paths.run_of(id)).is_some()
+}
+
 impl Engine {
     /// Whether a monitor serves the container: it runs, or is about to be restarted.
     #[must_use]

@@ -24,6 +24,18 @@ impl Engine {
         Ok(views)
     }
 
+    /// Whether there is a record of the container with this full id.
+    ///
+    /// # Errors
+    /// The records cannot be read.
+    pub fn is_recorded(&self, id: &str) -> Result<bool> {
+        match self.records().container(id) {
+            Ok(record) => Ok(record.id == id),
+            Err(e) if e.kind() == Kind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
     /// The image of each container, as an id; the order means nothing.
     ///
     /// # Errors
