@@ -11,11 +11,11 @@ use fluyt_model::Result;
 use fluyt_model::error::IoContext;
 use fluyt_monitor::state::Subject;
 
-use crate::{Engine, Paths};
 use crate::api::Event;
 use crate::container::create::attributes;
 use crate::notice::{Followed, Notices, Patience, Woken};
 use crate::records::{ContainerRecord, NetworkRecord, VolumeRecord};
+use crate::{Engine, Paths};
 
 /// How often the journal is looked at when nobody tells of a change: notices can be lost where a file system has none.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -94,7 +94,16 @@ impl Engine {
 pub(crate) fn read(paths: &Paths, since: i64) -> EventReader {
     let path = paths.events();
     let older = File::open(path.with_extension("jsonl.1")).ok().map(BufReader::new);
-    EventReader { path, older, file: None, line: Vec::new(), since, until: None, follow: false, notices: None }
+    EventReader {
+        path,
+        older,
+        file: None,
+        line: Vec::new(),
+        since,
+        until: None,
+        follow: false,
+        notices: None,
+    }
 }
 
 /// The networks and volumes that a container takes up when it starts, as the events of that name them.

@@ -15,9 +15,7 @@ use super::follow::{Ending, Lines, Samples};
 use super::{Held, Local, create};
 use crate::api::*;
 use crate::select::{self, prune::Keep};
-use crate::types::{
-    ContainerInspect, ContainerStats, ContainerSummary, CreateResponse, UpdateConfig,
-};
+use crate::types::{ContainerInspect, ContainerStats, ContainerSummary, CreateResponse, UpdateConfig};
 use crate::{lower, render, time};
 
 /// Whether a container has a terminal, and whether its standard input is open.
@@ -52,10 +50,7 @@ fn bare(name: &str) -> &str {
 }
 
 fn stop_options(how: &StopContainer) -> StopOptions {
-    StopOptions {
-        signal: Some(how.signal.clone()).filter(|signal| !signal.is_empty()),
-        timeout: how.timeout,
-    }
+    StopOptions { signal: Some(how.signal.clone()).filter(|signal| !signal.is_empty()), timeout: how.timeout }
 }
 
 impl Containers for Local {

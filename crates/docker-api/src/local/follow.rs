@@ -1,6 +1,5 @@
 //! What is followed: logs, events, statistics, the end of a container.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use fluyt_engine::{Followed, LogLine, LogReader, Patience, Stats, Waiter};
@@ -152,14 +151,5 @@ impl Follow<Waited> for Ending {
         let found = self.waiter.within(&removed, wait.into())?;
         self.told = matches!(found, Followed::Item(_));
         Ok(next(found, |code| Waited { code: code.into(), error: String::new() }))
-    }
-}
-
-/// Items that are there already.
-pub(super) struct Ready<T>(pub VecDeque<T>);
-
-impl<T: Send> Follow<T> for Ready<T> {
-    fn next(&mut self, _: Wait<'_>) -> Result<Next<T>> {
-        Ok(self.0.pop_front().map_or(Next::End, Next::Item))
     }
 }

@@ -57,12 +57,14 @@ impl Local {
     #[must_use]
     pub fn over(engine: Engine) -> Self {
         let root = engine.paths().root().to_owned();
-        Self { shared: Arc::new(Shared {
+        Self {
+            shared: Arc::new(Shared {
                 root,
                 idle: Mutex::new(vec![engine]),
                 hub: attach::Hub::default(),
                 children: Mutex::default(),
-            }) }
+            }),
+        }
     }
 
     /// The data root.

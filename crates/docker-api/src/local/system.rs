@@ -3,6 +3,7 @@
 use fluyt_engine::{ContainerView, DiskUse, Engine};
 use fluyt_model::Result;
 
+use super::follow::Events;
 use super::{Local, missing};
 use crate::api::*;
 use crate::types::{
@@ -35,8 +36,8 @@ impl System for Local {
         Ok(AuthAnswer { status: "Login Succeeded".to_owned(), identity_token: token.unwrap_or_default() })
     }
 
-    fn events(&self, _: &EventsOf) -> Result<Box<dyn Follow<EventMessage>>> {
-        Err(missing("events"))
+    fn events(&self, wanted: &EventsOf) -> Result<Box<dyn Follow<EventMessage>>> {
+        Ok(Box::new(Events::open(self, wanted)?))
     }
 
     fn disk_usage(&self, of: DiskUseOf) -> Result<DiskUsage> {

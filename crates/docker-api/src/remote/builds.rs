@@ -109,7 +109,7 @@ impl Builds for Remote {
             .maybe(name, reserved.as_deref())
             .maybe("max-used-space", number(wanted.max_used_space).as_deref())
             .maybe("min-free-space", number(wanted.min_free_space).as_deref())
-            .filters(&wanted.filters)?;
+            .filters(&wanted.filters);
         let found: PruneDocument = self.client.call(request)?.json()?;
         Ok(CachePruned { deleted: found.caches_deleted.into_inner(), space: found.space_reclaimed })
     }

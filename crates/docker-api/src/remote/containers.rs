@@ -106,7 +106,7 @@ impl Containers for Remote {
             .flag("all", wanted.all)
             .maybe("limit", limit.as_deref())
             .flag("size", wanted.size)
-            .filters(&wanted.filters)?;
+            .filters(&wanted.filters);
         self.client.call(request)?.json()
     }
 
@@ -284,7 +284,7 @@ impl Containers for Remote {
     }
 
     fn container_prune(&self, filters: &Filters) -> Result<Pruned> {
-        let request = Request::new("POST", "/containers/prune").filters(filters)?;
+        let request = Request::new("POST", "/containers/prune").filters(filters);
         let found: PruneDocument = self.client.call(request)?.json()?;
         Ok(Pruned { deleted: found.containers_deleted.into_inner(), space: found.space_reclaimed })
     }

@@ -102,7 +102,7 @@ impl Lines {
             if seen > MAX_LINE {
                 return Err(Error::new(Kind::Exhausted, "a document of the daemon is too long"));
             }
-            if !ready(&mut self.answer, wait.also, until)? {
+            if !ready(&mut self.answer, wait.unless_gone, until)? {
                 return Ok(Next::Idle);
             }
             self.fill()?;
@@ -137,7 +137,7 @@ pub(super) fn ready(
     let Some(fd) = answer.fd() else { return Ok(true) };
     loop {
         let mut fds = vec![PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-        fds.extend(also.map(|also| PollFd::from_borrowed_fd(also, PollFlags::IN | PollFlags::RDHUP)));
+        fds.extend(also.map(|also| PollFd::from_borrowed_fd(also, PollFlags::RDHUP)));
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         let left = left.map(|left| Timespec {
             tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),

@@ -68,7 +68,7 @@ impl Images for Remote {
             .flag("all", wanted.all)
             .flag("shared-size", wanted.shared_size)
             .flag("manifests", wanted.manifests)
-            .filters(&wanted.filters)?;
+            .filters(&wanted.filters);
         self.client.call(request)?.json()
     }
 
@@ -151,13 +151,13 @@ impl Images for Remote {
         let request = Request::new("GET", "/images/search")
             .query("term", &wanted.term)
             .maybe("limit", limit.as_deref())
-            .filters(&wanted.filters)?
+            .filters(&wanted.filters)
             .header("X-Registry-Auth", &auth_header(wanted.auth.as_ref())?);
         self.client.call(request)?.json()
     }
 
     fn image_prune(&self, filters: &Filters) -> Result<ImagesPruned> {
-        self.client.call(Request::new("POST", "/images/prune").filters(filters)?)?.json()
+        self.client.call(Request::new("POST", "/images/prune").filters(filters))?.json()
     }
 
     fn image_commit(&self, wanted: &CommitContainer) -> Result<String> {

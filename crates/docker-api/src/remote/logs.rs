@@ -55,7 +55,7 @@ impl Follow<LogLine> for LogLines {
             if self.over {
                 return Ok(Next::End);
             }
-            if !ready(&mut self.answer, wait.also, until)? {
+            if !ready(&mut self.answer, wait.unless_gone, until)? {
                 return Ok(Next::Idle);
             }
             let answer = &mut self.answer;

@@ -25,7 +25,7 @@ mod wire;
 
 use std::sync::Arc;
 
-use fluyt_model::{Error, Result};
+use fluyt_model::Result;
 
 use crate::api::Filters;
 
@@ -62,12 +62,8 @@ impl Remote {
 
 impl Request<'_> {
     /// Adds filters, if there are any.
-    fn filters(self, filters: &Filters) -> Result<Self> {
-        if filters.is_empty() {
-            return Ok(self);
-        }
-        let text = serde_json::to_string(filters).map_err(|e| Error::internal("filters").with_source(e))?;
-        Ok(self.query("filters", &text))
+    fn filters(self, filters: &Filters) -> Self {
+        self.given("filters", &filters.to_json())
     }
 
     /// Adds a parameter when it is not empty.

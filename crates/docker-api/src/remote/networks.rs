@@ -28,7 +28,7 @@ struct PruneDocument {
 
 impl Networks for Remote {
     fn network_list(&self, filters: &Filters) -> Result<Vec<NetworkInspect>> {
-        self.client.call(Request::new("GET", "/networks").filters(filters)?)?.json()
+        self.client.call(Request::new("GET", "/networks").filters(filters))?.json()
     }
 
     fn network_inspect(&self, name: &str) -> Result<NetworkInspect> {
@@ -62,7 +62,7 @@ impl Networks for Remote {
     }
 
     fn network_prune(&self, filters: &Filters) -> Result<Vec<String>> {
-        let request = Request::new("POST", "/networks/prune").filters(filters)?;
+        let request = Request::new("POST", "/networks/prune").filters(filters);
         let found: PruneDocument = self.client.call(request)?.json()?;
         Ok(found.networks_deleted.into_inner())
     }

@@ -149,8 +149,8 @@ impl Attached for Session {
         }
     }
 
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.connection.as_fd()
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.connection.as_fd())
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {

@@ -51,7 +51,7 @@ impl System for Remote {
         let request = Request::new("GET", "/events")
             .maybe("since", since.as_deref())
             .maybe("until", until.as_deref())
-            .filters(&wanted.filters)?;
+            .filters(&wanted.filters);
         Ok(Box::new(Documents::new(self.client.call(request)?)))
     }
 

@@ -29,7 +29,7 @@ struct PruneDocument {
 impl Volumes for Remote {
     fn volume_list(&self, filters: &Filters) -> Result<VolumeList> {
         let found: ListDocument =
-            self.client.call(Request::new("GET", "/volumes").filters(filters)?)?.json()?;
+            self.client.call(Request::new("GET", "/volumes").filters(filters))?.json()?;
         Ok(VolumeList { volumes: found.volumes.into_inner(), warnings: found.warnings.into_inner() })
     }
 
@@ -46,7 +46,7 @@ impl Volumes for Remote {
     }
 
     fn volume_prune(&self, filters: &Filters) -> Result<Pruned> {
-        let request = Request::new("POST", "/volumes/prune").filters(filters)?;
+        let request = Request::new("POST", "/volumes/prune").filters(filters);
         let found: PruneDocument = self.client.call(request)?.json()?;
         Ok(Pruned { deleted: found.volumes_deleted.into_inner(), space: found.space_reclaimed })
     }

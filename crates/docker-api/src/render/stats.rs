@@ -51,12 +51,7 @@ fn memory(stats: &Stats) -> MemoryStats {
     if !details.contains_key("total_inactive_file") {
         details.entry("inactive_file".to_owned()).or_insert(stats.inactive_file);
     }
-    MemoryStats {
-        usage: stats.memory,
-        stats: details,
-        limit: stats.memory_limit,
-        ..MemoryStats::default()
-    }
+    MemoryStats { usage: stats.memory, stats: details, limit: stats.memory_limit, ..MemoryStats::default() }
 }
 
 fn blkio(stats: &Stats) -> BlkioStats {
@@ -98,7 +93,10 @@ mod tests {
             ..Stats::default()
         };
         let document = stats("i", "n", Some(&before), Some(&now));
-        assert_eq!((document.precpu_stats.cpu_usage.total_usage, document.cpu_stats.cpu_usage.total_usage), (5, 9));
+        assert_eq!(
+            (document.precpu_stats.cpu_usage.total_usage, document.cpu_stats.cpu_usage.total_usage),
+            (5, 9)
+        );
         assert_eq!((document.preread.as_str(), document.name.as_str()), ("1970-01-01T00:00:01Z", "/n"));
         assert_eq!(document.networks["eth0"].tx_dropped, 8);
         assert_eq!(stats("i", "n", None, None).read, "0001-01-01T00:00:00Z");

@@ -81,8 +81,9 @@ impl Engine {
         let record = self.records().container(name)?;
         let path = self.log_path(&record);
         let driver = &record.spec.containers[0].log.driver;
-        let journal =
-            (driver == "journald").then(|| JournalReader::open(&self.paths, &record.id, options)).transpose()?;
+        let journal = (driver == "journald")
+            .then(|| JournalReader::open(&self.paths, &record.id, options))
+            .transpose()?;
         if path.as_os_str().is_empty() && journal.is_none() {
             return Err(Error::unsupported("configured logging driver does not support reading")
                 .with_hint(format!("container {} logs to {driver}: look there", record.name)));
