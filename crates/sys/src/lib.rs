@@ -3,6 +3,7 @@
 //! No policy lives here. Every error names the path, id or address it is about. Each module is one kernel
 //! interface; a module that needs `unsafe` argues it in a SAFETY comment at the block.
 
+pub mod activation;
 pub mod adopt;
 pub mod bpf;
 pub mod clone;
@@ -12,6 +13,7 @@ pub mod localtime;
 pub mod mount;
 pub mod netdev;
 pub mod netlink;
+pub mod nofile;
 pub mod pass;
 pub mod seccomp;
 pub mod signal;

@@ -5,8 +5,8 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 
-/// Starts `command` with each descriptor open under its number and with no signal blocked or ignored, whatever the
-/// caller has done; the caller's own descriptors are closed.
+/// Starts `command` with each descriptor open under its number and with no signal blocked or ignored and with the limits
+/// of descriptors that this process began with, whatever the caller has done; the caller's own descriptors are closed.
 ///
 /// # Errors
 /// The program cannot be started, or a descriptor cannot be moved.
@@ -24,6 +24,7 @@ pub fn with_fds(command: &mut Command, fds: Vec<(OwnedFd, RawFd)>) -> io::Result
             // SAFETY: `raw` is open; whatever had the number before is close-on-exec or unwanted.
             check(unsafe { libc::dup2(*raw, *number) })?;
         }
+        crate::nofile::restore();
         crate::task::reset_signals(false)
     };
     // SAFETY: the closure makes system calls on plain numbers and allocates nothing: it is safe between fork and exec.

@@ -6,6 +6,8 @@ mod build;
 mod builder;
 mod content;
 mod disk;
+mod engine;
+mod engine_handler;
 mod exec;
 mod files;
 mod images;
@@ -150,6 +152,7 @@ pub const ROOT: &[Node] = &[
     plain(&system::EVENTS, system::events),
     plain(&system::INFO, system::info),
     plain(&system::VERSION, system::version),
+    plain(&engine::ENGINE, engine::engine),
     group("builder", "Manage builds", BUILDER),
     group("buildx", "Manage builds", BUILDX).hidden(),
     group("container", "Manage containers", CONTAINER),
