@@ -30,14 +30,13 @@ impl Filters {
         Ok(filters)
     }
 
-    /// The filters of an operation that takes those in `known`.
+    /// These, for an operation that takes those in `known`.
     ///
     /// # Errors
     /// As [`Filters::check`].
-    pub fn of(asked: &BTreeMap<String, Vec<String>>, known: &[&str]) -> Result<Self> {
-        let filters = Self(asked.clone());
-        filters.check(known)?;
-        Ok(filters)
+    pub fn checked(&self, known: &[&str]) -> Result<Self> {
+        self.check(known)?;
+        Ok(self.clone())
     }
 
     /// The filters by themselves.

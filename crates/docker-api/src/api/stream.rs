@@ -110,6 +110,11 @@ pub trait Progress: Sync {
     /// # Errors
     /// Nobody listens any more.
     fn tell(&self, message: ProgressMessage) -> Result<()>;
+
+    /// Whether nobody listens any more; work that is silent for long asks now and then.
+    fn gone(&self) -> bool {
+        false
+    }
 }
 
 /// Tells nobody.

@@ -13,7 +13,6 @@ use fluyt_registry::{FileAsk, FoundRepository, fetch_file};
 use super::tell::{Tell, Work};
 use super::{Local, manifests};
 use crate::api::*;
-use crate::filter::Filters as Chosen;
 use crate::select::images as select;
 use crate::select::prune::{self, IMAGE_FILTERS, Keep};
 use crate::types::image::ManifestSummary;
@@ -23,7 +22,7 @@ use crate::{lower, policy, render, time, transfer};
 impl Images for Local {
     fn image_list(&self, wanted: &ListImages) -> Result<Vec<ImageSummary>> {
         let engine = self.engine()?;
-        let filters = Chosen::of(&wanted.filters, select::FILTERS)?;
+        let filters = wanted.filters.checked(select::FILTERS)?;
         let mut found = select::select(&engine, &filters, time::now())?;
         if wanted.shared_size {
             let usage = engine.images().usage(&[])?;
@@ -195,7 +194,7 @@ impl Images for Local {
                 return Err(Error::invalid(format!("limit {n} is outside the range of [1, {}]", LIMITS.1)));
             }
         };
-        let filters = Chosen::of(&wanted.filters, &["stars", "is-official", "is-automated"])?;
+        let filters = wanted.filters.checked(&["stars", "is-official", "is-automated"])?;
         let mut stars = 0;
         for text in filters.values("stars") {
             let bad = || Error::invalid(format!("invalid filter 'stars={text}'"));
@@ -214,7 +213,7 @@ impl Images for Local {
     }
 
     fn image_prune(&self, filters: &Filters) -> Result<ImagesPruned> {
-        let keep = Keep::new(Chosen::of(filters, IMAGE_FILTERS)?, time::now())?;
+        let keep = Keep::new(filters.checked(IMAGE_FILTERS)?, time::now())?;
         let all = keep.filters().boolean("dangling")? == Some(false);
         let (removed, bytes) = prune::images(&*self.engine()?, all, &keep)?;
         let images_deleted = List::null_if_empty(removed.into_iter().map(deleted).collect());

@@ -13,7 +13,7 @@ mod images;
 mod manifests;
 mod networks;
 mod system;
-mod tell;
+pub(crate) mod tell;
 mod volumes;
 
 use std::ops::Deref;

@@ -7,7 +7,6 @@ use fluyt_model::{Error, Kind, Result};
 
 use super::Local;
 use crate::api::*;
-use crate::filter::Filters as Chosen;
 use crate::lower;
 use crate::select::networks as select;
 use crate::select::prune::{FILTERS as PRUNE_FILTERS, Keep};
@@ -16,7 +15,7 @@ use crate::{render, time};
 
 impl Networks for Local {
     fn network_list(&self, filters: &Filters) -> Result<Vec<NetworkInspect>> {
-        let filters = Chosen::of(filters, select::FILTERS)?;
+        let filters = filters.checked(select::FILTERS)?;
         let mut views = self.engine()?.networks()?;
         select::select(&mut views, &filters)?;
         Ok(views.iter().map(render::network).collect())
@@ -47,7 +46,7 @@ impl Networks for Local {
     }
 
     fn network_prune(&self, filters: &Filters) -> Result<Vec<String>> {
-        let keep = Keep::new(Chosen::of(filters, PRUNE_FILTERS)?, time::now())?;
+        let keep = Keep::new(filters.checked(PRUNE_FILTERS)?, time::now())?;
         Ok(self.engine()?.prune_networks(&|view| keep.network(view))?.removed)
     }
 }

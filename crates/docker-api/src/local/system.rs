@@ -3,8 +3,8 @@
 use fluyt_engine::{ContainerView, DiskUse, Engine};
 use fluyt_model::Result;
 
+use super::Local;
 use super::follow::Events;
-use super::{Local, missing};
 use crate::api::*;
 use crate::types::{
     ContainerSummary, DiskUsage, EventMessage, ImageSummary, SystemInfo, Version, Volume, VolumeUsage,

@@ -5,7 +5,6 @@ use fluyt_model::{Kind, Result};
 
 use super::Local;
 use crate::api::*;
-use crate::filter::Filters as Chosen;
 use crate::select::prune::{Keep, VOLUME_FILTERS};
 use crate::select::volumes as select;
 use crate::types::{Volume, VolumeCreate};
@@ -13,7 +12,7 @@ use crate::{render, time};
 
 impl Volumes for Local {
     fn volume_list(&self, filters: &Filters) -> Result<VolumeList> {
-        let filters = Chosen::of(filters, select::FILTERS)?;
+        let filters = filters.checked(select::FILTERS)?;
         let mut views = self.engine()?.volumes()?;
         select::select(&mut views, &filters)?;
         Ok(VolumeList { volumes: views.iter().map(render::volume).collect(), warnings: Vec::new() })
@@ -41,7 +40,7 @@ impl Volumes for Local {
     }
 
     fn volume_prune(&self, filters: &Filters) -> Result<Pruned> {
-        let keep = Keep::new(Chosen::of(filters, VOLUME_FILTERS)?, time::now())?;
+        let keep = Keep::new(filters.checked(VOLUME_FILTERS)?, time::now())?;
         let all = keep.filters().boolean("all")?.unwrap_or(false);
         let pruned = self.engine()?.prune_volumes(all, &|view| keep.volume(view))?;
         Ok(Pruned { deleted: pruned.removed, space: pruned.bytes })

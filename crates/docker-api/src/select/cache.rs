@@ -35,7 +35,16 @@ impl Wanted {
     /// # Errors
     /// One that is not known, or a value that is malformed.
     pub fn read<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Self> {
-        let filters = Filters::parse(texts, FILTERS)?;
+        Self::of(&Filters::parse(texts, FILTERS)?)
+    }
+
+    /// By filters that are read already.
+    ///
+    /// # Errors
+    /// As [`Wanted::read`].
+    pub fn of(filters: &Filters) -> Result<Self> {
+        let filters = filters.clone();
+        filters.check(FILTERS)?;
         for name in ["inuse", "shared", "private", "mutable", "immutable"] {
             // A bare name means that it holds.
             if filters.values(name).first().is_some_and(|value| !value.is_empty()) {

@@ -3,19 +3,16 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use fluyt_build::gitref::GitRef;
+use fluyt_build::Fetch;
 use fluyt_build::ignore::Ignore;
-use fluyt_build::solve::archive;
-use fluyt_build::{Fetch, git};
+use fluyt_docker_api::build::Fetcher;
+use fluyt_docker_api::build::context::{Stream, from_repository, read_text, unpacked};
 use fluyt_engine::Engine;
 use fluyt_image::NewLayer;
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Kind, Result};
 
 use super::wanted::Wanted;
-
-/// The longest Dockerfile.
-const MAX_DOCKERFILE: u64 = 16 << 20;
 
 /// What was found.
 pub struct Gathered {
@@ -47,14 +44,15 @@ pub fn gather(engine: &Engine, wanted: &Wanted) -> Result<Gathered> {
         let keep = wanted.options.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR");
         let keep = keep.is_some_and(|value| matches!(value.as_str(), "1" | "true"));
         let unpacked = engine.images().new_layer()?;
-        let context = from_repository(&git, keep, wanted, &unpacked)
+        let agent = wanted.agents.get("default").map(PathBuf::as_path);
+        let context = from_repository(&git, keep, agent, &unpacked)
             .map_err(|e| e.context("unable to prepare context"))?;
         return from_directory(context, wanted, Some(unpacked));
     }
     if wanted.path.starts_with("http://") || wanted.path.starts_with("https://") {
         let fetched = engine.images().new_layer()?;
         let file = fetched.dir().join("fetched");
-        super::runner::Fetcher.http(&wanted.path, &fluyt_build::Validators::default(), &file)?;
+        Fetcher.http(&wanted.path, &fluyt_build::Validators::default(), &file)?;
         let mut file = std::fs::File::open(&file).about(|| wanted.path.clone())?;
         return from_stream(engine, wanted, &mut file);
     }
@@ -71,26 +69,6 @@ pub fn gather(engine: &Engine, wanted: &Wanted) -> Result<Gathered> {
         )),
         Err(e) => Err(Error::io(wanted.path.clone(), e)),
     }
-}
-
-/// Checks a repository out; the directory of it that is wanted.
-pub(super) fn from_repository(git: &GitRef, keep: bool, wanted: &Wanted, into: &NewLayer) -> Result<PathBuf> {
-    let source = git::Wanted {
-        remote: &git.remote,
-        reference: if git.by_commit { &git.checksum } else { &git.reference },
-        checksum: &git.checksum,
-        without_submodules: git.submodules == Some(false),
-        agent: wanted.agents.get("default").map(PathBuf::as_path),
-    };
-    let dir = into.fs();
-    source.checkout(&source.resolve()?, &dir)?;
-    if git.commit_times {
-        git::set_times(&dir)?;
-    }
-    if !git.keep_git_dir.unwrap_or(keep) {
-        git::forget(&dir)?;
-    }
-    git::subdirectory(&dir, &git.subdir)
 }
 
 fn from_directory(context: PathBuf, wanted: &Wanted, unpacked: Option<NewLayer>) -> Result<Gathered> {
@@ -159,39 +137,4 @@ fn from_stream(engine: &Engine, wanted: &Wanted, input: &mut dyn Read) -> Result
             Ok(Gathered { text, name: "Dockerfile".to_owned(), context: None, ignore, _unpacked: None })
         }
     }
-}
-
-/// What a stream turned out to be.
-pub(super) enum Stream {
-    /// An archive; it is unpacked.
-    Archive,
-    /// Something else.
-    Text(String),
-}
-
-/// Unpacks a stream if it is an archive.
-pub(super) fn unpacked(input: &mut dyn Read, into: &NewLayer) -> Result<Stream> {
-    let mut head = Vec::new();
-    (&mut *input).take(512).read_to_end(&mut head).about(|| "the context")?;
-    if !archive::may_be(&head) {
-        let mut all = head.as_slice().chain(input);
-        return read_text(&mut all, "standard input").map(Stream::Text);
-    }
-    let path = into.dir().join("context.tar");
-    let about = || path.display().to_string();
-    let mut file = std::fs::File::create(&path).about(about)?;
-    std::io::copy(&mut head.as_slice().chain(input), &mut file).about(about)?;
-    let root = std::fs::File::open(into.fs()).about(|| into.fs().display().to_string())?;
-    archive::unpack(std::fs::File::open(&path).about(about)?, &root.into())
-        .map_err(|e| e.context("unpacking the context"))?;
-    Ok(Stream::Archive)
-}
-
-fn read_text(input: &mut dyn Read, name: &str) -> Result<String> {
-    let mut bytes = Vec::new();
-    input.take(MAX_DOCKERFILE + 1).read_to_end(&mut bytes).about(|| name.to_owned())?;
-    if bytes.len() as u64 > MAX_DOCKERFILE {
-        return Err(Error::invalid(format!("{name}: too long for a Dockerfile")));
-    }
-    String::from_utf8(bytes).map_err(|_| Error::invalid(format!("{name}: not UTF-8")))
 }

@@ -1,7 +1,6 @@
 //! `fluyt build`: from flags to a finished build. The composition of builder, engine, registry and terminal.
 
 mod attests;
-mod binfmt;
 mod cache;
 mod call;
 mod context;
@@ -13,7 +12,6 @@ mod named;
 mod output;
 mod outputs;
 mod progress;
-mod runner;
 mod wanted;
 
 use std::collections::BTreeMap;
@@ -24,12 +22,12 @@ use fluyt_build::Cancel;
 use fluyt_build::cache::Ledger;
 use fluyt_build::dockerfile::fault::excerpt;
 use fluyt_build::dockerfile::lint::{Lint, Warning};
-use fluyt_build::dockerfile::{Dockerfile, Fault, parse};
+use fluyt_build::dockerfile::{Fault, parse};
 use fluyt_build::plan::{BaseImage, Inputs, Joined, plan_for};
 use fluyt_build::solve::{Context, World, solve};
+use fluyt_docker_api::build::{Fetcher, Runner, base, front_end};
 use fluyt_engine::Engine;
-use fluyt_image::{Platform, Silent};
-use fluyt_model::reference::Reference;
+use fluyt_image::Platform;
 use fluyt_model::{Error, Result};
 
 use super::cmd::Cli;
@@ -39,7 +37,6 @@ use context::Gathered;
 use facts::About;
 use output::Export;
 use progress::{Form, Progress};
-use runner::{Fetcher, Runner};
 use wanted::{Call, Wanted};
 
 /// Runs `fluyt build`.
@@ -110,7 +107,7 @@ fn run(cli: &Cli, engine: &Engine, wanted: &Wanted, gathered: &Gathered) -> std:
         }
         file => file?,
     };
-    front_end(wanted, &file)?;
+    front_end(wanted.options.build_args.get("BUILDKIT_SYNTAX"), &file)?;
     match wanted.call {
         Call::Targets => return call::show_targets(wanted, gathered, &file),
         Call::Outline => return call::show_outline(wanted, gathered, &file),
@@ -150,23 +147,6 @@ fn run(cli: &Cli, engine: &Engine, wanted: &Wanted, gathered: &Gathered) -> std:
     done
 }
 
-/// The front end that the file asks for must be the one that is built in, under whatever address.
-fn front_end(wanted: &Wanted, file: &Dockerfile) -> Result<()> {
-    let given = wanted.options.build_args.get("BUILDKIT_SYNTAX");
-    let Some(text) = given.or(file.syntax.as_ref()) else { return Ok(()) };
-    // What follows a blank is for the front end.
-    let name = text.split_whitespace().next().unwrap_or_default();
-    let reference = Reference::parse_untagged(name).map_err(|e| e.context(format!("syntax {name}")))?;
-    let repository = reference.path();
-    let known = ["docker/dockerfile", "docker/dockerfile-upstream", "docker/dockerfile-labs"];
-    if known.iter().any(|known| repository == *known || repository.ends_with(&format!("/{known}"))) {
-        return Ok(());
-    }
-    Err(Error::unsupported(format!("the front end {name}: only Dockerfiles are understood here")).with_hint(
-        "the front end of docker/dockerfile is built in; if the file is a Dockerfile, remove its syntax line",
-    ))
-}
-
 fn carry_out(
     cli: &Cli,
     engine: &Engine,
@@ -189,7 +169,11 @@ fn carry_out(
     let sources = if wanted.options.no_cache { &[] } else { &wanted.cache_from[..] };
     let imports = cache::import(engine, &lease, sources, &wanted.options.platform, progress);
     let ledger = Ledger::default();
-    let runner = Runner { root: cli.root().to_owned(), cgroup_parent: wanted.cgroup_parent.clone() };
+    let runner = Runner {
+        root: cli.root().to_owned(),
+        cgroup_parent: wanted.cgroup_parent.clone(),
+        ..Runner::default()
+    };
     let world = World {
         executor: &runner,
         fetch: &Fetcher,
@@ -239,31 +223,11 @@ fn cancelled_by_signals(cancel: &Arc<Cancel>) -> Result<()> {
 
 /// Finds a base image here, or fetches it.
 fn base_image(engine: &Engine, wanted: &Wanted, name: &str, platform: &Platform) -> Result<BaseImage> {
-    let store = engine.images();
-    let here = if wanted.pull { None } else { store.resolve_for(name, platform, &Silent).ok() };
-    let image = match here {
-        Some(image) => image,
-        None => {
-            let quiet = wanted.form == Form::Quiet;
-            let asked = platform.to_string();
-            let before = store.by_reference(&Reference::parse(name)?)?;
-            super::cmd::pull_for_build(engine, name, Some(&asked), quiet)?;
-            let image = store.resolve(name)?;
-            if let Some(before) = before {
-                // What people run under that name stays what this machine runs.
-                store.keep_names(&before, &image)?;
-            }
-            image
-        }
+    let pull = |name: &str, platform: &Platform| {
+        let quiet = wanted.form == Form::Quiet;
+        super::cmd::pull_for_build(engine, name, Some(&platform.to_string()), quiet)
     };
-    super::cmd::trust::check(engine, None, name, &image)?;
-    let reference = Reference::parse_untagged(name)?.or_latest();
-    Ok(BaseImage {
-        reference: reference.to_string(),
-        manifest: image.manifest,
-        config: image.config,
-        layers: image.layers,
-    })
+    base::find(engine, name, platform, wanted.pull, &pull)
 }
 
 fn show(value: &serde_json::Value) -> std::result::Result<(), Stopped> {

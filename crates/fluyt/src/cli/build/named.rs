@@ -8,13 +8,14 @@ use fluyt_build::Fetch;
 use fluyt_build::ignore::Ignore;
 use fluyt_build::plan::NamedContext;
 use fluyt_build::solve::Context;
+use fluyt_docker_api::build::Fetcher;
+use fluyt_docker_api::build::context::{Stream, from_repository, unpacked};
 use fluyt_engine::Engine;
 use fluyt_image::NewLayer;
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Result};
 use serde_json::Value;
 
-use super::context::{self, Stream};
 use super::wanted::Wanted;
 
 /// The longest index of an OCI layout in bytes.
@@ -52,13 +53,14 @@ fn one(engine: &Engine, wanted: &Wanted, place: &str, kept: &mut Vec<NewLayer>) 
         return image_of(engine, layout).map(Found::Image);
     }
     let into = engine.images().new_layer()?;
+    let agent = wanted.agents.get("default").map(PathBuf::as_path);
     let path = if let Some(git) = fluyt_build::gitref::parse(place).map_err(|f| f.error)? {
-        context::from_repository(&git, false, wanted, &into)?
+        from_repository(&git, false, agent, &into)?
     } else {
         let file = into.dir().join("fetched");
-        super::runner::Fetcher.http(place, &fluyt_build::Validators::default(), &file)?;
+        Fetcher.http(place, &fluyt_build::Validators::default(), &file)?;
         let mut file = std::fs::File::open(&file).about(|| place.to_owned())?;
-        match context::unpacked(&mut file, &into)? {
+        match unpacked(&mut file, &into)? {
             Stream::Archive => into.fs(),
             Stream::Text(_) => return Err(Error::invalid("it is no archive")),
         }

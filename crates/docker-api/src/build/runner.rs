@@ -12,7 +12,7 @@ use fluyt_model::Result;
 use fluyt_model::error::IoContext;
 use fluyt_model::sandbox::{
     ContainerSpec, HostEntry, MountSource, MountSpec, Namespace, Namespaces, NetworkAttachment, ProcessSpec,
-    SandboxSpec, Seccomp, Security,
+    Resources, SandboxSpec, Seccomp, Security,
 };
 use fluyt_monitor::step::{Secret, TreeMount};
 use fluyt_registry::{FileAnswer, FileAsk, Settings, fetch_file};
@@ -22,11 +22,14 @@ use rustix::event::{PollFd, PollFlags, poll};
 const LOOK: Duration = Duration::from_millis(50);
 
 /// See [`Executor`].
+#[derive(Clone, Debug, Default)]
 pub struct Runner {
     /// The data root.
     pub root: PathBuf,
     /// The parent of the cgroups of steps; empty: the engine's.
     pub cgroup_parent: String,
+    /// Limits of each step.
+    pub resources: Resources,
 }
 
 impl Executor for Runner {
@@ -35,7 +38,7 @@ impl Executor for Runner {
             super::binfmt::check(&step.platform)?;
         }
         let engine = Engine::open(&self.root)?;
-        let mut running = engine.step(request(step, &self.cgroup_parent)?)?;
+        let mut running = engine.step(request(step, self)?)?;
         let mut streams: Vec<(Output, Box<dyn Stream>)> = Vec::new();
         streams.extend(running.stdout.take().map(|s| (Output::Stdout, Box::new(s) as Box<dyn Stream>)));
         streams.extend(running.stderr.take().map(|s| (Output::Stderr, Box::new(s) as Box<dyn Stream>)));
@@ -71,7 +74,7 @@ trait Stream: Read + AsFd {}
 impl<T: Read + AsFd> Stream for T {}
 
 /// Lowers a step to the sandbox contract.
-fn request(step: &ExecStep, cgroup_parent: &str) -> Result<StepRequest> {
+fn request(step: &ExecStep, runner: &Runner) -> Result<StepRequest> {
     let mut request = StepRequest {
         lower: step.layers.clone(),
         overlay: (step.upper.clone(), step.work.clone(), step.mountpoint.clone()),
@@ -132,17 +135,21 @@ fn request(step: &ExecStep, cgroup_parent: &str) -> Result<StepRequest> {
     if !request.secrets.is_empty() {
         std::fs::create_dir(&request.memory).about(|| request.memory.display().to_string())?;
     }
-    request.spec = sandbox(step, mounts, cgroup_parent);
+    request.spec = sandbox(step, mounts, runner);
     Ok(request)
 }
 
-fn sandbox(step: &ExecStep, mounts: Vec<MountSpec>, cgroup_parent: &str) -> SandboxSpec {
+fn sandbox(step: &ExecStep, mounts: Vec<MountSpec>, runner: &Runner) -> SandboxSpec {
     let network = match step.network.as_str() {
         "host" => Namespace::Host,
         "none" => Namespace::None,
         _ => Namespace::Private,
     };
-    let plug = NetworkAttachment { network: "bridge".to_owned(), ..NetworkAttachment::default() };
+    let name = match step.network.as_str() {
+        "" | "default" => "bridge",
+        name => name,
+    };
+    let plug = NetworkAttachment { network: name.to_owned(), ..NetworkAttachment::default() };
     let unlimited = |limit: u64| if limit == u64::MAX { libc_infinity() } else { limit };
     let container = ContainerSpec {
         process: ProcessSpec {
@@ -159,6 +166,7 @@ fn sandbox(step: &ExecStep, mounts: Vec<MountSpec>, cgroup_parent: &str) -> Sand
         },
         mounts,
         cdi_devices: step.devices.clone(),
+        resources: runner.resources.clone(),
         security: Security {
             privileged: step.insecure,
             seccomp: if step.insecure { Seccomp::Unconfined } else { Seccomp::Default },
@@ -176,7 +184,7 @@ fn sandbox(step: &ExecStep, mounts: Vec<MountSpec>, cgroup_parent: &str) -> Sand
             .map(|(name, address)| HostEntry { name: name.clone(), address: address.clone() })
             .collect(),
         shm_size: step.shm_size,
-        cgroup_parent: cgroup_parent.to_owned(),
+        cgroup_parent: runner.cgroup_parent.clone(),
         containers: vec![container],
         annotations: BTreeMap::new(),
         ..SandboxSpec::default()

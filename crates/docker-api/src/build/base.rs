@@ -1,0 +1,48 @@
+//! Base images: what is here, or what somebody fetches.
+
+use fluyt_build::plan::BaseImage;
+use fluyt_engine::Engine;
+use fluyt_image::{Platform, Silent};
+use fluyt_model::Result;
+use fluyt_model::reference::Reference;
+
+use crate::policy;
+
+/// Fetches an image by name for a platform.
+pub type Pull<'a> = &'a dyn Fn(&str, &Platform) -> Result<()>;
+
+/// Finds a base image here, or fetches it; with `newest` it is fetched anyway.
+///
+/// # Errors
+/// What `pull` says; a policy that does not let it be used.
+pub fn find(
+    engine: &Engine,
+    name: &str,
+    platform: &Platform,
+    newest: bool,
+    pull: Pull<'_>,
+) -> Result<BaseImage> {
+    let store = engine.images();
+    let here = if newest { None } else { store.resolve_for(name, platform, &Silent).ok() };
+    let image = match here {
+        Some(image) => image,
+        None => {
+            let before = store.by_reference(&Reference::parse(name)?)?;
+            pull(name, platform)?;
+            let image = store.resolve(name)?;
+            if let Some(before) = before {
+                // What people run under that name stays what this machine runs.
+                store.keep_names(&before, &image)?;
+            }
+            image
+        }
+    };
+    policy::check(engine, None, name, &image)?;
+    let reference = Reference::parse_untagged(name)?.or_latest();
+    Ok(BaseImage {
+        reference: reference.to_string(),
+        manifest: image.manifest,
+        config: image.config,
+        layers: image.layers,
+    })
+}
