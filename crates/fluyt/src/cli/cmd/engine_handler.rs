@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use fluyt_http::{Handler, Method, Payload, Request, Response};
+use fluyt_docker_api::local::Local;
+use fluyt_docker_api::server::Api;
+use fluyt_http::Handler;
 use fluyt_model::Result;
 
 use super::Cli;
@@ -11,24 +13,8 @@ use super::Cli;
 ///
 /// # Errors
 /// The data root cannot be opened.
-pub fn handler(_: &Cli) -> Result<Arc<dyn Handler>> {
-    Ok(Arc::new(Ping))
-}
-
-/// Says that it is there.
-struct Ping;
-
-impl Handler for Ping {
-    fn handle(&self, request: &mut Request<'_>) -> Response {
-        match (request.head.method, request.head.path.as_str()) {
-            (Method::Get | Method::Head, "/_ping") => Response::new(200)
-                .header("Content-Type", "text/plain; charset=utf-8")
-                .payload(Payload::Bytes(b"OK".to_vec())),
-            _ => Response::new(404).json(&serde_json::json!({ "message": "page not found" })),
-        }
-    }
-
-    fn trouble(&self, error: &fluyt_model::Error) {
-        eprintln!("engine: {}", error.chain());
-    }
+pub fn handler(cli: &Cli) -> Result<Arc<dyn Handler>> {
+    let local = Local::open(cli.root())?;
+    let tidied = local.clone();
+    Ok(Arc::new(Api::new(Arc::new(local), move || tidied.tidy(), |e| eprintln!("engine: {}", e.chain()))))
 }

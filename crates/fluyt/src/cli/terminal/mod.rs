@@ -1,6 +1,6 @@
 //! The user's terminal: raw mode, size, detach keys, and the pump between it and a container.
 
-pub mod keys;
+pub use fluyt_docker_api::keys;
 pub mod pump;
 
 use std::io::{BufRead, IsTerminal, Write, stderr, stdin, stdout};

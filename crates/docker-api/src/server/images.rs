@@ -1,0 +1,6 @@
+//! Images.
+
+use super::route::Route;
+
+/// Their operations.
+pub const ROUTES: &[Route] = &[];

@@ -1,0 +1,6 @@
+//! Networks.
+
+use super::route::Route;
+
+/// Their operations.
+pub const ROUTES: &[Route] = &[];

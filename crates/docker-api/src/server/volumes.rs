@@ -1,0 +1,6 @@
+//! Volumes.
+
+use super::route::Route;
+
+/// Their operations.
+pub const ROUTES: &[Route] = &[];
