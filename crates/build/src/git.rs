@@ -23,6 +23,23 @@ pub struct Wanted<'a> {
     pub agent: Option<&'a Path>,
 }
 
+/// Variables by which `git` takes another repository than the one of its directory.
+const LOCAL: [&str; 13] = [
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_INTERNAL_SUPER_PREFIX",
+    "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+];
+
 /// What a reference leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
@@ -36,6 +53,10 @@ impl Wanted<'_> {
     fn git(&self, dir: Option<&Path>, args: &[&str]) -> Result<String> {
         let mut command = Command::new("git");
         command.args(args).env("GIT_TERMINAL_PROMPT", "0").stdin(std::process::Stdio::null());
+        // Of the repository that this process may have been started for, as by a hook, nothing holds here.
+        for name in LOCAL {
+            command.env_remove(name);
+        }
         if let Some(dir) = dir {
             command.current_dir(dir);
         }
@@ -140,23 +161,33 @@ impl Wanted<'_> {
         }
         if !self.without_submodules {
             let update = ["submodule", "update", "-q", "--init", "--recursive", "--depth=1"];
-            git(&update).or_else(|_| git(&update[..update.len() - 1])).map(drop)?;
+            let known = credentials(self.remote);
+            let with: Vec<&str> = known.iter().flat_map(|known| ["-c", known.as_str()]).collect();
+            let shallow = [&with, &update[..]].concat();
+            git(&shallow).or_else(|_| git(&shallow[..shallow.len() - 1])).map(drop)?;
         }
         Ok(())
     }
 }
 
-/// An address without the password in it.
+/// An address without the password in it, or without a user who may be a token. Users of SSH are neither.
 fn shown(remote: &str) -> String {
     let Some((scheme, rest)) = remote.split_once("://") else { return remote.to_owned() };
-    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    match host.rsplit_once('@') {
-        Some((user, host)) => match user.split_once(':') {
-            Some(_) => format!("{scheme}://xxxxx:xxxxx@{host}{path}"),
-            None => format!("{scheme}://{user}@{host}{path}"),
-        },
-        None => remote.to_owned(),
-    }
+    let host = rest.split('/').next().unwrap_or_default();
+    let password = host.rsplit_once('@').is_some_and(|(who, _)| who.contains(':'));
+    let secret = password || scheme.starts_with("http");
+    if secret { crate::attest::without_credentials(remote) } else { remote.to_owned() }
+}
+
+/// What makes `git` use the credentials of an address wherever the address without them stands, as in what is relative
+/// to it; `None` when there are none.
+fn credentials(remote: &str) -> Option<String> {
+    let bare = shown(remote);
+    let host = |address: &str| {
+        let (scheme, rest) = address.split_once("://")?;
+        Some(format!("{scheme}://{}/", rest.split('/').next()?))
+    };
+    (bare != remote).then(|| Some(format!("url.{}.insteadOf={}", host(remote)?, host(&bare)?)))?
 }
 
 /// Removes what `git` itself keeps in a checkout, in submodules too.
@@ -297,6 +328,18 @@ mod tests {
     }
 
     #[test]
+    fn the_callers_own_repository_is_left_alone() {
+        // Each of them would be another repository.
+        let asked = Command::new("git").args(["rev-parse", "--local-env-vars"]).output().expect("git");
+        let names = String::from_utf8_lossy(&asked.stdout).into_owned();
+        // Configuration that is given for a single command is the caller's will, and switches off replacements.
+        let kept = |name: &&str| name.starts_with("GIT_CONFIG") || *name == "GIT_NO_REPLACE_OBJECTS";
+        for name in names.lines().filter(|name| !kept(name)) {
+            assert!(LOCAL.contains(&name), "{name}");
+        }
+    }
+
+    #[test]
     fn what_git_keeps_is_forgotten_everywhere() {
         let dir = tempfile::tempdir().expect("a directory");
         for file in [".git/HEAD", "sub/.git", "sub/file", ".gitmodules"] {
@@ -313,12 +356,17 @@ mod tests {
     fn passwords_are_not_shown() {
         for (remote, expected) in [
             ("https://me:secret@h.example/r.git", "https://xxxxx:xxxxx@h.example/r.git"),
-            ("https://me@h.example/r.git", "https://me@h.example/r.git"),
+            ("https://token@h.example/r.git", "https://xxxxx@h.example/r.git"),
+            ("ssh://me@h.example:22/r.git", "ssh://me@h.example:22/r.git"),
+            ("ssh://me:secret@h.example:22/r.git", "ssh://xxxxx:xxxxx@h.example:22/r.git"),
             ("https://h.example/a@b:c", "https://h.example/a@b:c"),
             ("me@h.example:r.git", "me@h.example:r.git"),
         ] {
             assert_eq!(shown(remote), expected);
         }
+        let known = "url.https://token@h.example/.insteadOf=https://xxxxx@h.example/";
+        assert_eq!(credentials("https://token@h.example/a/r.git").as_deref(), Some(known));
+        assert_eq!(credentials("https://h.example/a/r.git"), None);
     }
 
     #[test]

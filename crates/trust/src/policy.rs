@@ -408,7 +408,7 @@ impl SigstoreRequirement {
             if let Some((pem, name)) = text(fulcio.ca_path.as_ref(), fulcio.ca_data.as_ref(), "caData")? {
                 rule.add_roots(&pem, &name)?;
             }
-            rule.identity = Some(Pattern::Exactly(fulcio.subject_email.clone()));
+            rule.identities = vec![Pattern::Exactly(fulcio.subject_email.clone())];
             rule.issuer = Some(Pattern::Exactly(fulcio.oidc_issuer.clone()));
         } else if let Some(pki) = &self.pki {
             if let Some((pem, name)) = text(pki.roots_path.as_ref(), pki.roots_data.as_ref(), "caRootsData")?
@@ -419,8 +419,8 @@ impl SigstoreRequirement {
             if let Some((pem, _)) = text(between.0, between.1, "caIntermediatesData")? {
                 rule.add_intermediates(&pem);
             }
-            rule.identity =
-                pki.subject_email.clone().or_else(|| pki.subject_hostname.clone()).map(Pattern::Exactly);
+            let names = pki.subject_email.iter().chain(&pki.subject_hostname);
+            rule.identities = names.cloned().map(Pattern::Exactly).collect();
         } else {
             let keys = keys(
                 self.key_path.iter().chain(&self.key_paths),

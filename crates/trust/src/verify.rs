@@ -17,15 +17,15 @@ pub enum Authority {
     Certificates(CertificateRule),
 }
 
-/// Which certificates count. What is `None` may be anything.
+/// Which certificates count. What is not given may be anything.
 #[derive(Clone, Debug, Default)]
 pub struct CertificateRule {
     /// Certificates of authorities, DER each.
     pub roots: Vec<Vec<u8>>,
     /// Certificates between authority and signer, beside those that come with the signature.
     pub intermediates: Vec<Vec<u8>>,
-    /// Whom it must name: a mail address, a URI, a host.
-    pub identity: Option<Pattern>,
+    /// Whom it must name, each of them: mail addresses, URIs, hosts.
+    pub identities: Vec<Pattern>,
     /// The OpenID provider that knew the signer.
     pub issuer: Option<Pattern>,
 }
@@ -128,14 +128,14 @@ impl Verifier {
             .key
             .verify(payload, &bytes)
             .map_err(|_| refused("the signature is not of its certificate"))?;
-        let name = match &rule.identity {
-            None => subject.names.first(),
-            Some(wanted) => {
-                let found = subject.names.iter().find(|name| wanted.fits(name));
-                let are = subject.names.join(", ");
-                Some(found.ok_or_else(|| refused(format!("the signer is {are}, not {wanted}")))?)
-            }
-        };
+        let mut name = None;
+        for wanted in &rule.identities {
+            let found = subject.names.iter().find(|name| wanted.fits(name));
+            let are = subject.names.join(", ");
+            let found = found.ok_or_else(|| refused(format!("the signer is {are}, not {wanted}")))?;
+            name = name.or(Some(found));
+        }
+        let name = name.or(subject.names.first());
         if let Some(wanted) = &rule.issuer
             && !subject.issuer.as_deref().is_some_and(|issuer| wanted.fits(issuer))
         {

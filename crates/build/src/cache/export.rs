@@ -185,6 +185,14 @@ impl Ledger {
                 (Some(layers), definition) => {
                     let mut keys = store.cache_keys(&layers, &made.note)?;
                     keys.extend(definition.clone());
+                    // What came from another cache goes on with all the keys that it had there.
+                    if let Some((_, more, kept, _)) = definition.as_ref().and_then(|key| imports.look(key))
+                        && kept.iter().map(|kept| &kept.diff_id).eq(layers.iter().map(|layer| &layer.diff_id))
+                    {
+                        keys.extend(
+                            more.iter().filter(|key| !keys.contains(key)).cloned().collect::<Vec<_>>(),
+                        );
+                    }
                     let layers = layers.into_iter().map(Layer::Here).collect();
                     Entry { keys, layers, note: made.note, import: None }
                 }

@@ -113,7 +113,7 @@ impl Import {
 
     /// The layers that `key` leads to, here and protected by `lease`; recorded, so that the next build has them.
     fn find(&self, store: &Store, lease: &Lease, key: &Digest) -> Result<Option<Vec<LayerRef>>> {
-        let Some((keys, kept, note)) = self.look(key) else { return Ok(None) };
+        let Some((_, kept, note)) = self.look(key) else { return Ok(None) };
         let blobs = lease.blobs();
         let sources: Vec<LayerSource<'_>> = kept
             .iter()
@@ -135,8 +135,9 @@ impl Import {
                 store.remember_blob(&layer.diff_id, &layer.blob)?;
             }
         }
-        let records: Vec<_> = keys.iter().map(|key| (key.clone(), layers.clone(), note.to_owned())).collect();
-        store.cache_put(&records)?;
+        // Under no other key that the document has beside this one: those are its word only, and builds that do not read
+        // this cache would find it.
+        store.cache_put(&[(key.clone(), layers.clone(), note.to_owned())])?;
         Ok(Some(layers))
     }
 }

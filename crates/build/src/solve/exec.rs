@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use fluyt_image::{Digest, LayerRef, NewLayer, Store};
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Kind, Result};
-use rustix::fs::FlockOperation;
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 use super::Solver;
 use super::agent::Forward;
@@ -191,7 +192,12 @@ impl Solver<'_> {
     ) -> Result<StepSource> {
         let base = self.root.join("build").join("mounts");
         std::fs::create_dir_all(&base).about(|| base.display().to_string())?;
-        let name = Digest::of(format!("{id}\n{from:?}").as_bytes());
+        // The number of a vertex says nothing: it is called by what it begins with.
+        let name = match from.0 {
+            Tree::Vertex(_) => format!("{id}\n{}\n{:?}", super::chain(&self.layers(from.0)), from.1),
+            _ => format!("{id}\n{from:?}"),
+        };
+        let name = Digest::of(name.as_bytes());
         for number in 0..1000 {
             let dir = base.join(format!("{}-{number}", name.short()));
             let Some((lock, made)) = self.take_mount(&dir, sharing)? else { continue };
@@ -314,7 +320,12 @@ impl Solver<'_> {
             for part in target.split('/').filter(|part| !part.is_empty()) {
                 at = format!("{at}/{part}");
                 if before.at(&at, true).is_err() {
-                    found.push((target.to_owned(), at));
+                    // Where links lead to: there it will be made.
+                    let (above, name) = at.rsplit_once('/').unwrap_or_default();
+                    let Ok(above) = before.real_path(above) else { break };
+                    let top = format!("{}/{name}", above.trim_end_matches('/'));
+                    let rest = target.trim_end_matches('/').get(at.len()..).unwrap_or_default();
+                    found.push((format!("{top}{rest}"), top));
                     break;
                 }
             }
@@ -346,24 +357,38 @@ fn write(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     file.set_permissions(std::fs::Permissions::from_mode(mode)).about(about)
 }
 
-/// Removes empty mount points that did not exist before, as far up as they did not.
+/// Removes empty mount points that did not exist before, as far up as they did not. What the command made of the layer
+/// meanwhile may be anything: every path is looked up inside it, through no link.
 fn remove_stubs(upper: &Path, stubs: &[(String, String)]) {
+    let Ok(root) = tree::open_dir(upper) else { return };
     for (target, top) in stubs {
-        let mut at = target.trim_start_matches('/').to_owned();
-        let top = top.trim_start_matches('/');
-        loop {
-            let path: PathBuf = upper.join(&at);
-            let removed = match path.symlink_metadata() {
-                Ok(meta) if meta.is_dir() => std::fs::remove_dir(&path).is_ok(),
-                Ok(meta) if meta.is_file() && meta.len() == 0 => std::fs::remove_file(&path).is_ok(),
-                Ok(_) => false,
-                Err(_) => true,
-            };
+        let mut at = target.trim_matches('/');
+        let top = top.trim_matches('/');
+        while remove_stub(&root, at) && at != top {
             let Some((above, _)) = at.rsplit_once('/') else { break };
-            if !removed || at == top {
-                break;
-            }
-            at = above.to_owned();
+            at = above;
         }
     }
+}
+
+/// Removes an empty file or directory; whether nothing is there now.
+fn remove_stub(root: &Root, path: &str) -> bool {
+    let (above, name) = path.rsplit_once('/').unwrap_or((".", path));
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let dir = match rustix::fs::openat2(&root.0, above, flags, Mode::empty(), inside) {
+        Ok(dir) => dir,
+        Err(e) => return e == Errno::NOENT,
+    };
+    let removed = match rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if tree::kind(&stat) == FileType::Directory => {
+            rustix::fs::unlinkat(&dir, name, AtFlags::REMOVEDIR)
+        }
+        Ok(stat) if tree::kind(&stat) == FileType::RegularFile && stat.st_size == 0 => {
+            rustix::fs::unlinkat(&dir, name, AtFlags::empty())
+        }
+        Ok(_) => return false,
+        Err(e) => Err(e),
+    };
+    matches!(removed, Ok(()) | Err(Errno::NOENT))
 }

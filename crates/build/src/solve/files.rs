@@ -203,7 +203,8 @@ struct Copying<'a> {
     owner: Option<Owner>,
     mode: &'a str,
     epoch: Option<i64>,
-    links: HashMap<(u64, u64), String>,
+    /// What came of files with several names: a path, and the file that was made there.
+    links: HashMap<(u64, u64), (String, (u64, u64))>,
     /// The directory that was written to last, by its path.
     parent: Option<(String, OwnedFd)>,
     /// The directory that was read from last.
@@ -335,21 +336,57 @@ impl Copying<'_> {
     ) -> Result<()> {
         let stat = &entry.stat;
         let (owner, mode) = (self.ids(stat), self.mode(stat));
-        if stat.st_nlink > 1 {
-            #[allow(clippy::useless_conversion)]
-            let inode = (stat.st_dev.into(), stat.st_ino.into());
-            if let Some(first) = self.links.get(&inode) {
-                remove(self.root, dir, path, name, false)?;
-                let (other, other_name) = parent(self.root, first)?;
-                return rustix::fs::linkat(&other, &*other_name, dir, name, AtFlags::empty())
-                    .about(|| "linking it");
-            }
-            self.links.insert(inode, path.to_owned());
+        if stat.st_nlink > 1 && self.link(stat, dir, (path, name))? {
+            return Ok(());
         }
         if kind(stat) == FileType::RegularFile {
-            return self.file(entry, dir, (path, name), single, (owner, mode));
+            self.file(entry, dir, (path, name), single, (owner, mode))?;
+        } else {
+            self.special(entry, dir, (path, name), (owner, mode))?;
         }
-        remove(self.root, dir, path, name, false)?;
+        if stat.st_nlink > 1
+            && let Some(made) = inode_at(dir, name)
+        {
+            self.links.insert(inode(stat), (path.to_owned(), made));
+        }
+        Ok(())
+    }
+
+    /// Makes a further name of a file that was copied before, if what was made then is still there.
+    fn link(&mut self, stat: &Stat, dir: &OwnedFd, (path, name): (&str, &str)) -> Result<bool> {
+        let Some((first, made)) = self.links.get(&inode(stat)).cloned() else { return Ok(false) };
+        if inode_at(dir, name) == Some(made) {
+            return Ok(true);
+        }
+        let Ok((other, other_name)) = parent(self.root, &first) else { return Ok(false) };
+        if inode_at(&other, &other_name) != Some(made) {
+            return Ok(false);
+        }
+        self.make_room(dir, path, name)?;
+        rustix::fs::linkat(&other, &*other_name, dir, name, AtFlags::empty()).about(|| "linking it")?;
+        Ok(true)
+    }
+
+    /// Removes what is in the way of a new file; its number may be that of another one next.
+    fn make_room(&mut self, dir: &OwnedFd, path: &str, name: &str) -> Result<()> {
+        if !self.links.is_empty()
+            && let Some(gone) = inode_at(dir, name)
+        {
+            self.links.retain(|_, (_, made)| *made != gone);
+        }
+        remove(self.root, dir, path, name, false).map(drop)
+    }
+
+    /// Makes a link, a pipe or a device.
+    fn special(
+        &mut self,
+        entry: &Entry,
+        dir: &OwnedFd,
+        (path, name): (&str, &str),
+        (owner, mode): (Owner, u32),
+    ) -> Result<()> {
+        let stat = &entry.stat;
+        self.make_room(dir, path, name)?;
         if kind(stat) == FileType::Symlink {
             let fd = self.source.root.at(&entry.path, false).about(|| entry.path.clone())?;
             let target = rustix::fs::readlinkat(&fd, "", Vec::new()).about(|| entry.path.clone())?;
@@ -384,7 +421,7 @@ impl Copying<'_> {
         let make = || rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR);
         let to = match make() {
             Err(Errno::EXIST) => {
-                remove(self.root, dir, path, name, false)?;
+                self.make_room(dir, path, name)?;
                 make()
             }
             other => other,
@@ -474,6 +511,7 @@ impl Copying<'_> {
         let again = file.try_clone().about(|| entry.path.clone())?;
         let about = |e: Error| e.context(format!("unpacking {}", entry.path));
         let mut file = archive::Hashing { file, hasher };
+        self.links.clear();
         archive::unpack(&mut file, &dir).map_err(about)?;
         // What follows the archive in the file belongs to what was digested.
         std::io::copy(&mut file, &mut std::io::sink()).about(|| entry.path.clone())?;
@@ -490,6 +528,15 @@ impl Copying<'_> {
         }
         Ok(true)
     }
+}
+
+#[allow(clippy::useless_conversion)]
+fn inode(stat: &Stat) -> (u64, u64) {
+    (stat.st_dev.into(), stat.st_ino.into())
+}
+
+fn inode_at(dir: &OwnedFd, name: &str) -> Option<(u64, u64)> {
+    rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| inode(&stat))
 }
 
 #[allow(clippy::useless_conversion)]

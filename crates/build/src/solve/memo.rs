@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! ROOT/build/known/HEX   for each directory that was a context, HEX of its path
-//!   "fluyt files 1\n"
+//!   "fluyt files 2\n"
 //!   records: device inode size | modified: s ns | changed: s ns | digest   (little endian, sorted by device and inode)
 //!   SHA-256 of all before it
 //! ```
@@ -25,7 +25,7 @@ use fluyt_image::Digest;
 use fluyt_image::digest::{Algorithm, Hasher};
 use rustix::fs::Stat;
 
-const MAGIC: &[u8] = b"fluyt files 1\n";
+const MAGIC: &[u8] = b"fluyt files 2\n";
 /// Bytes of one record.
 const RECORD: usize = 7 * 8 + 32;
 /// Records of one context; what was not asked for in the last build goes when there would be more.

@@ -285,7 +285,7 @@ const MUCH: u64 = 64 << 20;
 pub fn digest(source: &Source<'_>, selection: &mut Selection, memo: Option<&Memo>) -> Result<Digest> {
     see(source, selection, memo)?;
     let mut hasher = Hasher::new(Algorithm::Sha256);
-    let mut inodes: HashMap<(u64, u64), usize> = HashMap::new();
+    let mut inodes: HashMap<(u64, u64), (usize, Option<Seen>)> = HashMap::new();
     let mut number = 0;
     for selected in &mut selection.roots {
         hasher.update(if selected.single { b"file\n" } else { b"tree\n" });
@@ -296,9 +296,10 @@ pub fn digest(source: &Source<'_>, selection: &mut Selection, memo: Option<&Memo
             let head = format!("{}\0{:o}\0{uid}\0{gid}\0{}\0", entry.to, stat.st_mode, rdev(stat));
             hasher.update(head.as_bytes());
             if kind(stat) != FileType::Directory && stat.st_nlink > 1 {
-                let first = inodes.entry(inode(stat)).or_insert(number);
+                let (first, seen) = inodes.entry(inode(stat)).or_insert((number, entry.seen));
                 if *first != number {
                     hasher.update(format!("link {first}\n").as_bytes());
+                    entry.seen = *seen;
                     continue;
                 }
             }
@@ -309,6 +310,8 @@ pub fn digest(source: &Source<'_>, selection: &mut Selection, memo: Option<&Memo
                 FileType::Symlink => {
                     let fd = source.root.at(&entry.path, false).about(|| entry.path.clone())?;
                     let target = rustix::fs::readlinkat(&fd, "", Vec::new()).about(|| entry.path.clone())?;
+                    let length = target.as_bytes().len() as u64;
+                    hasher.update(&length.to_le_bytes());
                     hasher.update(target.as_bytes());
                     entry.seen = Some(Seen { digest: memo::digest_of(target.as_bytes()), sure: false });
                 }
@@ -402,11 +405,11 @@ fn content(
 /// A hash that has taken a file's attributes and waits for its content.
 pub fn attributes(attributes: &[(Vec<u8>, Vec<u8>)]) -> Hasher {
     let mut hasher = Hasher::new(Algorithm::Sha256);
-    for (name, value) in attributes {
-        hasher.update(name);
-        hasher.update(b"=");
-        hasher.update(value);
-        hasher.update(b"\0");
+    // With numbers and lengths, so that nothing can pass for something else.
+    hasher.update(&(attributes.len() as u64).to_le_bytes());
+    for part in attributes.iter().flat_map(|(name, value)| [name, value]) {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
     }
     hasher
 }

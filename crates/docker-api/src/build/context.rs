@@ -10,7 +10,7 @@ use fluyt_image::NewLayer;
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Result};
 
-/// The longest Dockerfile.
+/// The longest Dockerfile or ignore file.
 const MAX_DOCKERFILE: u64 = 16 << 20;
 
 /// Checks a repository out; the directory of it that is wanted. `keep` is whether its history stays, unless it says so
@@ -74,7 +74,7 @@ pub fn read_text(input: &mut dyn Read, name: &str) -> Result<String> {
     let mut bytes = Vec::new();
     input.take(MAX_DOCKERFILE + 1).read_to_end(&mut bytes).about(|| name.to_owned())?;
     if bytes.len() as u64 > MAX_DOCKERFILE {
-        return Err(Error::invalid(format!("{name}: too long for a Dockerfile")));
+        return Err(Error::invalid(format!("{name}: too long for such a file")));
     }
     String::from_utf8(bytes).map_err(|_| Error::invalid(format!("{name}: not UTF-8")))
 }

@@ -272,6 +272,36 @@ fn a_lying_cache_is_refused() {
 }
 
 #[test]
+fn a_cache_says_nothing_about_what_it_was_not_asked() {
+    let host = host!();
+    ours_only!(host);
+    let dir = context(&host, "one");
+    let caches = ["good", "evil"].map(|name| host.scratch().join(name));
+    let to = |at: usize| format!("type=local,dest={},mode=max", caches[at].display());
+    build(&host, &dir, &["--cache-to", &to(0)]);
+    host.scratch().write("other/Dockerfile", "FROM box\nRUN echo evil > /evil\n");
+    let other_dir = host.scratch().join("other").display().to_string();
+    build(&host, &other_dir, &["--cache-to", &to(1)]);
+    // The second cache has the keys of the first beside its own.
+    let mut keys = Vec::new();
+    forge(&caches[0], |config| {
+        for record in config["records"].as_array().expect("records") {
+            keys.extend(record["keys"].as_array().expect("keys").clone());
+        }
+    });
+    forge(&caches[1], |config| {
+        for record in config["records"].as_array_mut().expect("records") {
+            record["keys"].as_array_mut().expect("keys").extend(keys.clone());
+        }
+    });
+    let machine = Other::new(&host, "machine");
+    machine.build(&other_dir, &["--cache-from", &format!("type=local,src={}", caches[1].display())]);
+    let said = machine.build(&dir, &["-t", "made"]);
+    assert_eq!(cached(&said), 0, "{said}");
+    assert!(machine.ok(&["run", "--rm", "made"]).starts_with("in\ntool\n"));
+}
+
+#[test]
 fn kinds_of_caches_that_are_not_there_are_refused() {
     let host = host!();
     ours_only!(host);

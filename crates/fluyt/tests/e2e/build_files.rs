@@ -156,6 +156,24 @@ fn copies_take_what_buildkit_takes() {
 }
 
 #[test]
+fn files_with_several_names_stay_themselves() {
+    let host = host!();
+    ours_only!(host);
+    let dir = make(&host, "links", &[("v1/y", "Y"), ("d1/x", "ORIG"), ("d2/x", "OTHER"), ("e/a", "E")]);
+    std::fs::create_dir(dir.join("v2")).expect("made");
+    for (old, new) in [("v1/y", "v2/y"), ("d1/x", "d2/y"), ("e/a", "e/b")] {
+        std::fs::hard_link(dir.join(old), dir.join(new)).expect("linked");
+    }
+    // The same name from two directories is the same file.
+    assert_eq!(files_of(&host, &dir, "", "COPY v*/ /t/").expect("built"), ["t/", "t/y=Y"]);
+    // The first name has been overwritten meanwhile.
+    assert_eq!(files_of(&host, &dir, "", "COPY d*/ /t/").expect("built"), ["t/", "t/x=OTHER", "t/y=ORIG"]);
+    assert_eq!(files_of(&host, &dir, "", "COPY e /t/").expect("built"), ["t/", "t/a=E", "t/b=E"]);
+    let inode = |name: &str| std::fs::metadata(host.scratch().join("out/t").join(name)).expect("there").ino();
+    assert_eq!(inode("a"), inode("b"), "they are still one file");
+}
+
+#[test]
 fn archives_are_unpacked_by_add_alone() {
     let host = host!();
     ours_only!(host);
@@ -348,7 +366,7 @@ fn dockerfiles_are_found_or_missed() {
         ("blank", "file with no instructions"),
         ("dir", "irectory"),
         ("none", "oo many"),
-        ("huge", "too long for a Dockerfile"),
+        ("huge", "too long for such a file"),
         ("absent", "not found"),
         ("place/f", "not a directory"),
     ] {

@@ -9,6 +9,7 @@ mod archives;
 mod build;
 mod build_cache;
 mod build_files;
+mod build_guards;
 mod build_kills;
 mod build_races;
 mod build_real;

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 
 use fluyt_build::Fetch;
 use fluyt_build::ignore::Ignore;
+use fluyt_build::solve::tree;
 use fluyt_docker_api::build::Fetcher;
 use fluyt_docker_api::build::context::{Stream, from_repository, read_text, unpacked};
 use fluyt_engine::Engine;
 use fluyt_image::NewLayer;
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Kind, Result};
+use rustix::fs::OFlags;
 
 use super::wanted::Wanted;
 
@@ -73,6 +75,7 @@ pub fn gather(engine: &Engine, wanted: &Wanted) -> Result<Gathered> {
 
 fn from_directory(context: PathBuf, wanted: &Wanted, unpacked: Option<NewLayer>) -> Result<Gathered> {
     let context = context.canonicalize().about(|| context.display().to_string())?;
+    let fetched = unpacked.is_some().then_some(context.as_path());
     let (text, name, own) = match wanted.file.as_deref() {
         Some("-") => {
             (read_text(&mut std::io::stdin().lock(), "standard input")?, "Dockerfile".to_owned(), None)
@@ -85,7 +88,7 @@ fn from_directory(context: PathBuf, wanted: &Wanted, unpacked: Option<NewLayer>)
                 None => default_file(&context),
             };
             let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-            let mut file = std::fs::File::open(&path).map_err(|e| missing(&path, e))?;
+            let mut file = open(&path, fetched).map_err(|e| missing(&path, e))?;
             let mut own = path.clone().into_os_string();
             own.push(".dockerignore");
             (read_text(&mut file, &path.display().to_string())?, name, Some(PathBuf::from(own)))
@@ -94,8 +97,9 @@ fn from_directory(context: PathBuf, wanted: &Wanted, unpacked: Option<NewLayer>)
     let candidates = own.into_iter().chain([context.join(".dockerignore")]);
     let mut ignore = Ignore::default();
     for path in candidates {
-        match std::fs::read_to_string(&path) {
-            Ok(text) => {
+        match open(&path, fetched) {
+            Ok(mut file) => {
+                let text = read_text(&mut file, &path.display().to_string())?;
                 ignore = Ignore::parse(&text).map_err(|f| f.error.context(format!("{}", path.display())))?;
                 break;
             }
@@ -106,10 +110,22 @@ fn from_directory(context: PathBuf, wanted: &Wanted, unpacked: Option<NewLayer>)
     Ok(Gathered { text, name, context: Some(context), ignore, _unpacked: unpacked })
 }
 
+/// Opens a file for reading. What `fetched`, a context from elsewhere, has may be anything: in there links lead to nothing
+/// outside, and only regular files are read.
+fn open(path: &Path, fetched: Option<&Path>) -> std::io::Result<std::fs::File> {
+    let Some(context) = fetched else { return std::fs::File::open(path) };
+    let outside = || std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a file of the context");
+    let path = path.strip_prefix(context).ok().and_then(Path::to_str).ok_or_else(outside)?;
+    let root = tree::open_dir(context).map_err(|_| outside())?;
+    let file = std::fs::File::from(root.open(path, OFlags::RDONLY | OFlags::NONBLOCK)?);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(outside()) }
+}
+
 fn default_file(context: &Path) -> PathBuf {
     let usual = context.join("Dockerfile");
     let lower = context.join("dockerfile");
-    if !usual.exists() && lower.exists() { lower } else { usual }
+    let there = |path: &Path| path.symlink_metadata().is_ok();
+    if !there(&usual) && there(&lower) { lower } else { usual }
 }
 
 fn missing(path: &Path, e: std::io::Error) -> Error {

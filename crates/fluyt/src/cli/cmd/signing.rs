@@ -342,7 +342,9 @@ fn verifier(flags: &Parsed) -> Result<Verifier> {
         return Ok(Verifier { authority, logs });
     }
     let mut rule = CertificateRule {
-        identity: pattern(flags, "certificate-identity", "certificate-identity-regexp")?,
+        identities: pattern(flags, "certificate-identity", "certificate-identity-regexp")?
+            .into_iter()
+            .collect(),
         issuer: pattern(flags, "certificate-oidc-issuer", "certificate-oidc-issuer-regexp")?,
         ..CertificateRule::default()
     };
@@ -360,7 +362,7 @@ fn verifier(flags: &Parsed) -> Result<Verifier> {
         return Err(Error::invalid("image verify needs --key, --ca-roots or --certificate-chain")
             .with_hint("no authority is built in: name the key or the authority that you trust"));
     }
-    if rule.identity.is_none() {
+    if rule.identities.is_empty() {
         return Err(Error::invalid("--certificate-identity or --certificate-identity-regexp is required")
             .with_hint("an authority vouches for many; say whose signature you want"));
     }
