@@ -456,6 +456,21 @@ mod tests {
     }
 
     #[test]
+    fn certificates_must_have_every_name_that_a_policy_asks_for() {
+        let root = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+        let names = |fields: &str| {
+            let text = format!(r#"{{"caRootsData":"{}"{fields}}}"#, BASE64.encode(root));
+            let rule: SigstoreRequirement = serde_json::from_str(&format!(r#"{{"pki":{text}}}"#)).unwrap();
+            let Authority::Certificates(rule) = rule.verifier().unwrap().authority else { panic!("keys") };
+            rule.identities.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let (mail, host) = (r#","subjectEmail":"a@b""#, r#","subjectHostname":"h""#);
+        assert_eq!(names(mail), ["a@b"]);
+        assert_eq!(names(host), ["h"]);
+        assert_eq!(names(&format!("{mail}{host}")), ["a@b", "h"]);
+    }
+
+    #[test]
     fn the_most_specific_scope_counts() {
         let policy = parse(
             r#"{"default":[{"type":"reject"}],"transports":{"docker":{

@@ -13,6 +13,9 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat};
 /// The links that a path may lead through.
 const MAX_DEPTH: usize = 4096;
 
+/// The longest file of accounts or ignore file, in bytes.
+const MAX_TEXT: u64 = 16 << 20;
+
 /// The root of a tree.
 #[derive(Debug)]
 pub struct Root(pub OwnedFd);
@@ -120,11 +123,15 @@ impl Root {
         Ok(format!("/{}", at.join("/")))
     }
 
-    /// The text of a file, if it is there.
+    /// The text of a regular file, if it is there and no longer than such texts are.
     pub fn text(&self, path: &str) -> Option<String> {
-        let fd = self.open(path, OFlags::RDONLY | OFlags::NONBLOCK).ok()?;
+        let file = std::fs::File::from(self.open(path, OFlags::RDONLY | OFlags::NONBLOCK).ok()?);
+        let meta = file.metadata().ok()?;
+        if !meta.is_file() || meta.len() > MAX_TEXT {
+            return None;
+        }
         let mut text = String::new();
-        std::io::Read::read_to_string(&mut std::fs::File::from(fd), &mut text).ok()?;
+        std::io::Read::read_to_string(&mut std::io::Read::take(file, MAX_TEXT), &mut text).ok()?;
         Some(text)
     }
 }
