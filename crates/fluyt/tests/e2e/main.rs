@@ -18,6 +18,8 @@ mod build_sources;
 mod build_web;
 mod crash;
 mod display;
+mod engine_input;
+mod engines;
 mod errors;
 mod exec;
 mod files;
