@@ -17,6 +17,8 @@ use super::{Body, Duplex, Exchange, Head, Method, Payload, Request, Response, Si
 const MAX_HEAD: usize = 64 << 10;
 /// What is read and thrown away of a body that nobody wanted, so that the connection lives on.
 const PASS_OVER: u64 = 256 << 10;
+/// What is read and thrown away of what comes after the last answer, so that the peer gets to read that.
+const LINGER: usize = 8 << 20;
 /// How long a thread stays with a connection that has nothing to say: a client that asks one thing after the other
 /// needs no handing over.
 const STAY: Duration = Duration::from_millis(30);
@@ -425,5 +427,11 @@ fn linger(wire: &mut Wire) {
     wire.stream.socket_mut().set_read_timeout(Some(Duration::from_secs(1)));
     let mut sink = [0; 8192];
     let until = Instant::now() + Duration::from_secs(5);
-    while Instant::now() < until && matches!(wire.stream.read(&mut sink), Ok(1..)) {}
+    let mut read = 0;
+    while let Ok(n @ 1..) = wire.stream.read(&mut sink) {
+        read += n;
+        if read > LINGER || Instant::now() > until {
+            return;
+        }
+    }
 }
