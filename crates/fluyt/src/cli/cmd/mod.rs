@@ -4,6 +4,7 @@ mod archives;
 mod attach;
 mod build;
 mod builder;
+mod compose;
 mod content;
 mod disk;
 mod engine;
@@ -137,6 +138,7 @@ pub const ROOT: &[Node] = &[
     plain(&content::COMMIT, content::commit),
     plain(&stats::STATS, stats::stats),
     plain(&build::BUILD, build::build),
+    plain(&compose::COMPOSE, compose::compose),
     plain(&images::IMAGES, images::images),
     plain(&images::HISTORY, images::history),
     plain(&images::TAG, images::tag),
