@@ -84,6 +84,9 @@ pub struct PruneBuilds {
     pub filters: Filters,
 }
 
+/// A build whose context has been taken in; the image's id.
+pub type Building = Box<dyn FnOnce(&dyn Progress) -> Result<String> + Send>;
+
 /// What can be asked of the builder.
 #[allow(clippy::missing_errors_doc)]
 pub trait Builds {
@@ -94,6 +97,12 @@ pub trait Builds {
         context: &mut (dyn Read + Send),
         progress: &dyn Progress,
     ) -> Result<String>;
+
+    /// Takes in the context of a build that is carried out later; what fails until then fails here.
+    fn build_start(&self, wanted: BuildImage, context: &mut (dyn Read + Send)) -> Result<Building> {
+        let _ = (wanted, context);
+        Err(fluyt_model::Error::unsupported("builds over this connection are carried out at once"))
+    }
 
     /// Clears the build cache.
     fn build_prune(&self, wanted: &PruneBuilds) -> Result<CachePruned>;

@@ -31,7 +31,7 @@ use crate::{lower, transfer};
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Where Dockerfile and context are.
-struct Gathered {
+pub struct Gathered {
     text: String,
     context: Option<PathBuf>,
     ignore: Ignore,
@@ -39,14 +39,14 @@ struct Gathered {
     _unpacked: NewLayer,
 }
 
-/// Builds; the image's id.
+/// Builds what was gathered; the image's id.
 ///
 /// # Errors
 /// A mistake in the request or in the Dockerfile; a step that fails; what registries say.
 pub fn build(
     engine: &Engine,
     wanted: &BuildImage,
-    input: &mut (dyn Read + Send),
+    gathered: &Gathered,
     sink: &dyn Progress,
 ) -> Result<String> {
     if wanted.squash {
@@ -54,8 +54,7 @@ pub fn build(
     }
     let names = wanted.tags.iter().map(|tag| name(tag)).collect::<Result<Vec<_>>>()?;
     let options = options(wanted)?;
-    let gathered = gather(engine, wanted, input)?;
-    let done = run(engine, wanted, &gathered, (&options, &names), sink);
+    let done = run(engine, wanted, gathered, (&options, &names), sink);
     // The build is what it is, whether or not there is room in the cache.
     let _ = engine.tidy_build_cache();
     done
@@ -115,7 +114,10 @@ fn runner(engine: &Engine, wanted: &BuildImage) -> Runner {
 }
 
 /// Takes in the context.
-fn gather(engine: &Engine, wanted: &BuildImage, input: &mut (dyn Read + Send)) -> Result<Gathered> {
+///
+/// # Errors
+/// A damaged archive; no Dockerfile in it; what a server says.
+pub fn gather(engine: &Engine, wanted: &BuildImage, input: &mut (dyn Read + Send)) -> Result<Gathered> {
     let into = engine.images().new_layer()?;
     if wanted.remote.is_empty() {
         return from_stream(wanted, input, into);

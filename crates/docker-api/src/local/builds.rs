@@ -17,7 +17,14 @@ impl Builds for Local {
         context: &mut (dyn Read + Send),
         progress: &dyn Progress,
     ) -> Result<String> {
-        classic::build(&*self.engine()?, wanted, context, progress)
+        let gathered = classic::gather(&*self.engine()?, wanted, context)?;
+        classic::build(&*self.engine()?, wanted, &gathered, progress)
+    }
+
+    fn build_start(&self, wanted: BuildImage, context: &mut (dyn Read + Send)) -> Result<Building> {
+        let gathered = classic::gather(&*self.engine()?, &wanted, context)?;
+        let local = self.clone();
+        Ok(Box::new(move |progress| classic::build(&*local.engine()?, &wanted, &gathered, progress)))
     }
 
     fn build_prune(&self, wanted: &PruneBuilds) -> Result<CachePruned> {

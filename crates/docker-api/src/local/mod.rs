@@ -16,6 +16,8 @@ mod system;
 pub(crate) mod tell;
 mod volumes;
 
+pub(crate) use networks::no_swarm;
+
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Child;

@@ -106,7 +106,6 @@ fn subnet(config: &IpamConfig) -> Result<SubnetSpec> {
 }
 
 /// What Docker's engine says where it would need a swarm.
-#[must_use]
 pub fn no_swarm() -> Error {
     Error::new(
         Kind::Unavailable,

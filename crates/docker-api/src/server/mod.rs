@@ -7,10 +7,11 @@
 //! - `call`: the request at hand: parameters, body, version;
 //! - `version`: which versions there are; `compat`: how documents looked in older ones (pure);
 //! - `error`: the one table from error kinds to status codes;
-//! - `session`: connections that are handed over; `flow`: answers that go on.
+//! - `session`: connections that are handed over; `flow`: answers that go on; `progress`: messages while work goes on.
 //!
 //! Nothing here knows what an engine does; what a handler cannot decode it refuses in the words that clients know.
 
+mod builds;
 mod call;
 mod compat;
 mod containers;
@@ -20,8 +21,11 @@ mod execs;
 mod flow;
 mod images;
 mod networks;
+mod progress;
+mod registry_auth;
 mod route;
 mod session;
+mod swarm;
 mod system;
 mod version;
 mod volumes;

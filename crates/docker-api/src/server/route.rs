@@ -4,7 +4,7 @@ use fluyt_http::{Method, Response};
 use fluyt_model::{Error, Result};
 
 use super::call::Call;
-use super::{containers, events, execs, images, networks, system, volumes};
+use super::{builds, containers, events, execs, images, networks, swarm, system, volumes};
 
 /// What answers a request.
 pub type Answer = fn(&mut Call<'_, '_>) -> Result<Response>;
@@ -51,7 +51,9 @@ const GROUPS: &[&[Route]] = &[
     images::ROUTES,
     networks::ROUTES,
     volumes::ROUTES,
+    builds::ROUTES,
     system::ROUTES,
+    swarm::ROUTES,
 ];
 
 /// The operation at a path (without its version), and what stands in the places of the pattern's stars.

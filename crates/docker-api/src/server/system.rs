@@ -1,14 +1,25 @@
 //! The engine itself.
 
 use fluyt_http::{Payload, Response};
-use fluyt_model::Result;
+use fluyt_model::{Error, Result};
 
 use super::call::{Call, json};
-use super::route::{Route, get, head};
+use super::route::{Route, get, head, post};
+use super::version::ApiVersion;
+use crate::api::{AuthConfig, DiskUseOf};
 
 /// Its operations.
-pub const ROUTES: &[Route] =
-    &[get("/_ping", ping), head("/_ping", ping), get("/version", version), get("/info", info)];
+pub const ROUTES: &[Route] = &[
+    get("/_ping", ping),
+    head("/_ping", ping),
+    get("/version", version),
+    get("/info", info),
+    post("/auth", auth),
+    get("/system/df", disk_use),
+];
+
+/// `BuilderSize` was there until here.
+const NO_BUILDER_SIZE: ApiVersion = ApiVersion(42);
 
 fn ping(call: &mut Call<'_, '_>) -> Result<Response> {
     let ping = call.docker.ping()?;
@@ -27,4 +38,32 @@ fn version(call: &mut Call<'_, '_>) -> Result<Response> {
 
 fn info(call: &mut Call<'_, '_>) -> Result<Response> {
     json(200, &call.docker.info()?)
+}
+
+fn auth(call: &mut Call<'_, '_>) -> Result<Response> {
+    let credentials: AuthConfig = call.json()?.unwrap_or_default();
+    let said = call.docker.auth(&credentials)?;
+    json(200, &serde_json::json!({ "Status": said.status, "IdentityToken": said.identity_token }))
+}
+
+fn disk_use(call: &mut Call<'_, '_>) -> Result<Response> {
+    let mut of = DiskUseOf::default();
+    for kind in call.texts("type") {
+        match kind.as_str() {
+            "container" => of.containers = true,
+            "image" => of.images = true,
+            "volume" => of.volumes = true,
+            "build-cache" => of.build_cache = true,
+            other => return Err(Error::invalid(format!("unknown object type: {other}"))),
+        }
+    }
+    let usage = call.docker.disk_usage(of)?;
+    if call.version >= NO_BUILDER_SIZE {
+        return json(200, &usage);
+    }
+    let mut document =
+        serde_json::to_value(&usage).map_err(|e| Error::internal("the answer").with_source(e))?;
+    let cache: i64 = usage.build_cache.iter().filter(|entry| !entry.shared).map(|entry| entry.size).sum();
+    document["BuilderSize"] = cache.into();
+    json(200, &document)
 }
