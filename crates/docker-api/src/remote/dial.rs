@@ -177,8 +177,8 @@ impl Stream {
         }
     }
 
-    /// Bytes that have been received and deciphered already, which `poll` does not see.
-    pub(super) fn has_plaintext(&mut self) -> bool {
+    /// Whether bytes have been received and deciphered already, which `poll` does not see.
+    pub fn has_plaintext(&mut self) -> bool {
         match self {
             Self::Tls(stream) => {
                 stream.conn.process_new_packets().is_ok_and(|state| state.plaintext_bytes_to_read() > 0)

@@ -3,6 +3,7 @@
 mod archive;
 mod build;
 mod cmd;
+pub mod context;
 pub mod create;
 pub mod fail;
 pub mod flags;
@@ -19,6 +20,8 @@ use std::path::PathBuf;
 use fluyt_docker_api::{filter, render, time};
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Result};
+
+use context::Options;
 
 /// Prints a line on standard output.
 ///
@@ -51,10 +54,10 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> i32 {
         }
     };
     match globals(&words) {
-        Ok(Start::Command { root, rest }) => {
+        Ok(Start::Command { root, options, rest }) => {
             // Never dropped: closing the record file tidily would cost every command a checkpoint and its two
             // syncs, and the process ends right after this.
-            let cli = std::mem::ManuallyDrop::new(cmd::Cli::new(root));
+            let cli = std::mem::ManuallyDrop::new(cmd::Cli::new(root, *options));
             tree::dispatch(&cli, cmd::ROOT, rest)
         }
         Ok(Start::Version) => {
@@ -74,6 +77,8 @@ enum Start<'a> {
     Command {
         /// The data root.
         root: PathBuf,
+        /// Which daemon is spoken to.
+        options: Box<Options>,
         /// From the command's word on.
         rest: &'a [String],
     },
@@ -81,36 +86,67 @@ enum Start<'a> {
     Version,
 }
 
-/// Reads the options before the command. Those that tell Docker's client where its daemon is have no meaning here.
+/// Reads the options before the command.
 fn globals(words: &[String]) -> Result<Start<'_>> {
     let mut root = std::env::var_os("FLUYT_ROOT").filter(|r| !r.is_empty()).map(PathBuf::from);
+    let mut options = Box::<Options>::default();
     let mut rest = words;
     while let Some((word, after)) = rest.split_first() {
-        let (name, glued) = word.split_once('=').map_or((word.as_str(), None), |(n, v)| (n, Some(v)));
+        let (name, glued) = split(word);
         match name {
             "-v" | "--version" => return Ok(Start::Version),
-            "-D" | "--debug" | "--tls" | "--tlsverify" => rest = after,
-            "--root" | "-l" | "--log-level" => {
+            "-D" | "--debug" => rest = after,
+            "--tls" => (options.tls, rest) = (Some(boolean(name, glued)?), after),
+            "--tlsverify" => (options.tls_verify, rest) = (Some(boolean(name, glued)?), after),
+            "--root" | "-l" | "--log-level" | "-H" | "--host" | "-c" | "--context" | "--config"
+            | "--tlscacert" | "--tlscert" | "--tlskey" => {
                 let (value, after) = match (glued, after.split_first()) {
                     (Some(value), _) => (value.to_owned(), after),
                     (None, Some((value, after))) => (value.clone(), after),
                     (None, None) => return Err(Error::invalid(format!("flag needs an argument: {name}"))),
                 };
-                if name == "--root" {
-                    root = Some(PathBuf::from(value));
+                let path = || Some(PathBuf::from(&value));
+                match name {
+                    "--root" => root = path(),
+                    "--config" => options.config = path(),
+                    "--tlscacert" => options.ca = path(),
+                    "--tlscert" => options.cert = path(),
+                    "--tlskey" => options.key = path(),
+                    "-c" | "--context" => options.context = Some(value).filter(|v| !v.is_empty()),
+                    "-H" | "--host" if options.host.is_some() => {
+                        return Err(Error::invalid("specify only one -H"));
+                    }
+                    "-H" | "--host" => options.host = Some(value).filter(|v| !v.is_empty()),
+                    _ => {}
                 }
                 rest = after;
-            }
-            "-H" | "--host" | "-c" | "--context" => {
-                return Err(Error::unsupported(format!("{name}: there is no daemon to talk to"))
-                    .with_hint("choose another data root with --root or FLUYT_ROOT"));
             }
             _ => break,
         }
     }
     let root = root.unwrap_or_else(|| PathBuf::from(DEFAULT_ROOT));
     let root = std::path::absolute(&root).about(|| root.display().to_string())?;
-    Ok(Start::Command { root, rest })
+    Ok(Start::Command { root, options, rest })
+}
+
+/// `--name=value`, and `-Hvalue` as short flags may be written.
+fn split(word: &str) -> (&str, Option<&str>) {
+    if word.starts_with("--") {
+        return word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
+    }
+    match word.get(..2) {
+        Some(name @ ("-H" | "-c" | "-l")) if word.len() > 2 => {
+            let value = &word[2..];
+            (name, Some(value.strip_prefix('=').unwrap_or(value)))
+        }
+        _ => (word, None),
+    }
+}
+
+fn boolean(name: &str, text: Option<&str>) -> Result<bool> {
+    let Some(text) = text else { return Ok(true) };
+    fluyt_docker_api::filter::boolean(text)
+        .ok_or_else(|| Error::invalid(format!("invalid argument {text:?} for {name:?} flag")))
 }
 
 #[cfg(test)]
@@ -121,7 +157,10 @@ mod tests {
     fn the_data_root_stands_before_the_command() {
         let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
         let root_of = |line: &str| match globals(&words(line)) {
-            Ok(Start::Command { root, rest }) => format!("{} {}", root.display(), rest.join(" ")),
+            Ok(Start::Command { root, options, rest }) => {
+                let host = options.host.map(|host| format!("{host} ")).unwrap_or_default();
+                format!("{host}{} {}", root.display(), rest.join(" "))
+            }
             Ok(Start::Version) => "version".to_owned(),
             Err(error) => error.to_string(),
         };
@@ -129,6 +168,9 @@ mod tests {
         assert_eq!(root_of("--root=/a -l debug ps"), "/a ps");
         assert_eq!(root_of("-v"), "version");
         assert_eq!(root_of("--root"), "flag needs an argument: --root");
-        assert_eq!(root_of("-H tcp://x ps"), "-H: there is no daemon to talk to");
+        assert_eq!(root_of("--root /a -H tcp://x ps"), "tcp://x /a ps");
+        assert_eq!(root_of("--root /a -Htcp://x --tls=0 ps -c"), "tcp://x /a ps -c");
+        assert_eq!(root_of("-H a -H b ps"), "specify only one -H");
+        assert_eq!(root_of("--tls=x ps"), "invalid argument \"x\" for \"--tls\" flag");
     }
 }

@@ -191,7 +191,7 @@ fn show(flags: &Parsed, find: impl Fn(&str) -> Result<Document>) -> Outcome {
 }
 
 /// Documents as one JSON text.
-fn printed(documents: &[Document], formatter: impl serde_json::ser::Formatter) -> Result<String> {
+pub fn printed<T: Serialize>(documents: &[T], formatter: impl serde_json::ser::Formatter) -> Result<String> {
     let mut out = Vec::new();
     let mut serializer = serde_json::Serializer::with_formatter(&mut out, formatter);
     documents.serialize(&mut serializer).map_err(|e| Error::internal("documents as JSON").with_source(e))?;

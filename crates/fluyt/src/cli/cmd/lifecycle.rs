@@ -151,7 +151,7 @@ pub fn rm(cli: &Cli, flags: &Parsed) -> Outcome {
 
 /// Runs `fluyt container reap`.
 pub fn reap(cli: &Cli, flags: &Parsed) -> Outcome {
-    let engine = cli.engine()?;
+    let engine = cli.own_engine()?;
     for_each(&flags.args, |id| engine.reap(id).map(|()| None))
 }
 
@@ -185,6 +185,6 @@ pub fn update(cli: &Cli, flags: &Parsed) -> Outcome {
 
 /// Runs `fluyt container revive`.
 pub fn revive(cli: &Cli, flags: &Parsed) -> Outcome {
-    let engine = cli.engine()?;
+    let engine = cli.own_engine()?;
     for_each(&flags.args, |id| engine.revive(id).map(|()| None))
 }

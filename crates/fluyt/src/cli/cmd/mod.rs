@@ -6,6 +6,8 @@ mod build;
 mod builder;
 mod compose;
 mod content;
+mod context;
+mod dial;
 mod disk;
 mod engine;
 mod engine_handler;
@@ -37,9 +39,14 @@ mod volumes;
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
+use fluyt_docker_api::api::Docker;
+use fluyt_docker_api::local::Local;
+use fluyt_docker_api::remote::dial::Stream;
+use fluyt_docker_api::remote::{Dialer, Host, Remote};
 use fluyt_engine::Engine;
-use fluyt_model::Result;
+use fluyt_model::{Error, Result};
 
+use super::context::Options;
 use super::tree::{Node, group, plain, process};
 
 /// Pulls an image that a build needs.
@@ -76,21 +83,37 @@ pub const ABOUT: &str = "Containers, images and networks in one program, without
 
 /// The options before the command, as help shows them.
 pub const GLOBAL_OPTIONS: &str = "\nGlobal Options:
-      --root string   Data root (default \"/var/lib/fluyt\", or the variable FLUYT_ROOT)
-  -v, --version       Print version information and quit
-      --help          Print usage
+      --config string      Location of client config files (default \"~/.docker\", or the variable DOCKER_CONFIG)
+  -c, --context string     Name of the context to use to connect to a daemon (overrides DOCKER_HOST and \"context use\")
+  -H, --host string        Daemon to speak to instead of this machine's data root: unix://, tcp:// or ssh://
+      --root string        Data root (default \"/var/lib/fluyt\", or the variable FLUYT_ROOT)
+      --tls                Use TLS; implied by --tlsverify
+      --tlscacert string   Trust certs signed only by this CA
+      --tlscert string     Path to TLS certificate file
+      --tlskey string      Path to TLS key file
+      --tlsverify          Use TLS and verify the remote
+  -v, --version            Print version information and quit
+      --help               Print usage
 ";
 
-/// What every command gets: where the data root is, and the engine of it once it is asked for.
+/// The socket of `fluyt engine` when it is told no other.
+const ENGINE_SOCKET: &str = "/run/fluyt.sock";
+
+/// What every command gets: where the data root is, which daemon is named, and the engine once it is asked for.
 pub struct Cli {
     root: PathBuf,
+    options: Options,
+    /// The daemon that is named, if one is; looked for once.
+    remote: OnceCell<Option<Remote>>,
     engine: OnceCell<Engine>,
+    local: OnceCell<Local>,
 }
 
 impl Cli {
-    /// For a data root.
-    pub fn new(root: PathBuf) -> Self {
-        Self { root, engine: OnceCell::new() }
+    /// For a data root, or for a daemon that the options (or the environment) name.
+    pub fn new(root: PathBuf, options: Options) -> Self {
+        let (remote, engine, local) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        Self { root, options, remote, engine, local }
     }
 
     /// The data root.
@@ -98,17 +121,80 @@ impl Cli {
         &self.root
     }
 
-    /// The engine, opened when first needed.
+    /// What was said about daemons.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The daemon, if one is named.
+    ///
+    /// # Errors
+    /// What names it is malformed.
+    pub fn remote(&self) -> Result<Option<&Remote>> {
+        if let Some(remote) = self.remote.get() {
+            return Ok(remote.as_ref());
+        }
+        let remote = self.options.remote()?;
+        Ok(self.remote.get_or_init(|| remote).as_ref())
+    }
+
+    /// Docker's operations: of the daemon that is named, else of this process.
+    ///
+    /// # Errors
+    /// What names the daemon is malformed; the data root cannot be opened.
+    pub fn docker(&self) -> Result<&dyn Docker> {
+        match self.remote()? {
+            Some(remote) => Ok(remote),
+            None => Ok(self.local()?),
+        }
+    }
+
+    /// The operations of this process, whatever is named.
     ///
     /// # Errors
     /// The data root cannot be opened.
+    pub fn local(&self) -> Result<&Local> {
+        if let Some(local) = self.local.get() {
+            return Ok(local);
+        }
+        let local = Local::open(&self.root)?;
+        Ok(self.local.get_or_init(|| local))
+    }
+
+    /// The engine of the data root, opened when first needed, for what can be done on the machine itself only.
+    ///
+    /// # Errors
+    /// `Unsupported` when a daemon is named; the data root cannot be opened.
     pub fn engine(&self) -> Result<&Engine> {
+        if let Some(endpoint) = self.options.endpoint()? {
+            let text =
+                format!("this command works on a machine's own data root, and {} is named", endpoint.host);
+            return Err(Error::unsupported(text).with_hint(
+                "run it on that machine, or leave out --host, --context, DOCKER_HOST and DOCKER_CONTEXT",
+            ));
+        }
+        self.own_engine()
+    }
+
+    /// The same, whatever is named: for what monitors run, whose environment is that of whoever started a container.
+    ///
+    /// # Errors
+    /// The data root cannot be opened.
+    pub fn own_engine(&self) -> Result<&Engine> {
         if let Some(engine) = self.engine.get() {
             return Ok(engine);
         }
         let engine = Engine::open(&self.root)?;
         Ok(self.engine.get_or_init(|| engine))
     }
+}
+
+/// A connection to the engine that serves this machine's data root.
+///
+/// # Errors
+/// None runs.
+fn engine_socket(_: &Cli) -> Result<Stream> {
+    Dialer::new(Host::Unix(PathBuf::from(ENGINE_SOCKET)), None).dial()
 }
 
 /// All words after `fluyt`.
@@ -158,6 +244,7 @@ pub const ROOT: &[Node] = &[
     group("builder", "Manage builds", BUILDER),
     group("buildx", "Manage builds", BUILDX).hidden(),
     group("container", "Manage containers", CONTAINER),
+    group("context", "Manage contexts", CONTEXT),
     group("image", "Manage images", IMAGE),
     group("imagetools", "Work on images in registries", IMAGETOOLS).hidden(),
     group("manifest", "Manage image manifests and manifest lists", MANIFEST),
@@ -197,6 +284,18 @@ const CONTAINER: &[Node] = &[
     plain(&lifecycle::UNPAUSE, lifecycle::unpause),
     plain(&lifecycle::UPDATE, lifecycle::update),
     plain(&lifecycle::WAIT, lifecycle::wait),
+];
+
+const CONTEXT: &[Node] = &[
+    plain(&context::CREATE, context::create),
+    plain(&context::EXPORT, context::export),
+    plain(&context::IMPORT, context::import),
+    plain(&context::INSPECT, context::inspect),
+    plain(&context::LS, context::ls).or(&["list"]),
+    plain(&context::RM, context::rm).or(&["remove"]),
+    plain(&context::SHOW, context::show),
+    plain(&context::UPDATE, context::update),
+    plain(&context::USE, context::switch_to),
 ];
 
 const BUILDER: &[Node] = &[
@@ -266,6 +365,7 @@ const VOLUME: &[Node] = &[
 
 const SYSTEM: &[Node] = &[
     plain(&disk::DF, disk::df),
+    plain(&dial::DIAL, dial::dial_stdio).hidden(),
     plain(&system::EVENTS, system::events),
     plain(&disk::FSCK, disk::fsck),
     plain(&reset::RESET, reset::reset),
