@@ -3,8 +3,7 @@
 use std::io::IsTerminal;
 use std::path::Path;
 
-use fluyt_docker_api::types::ImageConfig;
-use fluyt_engine::{CommitRequest, CopyOptions, Engine};
+use fluyt_docker_api::api::{CommitContainer, Docker, Output, PathStat, PutArchive};
 use fluyt_model::quantity::human_size;
 use fluyt_model::{Error, Kind, Result};
 
@@ -14,7 +13,7 @@ use crate::cli::fail::Outcome;
 use crate::cli::flags::{Arity, Command, NONE, Parsed, list, switch, text};
 use crate::cli::format::{self, Row, rows};
 use crate::cli::output::to_output;
-use crate::cli::{print_line, print_text, render};
+use crate::cli::{print_line, print_text};
 
 /// `fluyt diff`.
 pub const DIFF: Command = Command {
@@ -28,7 +27,7 @@ pub const DIFF: Command = Command {
 
 /// Runs `fluyt diff`.
 pub fn diff(cli: &Cli, flags: &Parsed) -> Outcome {
-    let changes = cli.engine()?.diff(&flags.args[0])?;
+    let changes = cli.docker()?.container_changes(&flags.args[0])?;
     let text = match flags.given("format") {
         None => changes.iter().map(|change| format!("{} {}\n", change.kind, change.path)).collect(),
         Some(format) => {
@@ -55,8 +54,8 @@ pub const EXPORT: Command = Command {
 
 /// Runs `fluyt export`.
 pub fn export(cli: &Cli, flags: &Parsed) -> Outcome {
-    let engine = cli.engine()?;
-    to_output(flags.given("output"), |out| engine.export(&flags.args[0], out))?;
+    let docker = cli.docker()?;
+    to_output(flags.given("output"), |out| docker.container_export(&flags.args[0])?(out))?;
     Ok(0)
 }
 
@@ -78,19 +77,30 @@ pub const COMMIT: Command = Command {
 
 /// Runs `fluyt commit`.
 pub fn commit(cli: &Cli, flags: &Parsed) -> Outcome {
-    let engine = cli.engine()?;
-    let config = render::document(&engine.container(&flags.args[0])?).config;
-    let config = ImageConfig::from(&config);
-    let request = CommitRequest {
-        reference: flags.args.get(1).cloned(),
+    let (repository, tag) = match flags.args.get(1) {
+        Some(name) => apart(name),
+        None => ("", ""),
+    };
+    let wanted = CommitContainer {
+        container: flags.args[0].clone(),
+        repository: repository.to_owned(),
+        tag: tag.to_owned(),
         comment: flags.text("message").to_owned(),
         author: flags.text("author").to_owned(),
         changes: flags.list("change"),
         pause: flags.on("pause") && !flags.on("no-pause"),
-        config: Some(super::system::json(&config)?),
+        config: None,
     };
-    print_line(&engine.commit(&flags.args[0], &request)?)?;
+    print_line(&cli.docker()?.image_commit(&wanted)?)?;
     Ok(0)
+}
+
+/// Takes `repository[:tag]` apart.
+pub fn apart(name: &str) -> (&str, &str) {
+    match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => (repository, tag),
+        _ => (name, ""),
+    }
 }
 
 /// `fluyt cp`.
@@ -110,7 +120,7 @@ pub const CP: Command = Command {
 /// Runs `fluyt cp`.
 pub fn cp(cli: &Cli, flags: &Parsed) -> Outcome {
     let (source, target) = (flags.args[0].as_str(), flags.args[1].as_str());
-    let engine = cli.engine()?;
+    let docker = cli.docker()?;
     let copied = match (side(source), side(target)) {
         (Some(_), Some(_)) => {
             return Err(Error::unsupported("copying between containers is not supported").into());
@@ -118,8 +128,8 @@ pub fn cp(cli: &Cli, flags: &Parsed) -> Outcome {
         (None, None) => {
             return Err(Error::invalid("must specify at least one container source").into());
         }
-        (Some((container, path)), None) => copy_out(engine, container, path, target, flags)?,
-        (None, Some((container, path))) => copy_in(engine, source, container, path, flags)?,
+        (Some((container, path)), None) => copy_out(docker, container, path, target, flags)?,
+        (None, Some((container, path))) => copy_in(docker, source, container, path, flags)?,
     };
     if let Some(text) = copied.filter(|_| !flags.on("quiet") && std::io::stderr().is_terminal()) {
         eprintln!("{text}");
@@ -135,8 +145,35 @@ fn side(text: &str) -> Option<(&str, &str)> {
     text.split_once(':')
 }
 
+/// The archive of a path. The link that a path may be is followed here: Docker's API has no word for it.
+fn archive_of(
+    docker: &dyn Docker,
+    container: &str,
+    path: &str,
+    follow: bool,
+) -> Result<(PathStat, Output, String)> {
+    let mut path = path.to_owned();
+    if follow {
+        // As many links as the kernel follows.
+        for _ in 0..40 {
+            let link = docker.container_stat(container, &path)?.link_target;
+            if link.is_empty() {
+                break;
+            }
+            path = if link.starts_with('/') {
+                link
+            } else {
+                let parent = path.trim_end_matches('/').rsplit_once('/').map_or("", |(parent, _)| parent);
+                format!("{parent}/{link}")
+            };
+        }
+    }
+    let (stat, output) = docker.container_get_archive(container, &path)?;
+    Ok((stat, output, path))
+}
+
 fn copy_out(
-    engine: &Engine,
+    docker: &dyn Docker,
     container: &str,
     path: &str,
     target: &str,
@@ -144,32 +181,33 @@ fn copy_out(
 ) -> Result<Option<String>> {
     let follow = flags.on("follow-link");
     if target == "-" {
-        to_output(None, |out| engine.copy_out(container, path, follow, out).map(|_| ()))?;
+        to_output(None, |out| archive_of(docker, container, path, follow)?.1(out))?;
         return Ok(None);
     }
-    let stat = engine.path_stat(container, path)?;
+    let (stat, output, _) = archive_of(docker, container, path, follow)?;
     let contents = path.ends_with("/.");
     let place = archive::local_target(Path::new(target), archive::last_name(path), stat.is_dir, contents)?;
     let mut count = archive::Counter::default();
     let keep_owner = flags.on("archive");
-    archive::pipe_out(
-        |out| engine.copy_out(container, path, follow, out).map(|_| ()),
-        |input| archive::unpack(input, &place, keep_owner, &mut count),
-    )?;
+    archive::pipe_out(output, |input| archive::unpack(input, &place, keep_owner, &mut count))?;
     Ok(Some(format!("Successfully copied {} to {target}", human_size(count.bytes as f64))))
 }
 
 fn copy_in(
-    engine: &Engine,
+    docker: &dyn Docker,
     source: &str,
     container: &str,
     path: &str,
     flags: &Parsed,
 ) -> Result<Option<String>> {
-    let options = CopyOptions { keep_owner: flags.on("archive"), no_overwrite_dir_non_dir: true };
+    let into = |directory: &str| PutArchive {
+        path: directory.to_owned(),
+        no_overwrite_dir_non_dir: true,
+        copy_uid_gid: flags.on("archive"),
+    };
     if source == "-" {
         let mut input = std::io::stdin();
-        engine.copy_in(container, path, &mut input, options)?;
+        docker.container_put_archive(container, &into(path), &mut input)?;
         return Ok(None);
     }
     let local = Path::new(source);
@@ -180,8 +218,8 @@ fn copy_in(
         }
         _ => Error::io(source, e),
     })?;
-    let there = match engine.path_stat(container, path) {
-        Ok(stat) => Some(stat.is_dir),
+    let there = match archived_dir(docker, container, path) {
+        Ok(there) => there,
         Err(e) if e.kind() == Kind::NotFound => None,
         Err(e) => return Err(e),
     };
@@ -190,7 +228,22 @@ fn copy_in(
     let follow = flags.on("follow-link");
     archive::pipe_in(
         |out| archive::pack(local, &plan, follow, out, &mut count),
-        |input| engine.copy_in(container, &plan.directory, input, options),
+        |input| docker.container_put_archive(container, &into(&plan.directory), input),
     )?;
     Ok(Some(format!("Successfully copied {} to {container}:{path}", human_size(count.bytes as f64))))
+}
+
+/// Whether there is a directory at a path, or at the end of the link that it is.
+fn archived_dir(docker: &dyn Docker, container: &str, path: &str) -> Result<Option<bool>> {
+    let stat = docker.container_stat(container, path)?;
+    if stat.link_target.is_empty() {
+        return Ok(Some(stat.is_dir));
+    }
+    let link = if stat.link_target.starts_with('/') {
+        stat.link_target
+    } else {
+        let parent = path.trim_end_matches('/').rsplit_once('/').map_or("", |(parent, _)| parent);
+        format!("{parent}/{}", stat.link_target)
+    };
+    Ok(Some(docker.container_stat(container, &link)?.is_dir))
 }

@@ -128,6 +128,7 @@ pub const IMPORT: Command = Command {
 const LAYOUT: Layout = Layout {
     type_name: "*formatter.clientContextContext",
     headers: &[
+        ("Current", ""),
         ("Description", "DESCRIPTION"),
         ("DockerEndpoint", "DOCKER ENDPOINT"),
         ("Error", "ERROR"),

@@ -7,7 +7,7 @@ use super::Cli;
 use crate::cli::fail::Outcome;
 use crate::cli::flags::{Arity, Command, Parsed};
 use crate::cli::format::tabs;
-use crate::cli::{print_line, print_text, render};
+use crate::cli::{print_line, print_text};
 
 /// `fluyt top`.
 pub const TOP: Command = Command {
@@ -21,8 +21,9 @@ pub const TOP: Command = Command {
 
 /// Runs `fluyt top`.
 pub fn top(cli: &Cli, flags: &Parsed) -> Outcome {
-    let (titles, rows) = cli.engine()?.top(&flags.args[0], &flags.args[1..])?;
-    let lines: Vec<String> = std::iter::once(&titles).chain(&rows).map(|cells| cells.join("\t")).collect();
+    let found = cli.docker()?.container_top(&flags.args[0], &flags.args[1..])?;
+    let rows = std::iter::once(&found.titles).chain(&found.processes);
+    let lines: Vec<String> = rows.map(|cells| cells.join("\t")).collect();
     print_text(&tabs::align(&(lines.join("\n") + "\n"), tabs::TOP))?;
     Ok(0)
 }
@@ -39,8 +40,7 @@ pub const PORT: Command = Command {
 
 /// Runs `fluyt port`.
 pub fn port(cli: &Cli, flags: &Parsed) -> Outcome {
-    let view = cli.engine()?.container(&flags.args[0])?;
-    let ports = render::inspect(&view, None).network_settings.ports;
+    let ports = cli.docker()?.container_inspect(&flags.args[0], false)?.network_settings.ports;
     let host = |ip: &str, port: &str| {
         if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
     };

@@ -1,7 +1,7 @@
 //! `inspect`, of everything.
 
+use fluyt_docker_api::api::Docker;
 use fluyt_docker_api::types::{ContainerInspect, ImageInspect, NetworkInspect, Volume};
-use fluyt_engine::Engine;
 use fluyt_gotmpl::Value as TemplateValue;
 use fluyt_model::{Error, Kind, Result};
 use serde::Serialize;
@@ -10,7 +10,7 @@ use super::Cli;
 use super::system::json;
 use crate::cli::fail::{Failure, Outcome};
 use crate::cli::flags::{Arity, Command, Flag, NONE, Parsed, switch, text};
-use crate::cli::{fail, format, print_text, render};
+use crate::cli::{fail, format, print_text};
 
 const FORMAT: Flag = text(
     'f',
@@ -73,12 +73,12 @@ pub fn inspect(cli: &Cli, flags: &Parsed) -> Outcome {
         ))
         .into());
     }
-    let engine = cli.engine()?;
+    let docker = cli.docker()?;
     let size = flags.on("size");
     show(flags, |name| {
         let tried: &[&str] = if kind.is_empty() { &TYPES } else { &[kind] };
         for kind in tried {
-            match one(engine, kind, name, size) {
+            match one(docker, kind, name, size) {
                 Err(e) if tried.len() > 1 && matches!(e.kind(), Kind::NotFound | Kind::Invalid) => {}
                 Err(e) if e.kind() == Kind::NotFound => return Err(no_such(kind, name)),
                 other => return other,
@@ -90,33 +90,30 @@ pub fn inspect(cli: &Cli, flags: &Parsed) -> Outcome {
 
 /// Runs `fluyt container inspect`.
 pub fn container(cli: &Cli, flags: &Parsed) -> Outcome {
-    let (engine, size) = (cli.engine()?, flags.on("size"));
-    show(flags, |name| one(engine, "container", name, size).map_err(|e| rename(e, "container", name)))
+    let (docker, size) = (cli.docker()?, flags.on("size"));
+    show(flags, |name| one(docker, "container", name, size).map_err(|e| rename(e, "container", name)))
 }
 
 /// Runs `fluyt image inspect`.
 pub fn image(cli: &Cli, flags: &Parsed) -> Outcome {
-    let engine = cli.engine()?;
-    let platform = flags.given("platform").filter(|text| !text.is_empty());
-    if platform.is_some() {
-        return show(flags, |name| {
-            let image = super::run::local_image(engine, name, platform)?;
-            Ok(Document::Image(Box::new(render::image(engine.images(), &image)?)))
-        });
+    let docker = cli.docker()?;
+    let platform = flags.text("platform");
+    if !platform.is_empty() {
+        return show(flags, |name| Ok(Document::Image(Box::new(docker.image_inspect(name, platform)?))));
     }
-    show(flags, |name| one(engine, "image", name, false).map_err(|e| rename(e, "image", name)))
+    show(flags, |name| one(docker, "image", name, false).map_err(|e| rename(e, "image", name)))
 }
 
 /// Runs `fluyt network inspect`.
 pub fn network(cli: &Cli, flags: &Parsed) -> Outcome {
-    let engine = cli.engine()?;
-    show(flags, |name| one(engine, "network", name, false).map_err(|e| rename(e, "network", name)))
+    let docker = cli.docker()?;
+    show(flags, |name| one(docker, "network", name, false).map_err(|e| rename(e, "network", name)))
 }
 
 /// Runs `fluyt volume inspect`.
 pub fn volume(cli: &Cli, flags: &Parsed) -> Outcome {
-    let engine = cli.engine()?;
-    show(flags, |name| one(engine, "volume", name, false).map_err(|e| rename(e, "volume", name)))
+    let docker = cli.docker()?;
+    show(flags, |name| one(docker, "volume", name, false).map_err(|e| rename(e, "volume", name)))
 }
 
 fn rename(error: Error, kind: &str, name: &str) -> Error {
@@ -138,19 +135,12 @@ enum Document {
     Volume(Box<Volume>),
 }
 
-fn one(engine: &Engine, kind: &str, name: &str, size: bool) -> Result<Document> {
+fn one(docker: &dyn Docker, kind: &str, name: &str, size: bool) -> Result<Document> {
     Ok(match kind {
-        "container" => {
-            let view = engine.container(name)?;
-            let size = if size { Some(engine.size(&view)?) } else { None };
-            Document::Container(Box::new(render::inspect(&view, size)))
-        }
-        "image" => {
-            let image = engine.images().resolve(name)?;
-            Document::Image(Box::new(render::image(engine.images(), &image)?))
-        }
-        "network" => Document::Network(Box::new(render::network(&engine.network(name)?))),
-        _ => Document::Volume(Box::new(render::volume(&engine.volume(name)?))),
+        "container" => Document::Container(Box::new(docker.container_inspect(name, size)?)),
+        "image" => Document::Image(Box::new(docker.image_inspect(name, "")?)),
+        "network" => Document::Network(Box::new(docker.network_inspect(name)?)),
+        _ => Document::Volume(Box::new(docker.volume_inspect(name)?)),
     })
 }
 

@@ -1,8 +1,8 @@
 //! `stop`, `kill`, `restart`, `pause`, `unpause`, `rm`, `wait`, `rename`, `update`.
 
-use fluyt_docker_api::lower;
-use fluyt_engine::{RemoveOptions, StopOptions, UpdateRequest, WaitCondition};
-use fluyt_model::{Error, Kind};
+use fluyt_docker_api::api::{Docker, Next, RemoveContainer, StopContainer, Wait, WaitCondition};
+use fluyt_docker_api::types::{RestartPolicy, UpdateConfig};
+use fluyt_model::{Error, Kind, Result};
 
 use super::Cli;
 use crate::cli::create::{self, flags as shared};
@@ -84,64 +84,72 @@ pub const REAP: Command = several("reap", "Remove a container that removes itsel
 pub const REVIVE: Command =
     several("revive", "Start a container again whose monitor was killed, by its restart policy", &[]);
 
-fn stop_options(flags: &Parsed) -> StopOptions {
-    StopOptions {
-        signal: flags.given("signal").map(str::to_owned),
+fn stopping(flags: &Parsed) -> StopContainer {
+    StopContainer {
+        signal: flags.text("signal").to_owned(),
         timeout: flags.changed("timeout").then(|| flags.int("timeout")),
     }
 }
 
 /// Runs `fluyt stop`.
 pub fn stop(cli: &Cli, flags: &Parsed) -> Outcome {
-    let (engine, options) = (cli.engine()?, stop_options(flags));
-    for_each(&flags.args, |name| engine.stop(name, &options).map(|()| Some(name.to_owned())))
+    let (docker, how) = (cli.docker()?, stopping(flags));
+    for_each(&flags.args, |name| docker.container_stop(name, &how).map(|_| Some(name.to_owned())))
 }
 
 /// Runs `fluyt restart`.
 pub fn restart(cli: &Cli, flags: &Parsed) -> Outcome {
-    let (engine, options) = (cli.engine()?, stop_options(flags));
-    for_each(&flags.args, |name| engine.restart(name, &options).map(|()| Some(name.to_owned())))
+    let (docker, how) = (cli.docker()?, stopping(flags));
+    for_each(&flags.args, |name| docker.container_restart(name, &how).map(|()| Some(name.to_owned())))
 }
 
 /// Runs `fluyt kill`.
 pub fn kill(cli: &Cli, flags: &Parsed) -> Outcome {
-    let engine = cli.engine()?;
+    let docker = cli.docker()?;
     let signal = flags.given("signal").unwrap_or("KILL");
-    for_each(&flags.args, |name| engine.kill(name, signal).map(|()| Some(name.to_owned())))
+    for_each(&flags.args, |name| docker.container_kill(name, signal).map(|()| Some(name.to_owned())))
 }
 
 /// Runs `fluyt pause`.
 pub fn pause(cli: &Cli, flags: &Parsed) -> Outcome {
-    let engine = cli.engine()?;
-    for_each(&flags.args, |name| engine.pause(name).map(|()| Some(name.to_owned())))
+    let docker = cli.docker()?;
+    for_each(&flags.args, |name| docker.container_pause(name).map(|()| Some(name.to_owned())))
 }
 
 /// Runs `fluyt unpause`.
 pub fn unpause(cli: &Cli, flags: &Parsed) -> Outcome {
-    let engine = cli.engine()?;
-    for_each(&flags.args, |name| engine.unpause(name).map(|()| Some(name.to_owned())))
+    let docker = cli.docker()?;
+    for_each(&flags.args, |name| docker.container_unpause(name).map(|()| Some(name.to_owned())))
 }
 
 /// Runs `fluyt wait`.
 pub fn wait(cli: &Cli, flags: &Parsed) -> Outcome {
-    let engine = cli.engine()?;
+    let docker = cli.docker()?;
     for_each(&flags.args, |name| {
-        engine.wait(name, WaitCondition::NotRunning).map(|code| Some(code.to_string()))
+        ended(docker, name, WaitCondition::NotRunning).map(|code| Some(code.to_string()))
     })
+}
+
+/// Waits for a container; its exit code.
+///
+/// # Errors
+/// `NotFound`; the wait fails.
+pub fn ended(docker: &dyn Docker, name: &str, condition: WaitCondition) -> Result<i64> {
+    match docker.container_wait(name, condition)?.next(Wait::FOREVER)? {
+        Next::Item(waited) if !waited.error.is_empty() => Err(Error::internal(waited.error)),
+        Next::Item(waited) => Ok(waited.code),
+        Next::Idle | Next::End => Err(Error::internal(format!("waiting for {name} ended without an answer"))),
+    }
 }
 
 /// Runs `fluyt rm`. With `--force`, a container that does not exist is no failure.
 pub fn rm(cli: &Cli, flags: &Parsed) -> Outcome {
-    let engine = cli.engine()?;
-    if flags.on("link") {
-        return Err(Error::unsupported("legacy links cannot be removed one by one")
-            .with_hint("use a network of your own instead of --link")
-            .into());
-    }
-    let options = RemoveOptions { force: flags.on("force"), volumes: flags.on("volumes") };
-    for_each(&flags.args, |name| match engine.remove(name, options) {
+    let docker = cli.docker()?;
+    let how =
+        RemoveContainer { force: flags.on("force"), volumes: flags.on("volumes"), link: flags.on("link") };
+    for_each(&flags.args, |name| match docker.container_remove(name, how) {
         Ok(()) => Ok(Some(name.to_owned())),
-        Err(error) if options.force && error.kind() == Kind::NotFound => {
+        Err(error) if how.force && error.kind() == Kind::NotFound => {
             crate::cli::fail::print(&error);
             Ok(None)
         }
@@ -161,26 +169,28 @@ pub fn rename(cli: &Cli, flags: &Parsed) -> Outcome {
     if old.is_empty() || new.is_empty() {
         return Err(Error::invalid("neither old nor new names may be empty").into());
     }
-    cli.engine()?.rename(old, new)?;
+    cli.docker()?.container_rename(old, new)?;
     Ok(0)
 }
 
 /// Runs `fluyt update`.
 pub fn update(cli: &Cli, flags: &Parsed) -> Outcome {
-    let engine = cli.engine()?;
-    let restart = match flags.given("restart") {
-        None => None,
-        Some(text) => {
-            let policy = create::restart_policy(text).map_err(Error::invalid)?;
-            Some(lower::restart_policy(&policy)?)
-        }
+    let docker = cli.docker()?;
+    let restart_policy = match flags.given("restart") {
+        None => RestartPolicy::default(),
+        Some(text) => create::restart_policy(text).map_err(Error::invalid)?,
     };
     let nothing = shared::LIMITS.iter().filter(|f| f.alias_of.is_empty()).all(|f| !flags.changed(f.long));
-    if nothing && restart.is_none() {
+    if nothing && restart_policy.name.is_empty() {
         return Err(Error::invalid("you must provide one or more flags when using this command").into());
     }
-    let request = UpdateRequest { resources: lower::resources(&create::shared_limits(flags)), restart };
-    for_each(&flags.args, |name| engine.update(name, &request).map(|()| Some(name.to_owned())))
+    let config = UpdateConfig { resources: create::shared_limits(flags), restart_policy };
+    for_each(&flags.args, |name| {
+        for warning in docker.container_update(name, &config)? {
+            eprintln!("{warning}");
+        }
+        Ok(Some(name.to_owned()))
+    })
 }
 
 /// Runs `fluyt container revive`.

@@ -1,5 +1,6 @@
 //! `ps`.
 
+use fluyt_docker_api::api::ListContainers;
 use fluyt_docker_api::select::containers;
 use fluyt_docker_api::types::ContainerSummary;
 
@@ -8,7 +9,7 @@ use crate::cli::fail::Outcome;
 use crate::cli::filter::Filters;
 use crate::cli::flags::{Arity, Command, NONE, Parsed, int, many, switch, text, values};
 use crate::cli::format::{self, rows};
-use crate::cli::{print_text, render, time};
+use crate::cli::{print_text, time};
 
 /// Help of `--format`.
 pub const FORMAT: &str = "Format output using a custom template:\n'table':            Print output in table format with column headers (default)\n'table TEMPLATE':   Print output in table format using the given Go template\n'json':             Print in JSON format\n'TEMPLATE':         Print output using the given Go template.";
@@ -34,21 +35,16 @@ pub const PS: Command = Command {
 
 /// Runs `fluyt ps`.
 pub fn ps(cli: &Cli, flags: &Parsed) -> Outcome {
-    let engine = cli.engine()?;
-    let now = time::now();
-    let filters = Filters::parse(flags.all("filter"), containers::FILTERS)?;
+    let docker = cli.docker()?;
     let last = if flags.on("latest") { 1 } else { flags.int("last") };
     let format = flags.text("format");
-    let size = flags.on("size") || format.contains(".Size");
-    let views = engine.list()?;
-    let last = usize::try_from(last).unwrap_or(0);
-    let chosen = containers::select(engine, &views, &filters, flags.on("all"), last)?;
-    let mut summaries = Vec::with_capacity(chosen.len());
-    for view in chosen {
-        let size = if size { Some(engine.size(view)?) } else { None };
-        summaries.push(render::summary(view, size, now));
-    }
-    show(&summaries, flags, format, now)
+    let wanted = ListContainers {
+        all: flags.on("all"),
+        limit: usize::try_from(last).ok().filter(|last| *last > 0),
+        size: flags.on("size") || format.contains(".Size"),
+        filters: Filters::parse(flags.all("filter"), containers::FILTERS)?,
+    };
+    show(&docker.container_list(&wanted)?, flags, format, time::now())
 }
 
 fn show(summaries: &[ContainerSummary], flags: &Parsed, format: &str, now: i64) -> Outcome {

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use fluyt_engine::{LogOptions, Stream};
+use fluyt_docker_api::api::{LogsOf, Next, Stream, Wait};
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Result};
 
@@ -40,19 +40,19 @@ pub const LOGS: Command = Command {
 pub fn logs(cli: &Cli, flags: &Parsed) -> Outcome {
     let now = time::now();
     let point = |name: &str| flags.given(name).map(|text| time::parse(text, now)).transpose();
-    let options = LogOptions {
+    let options = LogsOf {
         follow: flags.on("follow"),
         tail: tail(flags.text("tail"))?,
         since: point("since")?,
         until: point("until")?,
         stdout: true,
         stderr: true,
+        details: flags.on("details"),
     };
     let (timestamps, details) = (flags.on("timestamps"), flags.on("details"));
-    let engine = cli.engine()?;
-    let mut reader = engine.logs(&flags.args[0], options)?;
+    let mut logs = cli.docker()?.container_logs(&flags.args[0], options)?;
     let mut sink = Sink::default();
-    while let Some(line) = reader.next_line()? {
+    while let Next::Item(line) = logs.lines.next(Wait::FOREVER)? {
         let mut prefix = String::new();
         if timestamps {
             prefix = time::rfc3339_nano_fixed(line.time) + " ";

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use fluyt_engine::{ContainerView, Engine, Stats};
+use fluyt_docker_api::api::{Docker, ListContainers, Next, StatsOf, Wait};
+use fluyt_docker_api::types::stats::NetworkStats;
+use fluyt_docker_api::types::{ContainerStats, ContainerSummary};
 use fluyt_model::quantity::{bytes_size, human_size_with};
-use fluyt_model::sandbox::Phase;
 use fluyt_model::{Kind, Result, id};
 
 use super::Cli;
@@ -36,19 +37,19 @@ pub const STATS: Command = Command {
 
 /// Runs `fluyt stats`.
 pub fn stats(cli: &Cli, flags: &Parsed) -> Outcome {
-    let engine = cli.engine()?;
+    let docker = cli.docker()?;
     let template = format::choose(&rows::STATS, flags.text("format"), false);
     let once = flags.on("no-stream");
     let clear = !once && template.starts_with("table") && crate::cli::terminal::stdout_is_terminal();
-    let mut before: HashMap<String, Stats> = HashMap::new();
+    let mut before: HashMap<String, ContainerStats> = HashMap::new();
     // A first look, so that the first line shown has something to compare with.
-    sample(engine, &wanted(engine, flags)?, &mut before)?;
+    sample(docker, &wanted(docker, flags)?, &mut before)?;
     std::thread::sleep(SHORT);
     loop {
-        let views = wanted(engine, flags)?;
-        let rows = sample(engine, &views, &mut before)?
+        let chosen = wanted(docker, flags)?;
+        let rows = sample(docker, &chosen, &mut before)?
             .into_iter()
-            .map(|(view, pair)| row(view, pair.as_ref(), !flags.on("no-trunc")));
+            .map(|(chosen, pair)| row(chosen, pair.as_ref(), !flags.on("no-trunc")));
         let mut text = format::render(&rows::STATS, template, rows)?;
         if clear {
             text = format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"));
@@ -62,50 +63,76 @@ pub fn stats(cli: &Cli, flags: &Parsed) -> Outcome {
     }
 }
 
-fn wanted(engine: &Engine, flags: &Parsed) -> Result<Vec<ContainerView>> {
-    if !flags.args.is_empty() {
-        return flags.args.iter().map(|name| engine.container(name)).collect();
-    }
-    let all = flags.on("all");
-    let up = |v: &ContainerView| matches!(v.status.phase, Phase::Running | Phase::Paused);
-    Ok(engine.list()?.into_iter().filter(|v| all || up(v)).collect())
+/// A container whose use is shown.
+struct Chosen {
+    id: String,
+    name: String,
 }
 
-type Pair = (Stats, Stats);
+fn wanted(docker: &dyn Docker, flags: &Parsed) -> Result<Vec<Chosen>> {
+    let bare = |name: &str| name.strip_prefix('/').unwrap_or(name).to_owned();
+    if !flags.args.is_empty() {
+        let one = |name: &String| {
+            let found = docker.container_inspect(name, false)?;
+            Ok(Chosen { name: bare(&found.name), id: found.id })
+        };
+        return flags.args.iter().map(one).collect();
+    }
+    let all = flags.on("all");
+    let list = docker.container_list(&ListContainers { all, ..ListContainers::default() })?;
+    let up = |c: &ContainerSummary| all || matches!(c.state.as_str(), "running" | "paused");
+    let name = |c: &ContainerSummary| c.names.first().map(|n| bare(n)).unwrap_or_default();
+    Ok(list.into_iter().filter(up).map(|c| Chosen { name: name(&c), id: c.id }).collect())
+}
+
+type Pair = (ContainerStats, ContainerStats);
 
 /// Each container with its sample and the one before it, if it runs.
 fn sample<'a>(
-    engine: &Engine,
-    views: &'a [ContainerView],
-    before: &mut HashMap<String, Stats>,
-) -> Result<Vec<(&'a ContainerView, Option<Pair>)>> {
-    let mut out = Vec::with_capacity(views.len());
-    for view in views {
-        let pair = match engine.stats(&view.id) {
-            Ok(now) => {
-                let last = before.insert(view.id.clone(), now.clone());
-                Some((last.unwrap_or_else(|| now.clone()), now))
-            }
-            Err(e) if matches!(e.kind(), Kind::Conflict | Kind::NotFound) => None,
+    docker: &dyn Docker,
+    chosen: &'a [Chosen],
+    before: &mut HashMap<String, ContainerStats>,
+) -> Result<Vec<(&'a Chosen, Option<Pair>)>> {
+    let mut out = Vec::with_capacity(chosen.len());
+    for one in chosen {
+        let now = match docker.container_stats(&one.id, StatsOf { stream: false, one_shot: true }) {
+            Ok(mut stream) => stream.next(Wait::FOREVER)?,
+            Err(e) if matches!(e.kind(), Kind::Conflict | Kind::NotFound) => Next::End,
             Err(e) => return Err(e),
         };
-        out.push((view, pair));
+        let pair = match now {
+            // Of a container that does not run there is a sample of nothing.
+            Next::Item(now) if now.cpu_stats.system_cpu_usage > 0 => {
+                let last = before.insert(one.id.clone(), now.clone());
+                Some((last.unwrap_or_else(|| now.clone()), now))
+            }
+            _ => None,
+        };
+        out.push((one, pair));
     }
     Ok(out)
 }
 
 /// Share of one processor, in percent: 200 is two whole ones.
-fn cpu_percent(before: &Stats, now: &Stats) -> f64 {
-    let used = now.cpu_total.saturating_sub(before.cpu_total) as f64;
-    let machine = now.machine_cpu.saturating_sub(before.machine_cpu) as f64;
+fn cpu_percent(before: &ContainerStats, now: &ContainerStats) -> f64 {
+    let (before, now) = (&before.cpu_stats, &now.cpu_stats);
+    let used = now.cpu_usage.total_usage.saturating_sub(before.cpu_usage.total_usage) as f64;
+    let machine = now.system_cpu_usage.saturating_sub(before.system_cpu_usage) as f64;
     if machine > 0.0 { used / machine * f64::from(now.online_cpus) * 100.0 } else { 0.0 }
 }
 
-fn row(view: &ContainerView, pair: Option<&Pair>, trunc: bool) -> Row {
-    let full = view.id.as_str();
+/// What is in use without the cache that would be given up first.
+fn memory_of(stats: &ContainerStats) -> u64 {
+    let memory = &stats.memory_stats;
+    let cache = memory.stats.get("total_inactive_file").or_else(|| memory.stats.get("inactive_file"));
+    memory.usage.saturating_sub(cache.copied().unwrap_or(0))
+}
+
+fn row(chosen: &Chosen, pair: Option<&Pair>, trunc: bool) -> Row {
+    let full = chosen.id.as_str();
     let row = Row::default()
-        .with("Container", view.name.clone())
-        .with("Name", view.name.clone())
+        .with("Container", chosen.name.clone())
+        .with("Name", chosen.name.clone())
         .with("ID", if trunc { id::short(full) } else { full });
     let Some((before, now)) = pair else {
         return row
@@ -116,15 +143,19 @@ fn row(view: &ContainerView, pair: Option<&Pair>, trunc: bool) -> Row {
             .with("BlockIO", "--")
             .with("PIDs", "--");
     };
-    let memory = now.memory.saturating_sub(now.inactive_file) as f64;
-    let limit = now.memory_limit as f64;
+    let memory = memory_of(now) as f64;
+    let limit = now.memory_stats.limit as f64;
     let percent = if limit > 0.0 { memory / limit * 100.0 } else { 0.0 };
-    let sum = |at: usize| now.networks.iter().map(|(_, counters)| counters[at]).sum::<u64>() as f64;
+    let sum = |of: fn(&NetworkStats) -> u64| now.networks.values().map(of).sum::<u64>() as f64;
+    let moved = |op: &str| {
+        let entries = now.blkio_stats.io_service_bytes_recursive.iter();
+        entries.filter(|e| e.op.eq_ignore_ascii_case(op)).map(|e| e.value).sum::<u64>() as f64
+    };
     let pair = |a: f64, b: f64| format!("{} / {}", human_size_with(a, 3), human_size_with(b, 3));
     row.with("CPUPerc", format!("{:.2}%", cpu_percent(before, now)))
         .with("MemUsage", format!("{} / {}", bytes_size(memory), bytes_size(limit)))
         .with("MemPerc", format!("{percent:.2}%"))
-        .with("NetIO", pair(sum(0), sum(4)))
-        .with("BlockIO", pair(now.blkio.0 as f64, now.blkio.1 as f64))
-        .with("PIDs", now.pids.to_string())
+        .with("NetIO", pair(sum(|n| n.rx_bytes), sum(|n| n.tx_bytes)))
+        .with("BlockIO", pair(moved("read"), moved("write")))
+        .with("PIDs", now.pids_stats.current.to_string())
 }
