@@ -164,7 +164,8 @@ pub enum WaitCondition {
 }
 
 /// A command to run in a running container.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ExecOptions {
     /// Executable and arguments.
     pub args: Vec<String>,

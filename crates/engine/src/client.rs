@@ -35,6 +35,11 @@ impl Attach {
         Self { socket, incoming, read: 0 }
     }
 
+    /// Over a connection on which nothing but frames comes.
+    pub(crate) fn over(socket: UnixStream) -> Self {
+        Self::new(socket, Vec::new())
+    }
+
     /// A frame that has already arrived whole, if there is one: look here before polling.
     ///
     /// # Errors

@@ -24,6 +24,7 @@ fn run(args: &[String]) -> i32 {
     }
     match args.get(1).map(String::as_str) {
         Some("monitor") => fluyt_monitor::main(&args[2..]),
+        Some("attend") => fluyt_engine::attend(),
         Some("step") => fluyt_monitor::step::main(),
         Some("runtime") => runtime_cli::main(&args[2..]),
         _ => cli::main(std::env::args_os().skip(1)),

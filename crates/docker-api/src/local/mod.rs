@@ -18,13 +18,14 @@ mod volumes;
 
 pub(crate) use networks::no_swarm;
 
+use std::collections::HashMap;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fluyt_engine::Engine;
-use fluyt_model::{Error, Result};
+use fluyt_engine::{Engine, ExecControl};
+use fluyt_model::Result;
 
 /// So many engines are kept open for the next operations; each has a connection to the records.
 const KEPT: usize = 4;
@@ -44,6 +45,8 @@ struct Shared {
     hub: attach::Hub,
     /// Monitors that were started here: children of this process.
     children: Mutex<Vec<Child>>,
+    /// Lines to the keepers of commands with terminals that were started here, by the command's id.
+    controls: Mutex<HashMap<String, ExecControl>>,
 }
 
 impl Local {
@@ -65,6 +68,7 @@ impl Local {
                 idle: Mutex::new(vec![engine]),
                 hub: attach::Hub::default(),
                 children: Mutex::default(),
+                controls: Mutex::default(),
             }),
         }
     }
@@ -79,6 +83,9 @@ impl Local {
     pub fn tidy(&self) {
         let mut children = self.shared.children.lock().unwrap_or_else(PoisonError::into_inner);
         children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+        drop(children);
+        let mut controls = self.shared.controls.lock().unwrap_or_else(PoisonError::into_inner);
+        controls.retain(|_, control| control.is_open());
     }
 
     /// An engine for the calling thread.
@@ -121,9 +128,4 @@ impl Drop for Held {
             idle.push(engine);
         }
     }
-}
-
-/// What is not there yet, by its name.
-pub(crate) fn missing(what: &str) -> Error {
-    Error::unsupported(format!("{what} is not implemented by this engine"))
 }

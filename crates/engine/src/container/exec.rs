@@ -126,12 +126,32 @@ impl ExecTarget {
         Some(Self { paths, known })
     }
 
+    /// A container of which this is known.
+    pub(crate) fn of(root: &Path, known: Known) -> Result<Self> {
+        Ok(Self { paths: Paths::new(root)?, known })
+    }
+
+    /// The container's full id.
+    pub(crate) fn id(&self) -> &str {
+        &self.known.id
+    }
+
+    /// What is known of it.
+    pub(crate) fn into_known(self) -> Known {
+        self.known
+    }
+
     /// Runs a command; the caller serves its streams.
     ///
     /// # Errors
     /// `Conflict` if the container does not run or is paused; `CommandNotFound`, `CommandNotExecutable`.
     pub fn exec(&self, options: &ExecOptions) -> Result<Exec> {
-        self.run(options, true)
+        self.run(options, true, None)
+    }
+
+    /// The same for a command that was made before and has an id.
+    pub(crate) fn exec_made(&self, id: &str, options: &ExecOptions, attached: bool) -> Result<Exec> {
+        self.run(options, attached, Some(id))
     }
 
     /// Runs a command and leaves it alone.
@@ -139,14 +159,15 @@ impl ExecTarget {
     /// # Errors
     /// As [`ExecTarget::exec`].
     pub fn exec_detached(&self, options: &ExecOptions) -> Result<()> {
-        self.run(options, false).map(drop)
+        self.run(options, false, None).map(drop)
     }
 
-    fn run(&self, options: &ExecOptions, attached: bool) -> Result<Exec> {
+    /// The container's status, if commands can be run in it.
+    ///
+    /// # Errors
+    /// `Conflict` if it does not run or is paused.
+    pub(crate) fn check_running(&self) -> Result<SandboxStatus> {
         let record = &self.known;
-        if options.args.is_empty() {
-            return Err(Error::invalid("no exec command specified"));
-        }
         let status = status_of(&self.paths, &record.id)?;
         match status.phase {
             Phase::Running => {}
@@ -167,7 +188,15 @@ impl ExecTarget {
                     .with_hint(format!("`fluyt start {}` starts it", record.name)));
             }
         }
-        let id = fluyt_model::id::from_random(random()?);
+        Ok(status)
+    }
+
+    fn run(&self, options: &ExecOptions, attached: bool, made: Option<&str>) -> Result<Exec> {
+        if options.args.is_empty() {
+            return Err(Error::invalid("no exec command specified"));
+        }
+        let record = &self.known;
+        let status = self.check_running()?;
         let oci = self.oci()?;
         let process = self.process(options, &oci, &status)?;
         let (io, mut ends) = if attached { streams(options)? } else { detached()? };
@@ -189,7 +218,13 @@ impl ExecTarget {
             no_new_keyring: false,
             seal: fluyt_sys::exe::Held::default(),
         })?;
-        let (journal, subject) = self.announce(id, &command);
+        let (journal, subject) = match made {
+            Some(id) => self.announce(id, &[&format!("exec_start: {command}")]),
+            None => {
+                let id = fluyt_model::id::from_random(random()?);
+                self.announce(&id, &[&format!("exec_create: {command}"), &format!("exec_start: {command}")])
+            }
+        };
         let mut exec = Exec {
             journal,
             subject,
@@ -207,14 +242,19 @@ impl ExecTarget {
         Ok(exec)
     }
 
+    /// Tells the journal that a command was made.
+    pub(crate) fn announce_made(&self, id: &str, command: &str) {
+        self.announce(id, &[&format!("exec_create: {command}")]);
+    }
+
     /// Tells the journal. An event that cannot be written is lost: what it tells of has happened all the same.
-    fn announce(&self, id: String, command: &str) -> (PathBuf, Subject) {
+    fn announce(&self, id: &str, actions: &[&str]) -> (PathBuf, Subject) {
         let mut attributes = self.known.attributes.clone();
-        attributes.insert("execID".to_owned(), id);
+        attributes.insert("execID".to_owned(), id.to_owned());
         let subject = Subject { kind: "container".to_owned(), id: self.known.id.clone(), attributes };
         let journal = self.paths.events();
-        let (create, start) = (format!("exec_create: {command}"), format!("exec_start: {command}"));
-        let _ = fluyt_monitor::state::emit(&journal, &[(&create, &subject), (&start, &subject)]);
+        let events: Vec<(&str, &Subject)> = actions.iter().map(|action| (*action, &subject)).collect();
+        let _ = fluyt_monitor::state::emit(&journal, &events);
         (journal, subject)
     }
 

@@ -1,11 +1,13 @@
 //! Containers: made, started, told things, looked at, removed.
 
+pub mod attend;
 pub mod copy;
 pub mod create;
 pub mod exec;
 pub(crate) mod ids;
 mod idshift;
 mod journal;
+mod keeper;
 pub(crate) mod known;
 pub(crate) mod log_spec;
 pub mod logs;

@@ -54,14 +54,17 @@ pub fn config(called: &Called<'_>) -> Outcome {
     options.resolve_environment = !parsed.on("no-env-resolution");
     let format = parsed.text("format");
     if !["yaml", "json"].contains(&format) {
-        return Err(Error::invalid(format!("unsupported format {format:?}")).with_hint("use yaml or json").into());
+        return Err(Error::invalid(format!("unsupported format {format:?}"))
+            .with_hint("use yaml or json")
+            .into());
     }
     if parsed.on("variables") {
         return variables(&load::variables(&options, called.source())?);
     }
     if parsed.on("environment") {
         let found = load::locate(&options, called.source())?;
-        let lines: Vec<String> = found.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let lines: Vec<String> =
+            found.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
         return lines_out(parsed.on("quiet"), &lines);
     }
     let project = called.load(&options)?;
@@ -86,7 +89,9 @@ pub fn config(called: &Called<'_>) -> Outcome {
         };
         let mut lines = Vec::new();
         for service in services {
-            let hash = project.hash(&service).ok_or_else(|| Error::not_found(format!("no such service: {service}")))?;
+            let hash = project
+                .hash(&service)
+                .ok_or_else(|| Error::not_found(format!("no such service: {service}")))?;
             lines.push(format!("{service} {hash}"));
         }
         return lines_out(quiet, &lines);
@@ -115,7 +120,9 @@ fn lines_out(quiet: bool, lines: &[String]) -> Outcome {
 fn variables(variables: &[load::Variable]) -> Outcome {
     let mut rows = vec![["NAME", "REQUIRED", "DEFAULT VALUE", "ALTERNATE VALUE"].map(str::to_owned)];
     rows.extend(
-        variables.iter().map(|v| [v.name.clone(), v.required.to_string(), v.default.clone(), v.alternate.clone()]),
+        variables
+            .iter()
+            .map(|v| [v.name.clone(), v.required.to_string(), v.default.clone(), v.alternate.clone()]),
     );
     let width = |column: usize| rows.iter().map(|r| r[column].chars().count()).max().unwrap_or(0) + 4;
     let widths = [width(0), width(1), width(2)];

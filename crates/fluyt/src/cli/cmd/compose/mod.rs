@@ -4,12 +4,14 @@ mod config;
 mod files;
 
 use fluyt_compose::{Options, Project, Source};
-use fluyt_model::error::IoContext;
 use fluyt_model::Error;
+use fluyt_model::error::IoContext;
 
 use super::Cli;
 use crate::cli::fail::{Failure, Outcome};
-use crate::cli::flags::{self, Arity, Command, NONE, Parsed, UsageError, help, int, list, switch, text, usage_line};
+use crate::cli::flags::{
+    self, Arity, Command, NONE, Parsed, UsageError, help, int, list, switch, text, usage_line,
+};
 use crate::cli::terminal;
 
 /// `fluyt compose`.
@@ -19,7 +21,8 @@ pub const COMPOSE: Command = Command {
     about: "Define and run multi-container applications",
     flags: &[&[
         switch(NONE, "all-resources", "Include all resources, even those not used by services"),
-        text(NONE, "ansi", "Control when to print ANSI control characters (never, always, auto)").default("auto"),
+        text(NONE, "ansi", "Control when to print ANSI control characters (never, always, auto)")
+            .default("auto"),
         switch(NONE, "compatibility", "Run compose in backward compatibility mode"),
         switch(NONE, "dry-run", "Execute command in dry run mode"),
         list(NONE, "env-file", "Specify an alternate environment file"),
