@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::peer::Peer;
 use super::request::{Framing, Malformed};
 use super::response::Ending;
-use super::server::{Follower, Seat, Shared};
+use super::server::{Ends, Follower, Seat, Shared};
 use super::socket::Socket;
 use super::stream::Stream;
 use super::{Body, Duplex, Exchange, Head, Method, Payload, Request, Response, Sink, TlsFiles};
@@ -232,10 +232,12 @@ fn next(connection: &mut Connection, mut readable: bool, shared: &Shared) -> Nex
         if stopping() && wire.pending().is_empty() {
             return Next::End;
         }
-        if !readable && !wire.stream.holds() {
-            if shared.is_short() || !wire.stream.socket().wait_readable(STAY) {
-                return Next::Later;
-            }
+        // Where threads are short, none is left to wait.
+        if !readable
+            && !wire.stream.holds()
+            && (shared.is_short() || !wire.stream.socket().wait_readable(STAY))
+        {
+            return Next::Later;
         }
         readable = false;
         match wire.more() {
@@ -361,7 +363,7 @@ fn answer(
             let mut result = write(wire, &response.head(Some(ending), word));
             let mut sent = 0;
             if result.is_ok() && !asked.bodyless {
-                let _follower = Follower::new(shared, wire.stream.socket());
+                let _follower = Follower::new(shared, wire.stream.socket(), Ends::Reading);
                 wire.stream.socket_mut().set_write_timeout(shared.limits.stream);
                 let mut sink = Sink::new(&mut wire.stream, asked.modern);
                 result = tell(&mut sink).and_then(|()| sink.finish());
@@ -393,7 +395,7 @@ fn hand_over(connection: Connection, speak: super::Conversation, shared: &Arc<Sh
     }
     let Connection { mut wire, seat, .. } = connection;
     wire.stream.socket_mut().set_write_timeout(shared.limits.stream);
-    let follower = Follower::new(shared, wire.stream.socket());
+    let follower = Follower::new(shared, wire.stream.socket(), Ends::Both);
     speak(Duplex::new(wire, follower, seat));
 }
 

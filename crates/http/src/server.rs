@@ -81,7 +81,7 @@ pub(crate) struct Shared {
     /// Connections that say nothing, those that are silent for longest first.
     parked: Mutex<BTreeMap<u64, Parked>>,
     /// Answers that may go on for ever, to be ended with the server.
-    followers: Mutex<HashMap<u64, Arc<OwnedFd>>>,
+    followers: Mutex<HashMap<u64, (Arc<OwnedFd>, Ends)>>,
     pool: Arc<Pool<(Connection, Arc<Shared>)>>,
 }
 
@@ -322,8 +322,8 @@ impl Shared {
     /// Waits for what is under way, after telling those who would go on.
     fn end(&self) {
         self.parked().clear();
-        for socket in self.followers().values() {
-            close_read(socket);
+        for (socket, ends) in self.followers().values() {
+            ends.apply(socket);
         }
         let until = Instant::now() + self.limits.last_orders;
         while (self.busy.load(Ordering::Relaxed) > 0 || !self.followers().is_empty())
@@ -337,14 +337,28 @@ impl Shared {
         self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn followers(&self) -> MutexGuard<'_, HashMap<u64, Arc<OwnedFd>>> {
+    fn followers(&self) -> MutexGuard<'_, HashMap<u64, (Arc<OwnedFd>, Ends)>> {
         self.followers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// To who polls it, the peer looks gone then.
-fn close_read(socket: &OwnedFd) {
-    let _ = rustix::net::shutdown(socket.as_fd(), rustix::net::Shutdown::Read);
+/// How an answer that would go on is ended.
+#[derive(Clone, Copy)]
+pub(crate) enum Ends {
+    /// To who polls for that, the peer looks gone; the end of the answer can still be sent.
+    Reading,
+    /// The peer has gone. One that merely sends no more would be nothing special in a conversation.
+    Both,
+}
+
+impl Ends {
+    fn apply(self, socket: &OwnedFd) {
+        let how = match self {
+            Self::Reading => rustix::net::Shutdown::Read,
+            Self::Both => rustix::net::Shutdown::Both,
+        };
+        let _ = rustix::net::shutdown(socket.as_fd(), how);
+    }
 }
 
 /// A request being answered.
@@ -379,14 +393,14 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    pub fn new(shared: &Arc<Shared>, socket: &Socket) -> Self {
+    pub fn new(shared: &Arc<Shared>, socket: &Socket, ends: Ends) -> Self {
         let id = shared.serial.fetch_add(1, Ordering::Relaxed);
         let fd = socket.shared();
         let mut followers = shared.followers();
         if shared.stopping.load(Ordering::Relaxed) {
-            close_read(&fd);
+            ends.apply(&fd);
         }
-        followers.insert(id, fd);
+        followers.insert(id, (fd, ends));
         drop(followers);
         Self { shared: Arc::clone(shared), id }
     }

@@ -74,16 +74,16 @@ struct Served {
 impl Served {
     fn on(listener: Listener, limits: Limits) -> Self {
         let place = listener.place().clone();
-        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        let (reader, writer) = rustix::pipe::pipe().expect("done");
         let server = Server::new("test-http", vec![listener], limits);
         let desk = Arc::<Desk>::default();
         let handler = Arc::clone(&desk);
-        let thread = std::thread::spawn(move || server.run(handler, reader.as_fd()).unwrap());
+        let thread = std::thread::spawn(move || server.run(handler, reader.as_fd()).expect("done"));
         Self { place, stop: Some(writer), thread: Some(thread), desk }
     }
 
     fn tcp(limits: Limits) -> Self {
-        Self::on(Listener::tcp("127.0.0.1:0").unwrap(), limits)
+        Self::on(Listener::tcp("127.0.0.1:0").expect("done"), limits)
     }
 
     fn address(&self) -> SocketAddr {
@@ -94,15 +94,15 @@ impl Served {
     }
 
     fn connect(&self) -> TcpStream {
-        let socket = TcpStream::connect(self.address()).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let socket = TcpStream::connect(self.address()).expect("done");
+        socket.set_read_timeout(Some(Duration::from_secs(20))).expect("done");
         socket
     }
 
     fn end(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
+            thread.join().expect("done");
         }
     }
 }
@@ -114,7 +114,7 @@ impl Drop for Served {
 }
 
 fn ask(socket: &mut (impl Read + Write), request: &str) -> (u16, Vec<u8>) {
-    socket.write_all(request.as_bytes()).unwrap();
+    socket.write_all(request.as_bytes()).expect("done");
     answer(&mut BufReader::new(socket))
 }
 
@@ -122,8 +122,8 @@ fn ask(socket: &mut (impl Read + Write), request: &str) -> (u16, Vec<u8>) {
 fn answer(reader: &mut impl BufRead) -> (u16, Vec<u8>) {
     let (status, headers) = head(reader);
     let length = headers.iter().find_map(|line| line.strip_prefix("content-length: ")).unwrap_or("0");
-    let mut body = vec![0; length.parse().unwrap()];
-    reader.read_exact(&mut body).unwrap();
+    let mut body = vec![0; length.parse().expect("done")];
+    reader.read_exact(&mut body).expect("done");
     (status, body)
 }
 
@@ -131,13 +131,13 @@ fn head(reader: &mut impl BufRead) -> (u16, Vec<String>) {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();
-        assert!(reader.read_line(&mut line).unwrap() > 0, "closed after {lines:?}");
+        assert!(reader.read_line(&mut line).expect("done") > 0, "closed after {lines:?}");
         if line == "\r\n" {
             break;
         }
         lines.push(line.trim_end().to_ascii_lowercase());
     }
-    let status = lines[0].split(' ').nth(1).unwrap().parse().unwrap();
+    let status = lines[0].split(' ').nth(1).expect("done").parse().expect("done");
     (status, lines)
 }
 
@@ -157,7 +157,7 @@ fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
 
 /// Threads of this process that belong to the server.
 fn threads() -> usize {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let tasks = std::fs::read_dir("/proc/self/task").expect("done");
     let named = |path: &Path| std::fs::read_to_string(path.join("comm")).is_ok_and(|n| n == "test-http\n");
     tasks.filter(|task| task.as_ref().is_ok_and(|task| named(&task.path()))).count()
 }
@@ -170,7 +170,7 @@ fn a_connection_is_used_again_and_pipelined_requests_are_answered_in_order() {
     assert_eq!(ask(&mut socket, text), (200, b"abc".to_vec()));
     // Long enough for its thread to have left it.
     std::thread::sleep(Duration::from_millis(100));
-    socket.write_all(format!("{text}GET /none HTTP/1.1\r\n\r\n").as_bytes()).unwrap();
+    socket.write_all(format!("{text}GET /none HTTP/1.1\r\n\r\n").as_bytes()).expect("done");
     let mut reader = BufReader::new(socket);
     assert_eq!(answer(&mut reader), (200, b"abc".to_vec()));
     assert_eq!(answer(&mut reader), (404, Vec::new()));
@@ -181,12 +181,12 @@ fn a_head_may_come_in_drops_and_is_waited_for_without_a_thread() {
     let served = Served::tcp(Limits { head: Duration::from_secs(2), ..Limits::default() });
     let mut slow = served.connect();
     for byte in b"GET /who HT" {
-        slow.write_all(&[*byte]).unwrap();
+        slow.write_all(&[*byte]).expect("done");
         std::thread::sleep(Duration::from_millis(40));
     }
     assert_eq!(ask(&mut slow, "TP/1.1\r\n\r\n").0, 200);
     let mut never = served.connect();
-    never.write_all(b"GET /").unwrap();
+    never.write_all(b"GET /").expect("done");
     let began = Instant::now();
     assert_eq!(rest(&mut never), "");
     assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
@@ -196,20 +196,20 @@ fn a_head_may_come_in_drops_and_is_waited_for_without_a_thread() {
 fn what_is_told_comes_in_chunks_and_to_old_clients_until_the_end() {
     let served = Served::tcp(Limits::default());
     let mut socket = served.connect();
-    socket.write_all(b"GET /told HTTP/1.1\r\nConnection: close\r\n\r\n").unwrap();
+    socket.write_all(b"GET /told HTTP/1.1\r\nConnection: close\r\n\r\n").expect("done");
     let text = rest(&mut socket);
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").expect("done");
     assert!(head.contains("Transfer-Encoding: chunked"), "{head}");
     assert!(body.starts_with("6\r\nonetwo\r\n"), "{}", &body[..20]);
     assert!(body.ends_with("x\r\n0\r\n\r\n"));
     let mut socket = served.connect();
-    socket.write_all(b"GET /told HTTP/1.0\r\n\r\n").unwrap();
+    socket.write_all(b"GET /told HTTP/1.0\r\n\r\n").expect("done");
     let text = rest(&mut socket);
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").expect("done");
     assert!(!head.contains("chunked") && !head.contains("Content-Length"), "{head}");
     assert_eq!(body.len(), 100_006);
     let mut socket = served.connect();
-    socket.write_all(b"GET /cut HTTP/1.1\r\n\r\n").unwrap();
+    socket.write_all(b"GET /cut HTTP/1.1\r\n\r\n").expect("done");
     let text = rest(&mut socket);
     assert!(text.ends_with("4\r\nhalf\r\n"), "the end is not pretended: {text}");
 }
@@ -218,21 +218,26 @@ fn what_is_told_comes_in_chunks_and_to_old_clients_until_the_end() {
 fn a_follower_sees_its_client_go_and_the_end_of_the_server() {
     let mut served = Served::tcp(Limits::default());
     let mut first = served.connect();
-    first.write_all(b"GET /follow HTTP/1.1\r\n\r\n").unwrap();
+    first.write_all(b"GET /follow HTTP/1.1\r\n\r\n").expect("done");
     let (status, _) = head(&mut BufReader::new(&mut first));
     assert_eq!(status, 200, "the head comes before anything else");
     drop(first);
     let gone = Arc::clone(&served.desk.gone);
     wait_for("the follower notices", || gone.load(Ordering::Relaxed) == 1);
     let mut second = served.connect();
-    second.write_all(b"GET /follow HTTP/1.1\r\n\r\n").unwrap();
+    second.write_all(b"GET /follow HTTP/1.1\r\n\r\n").expect("done");
     head(&mut BufReader::new(&mut second));
+    let mut spoken = served.connect();
+    spoken.write_all(b"GET /upgrade HTTP/1.1\r\nConnection: Upgrade\r\n\r\n").expect("done");
+    let (status, _) = head(&mut BufReader::new(&mut spoken));
+    assert_eq!(status, 101);
     let mut idle = served.connect();
     let began = Instant::now();
     served.end();
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert_eq!(gone.load(Ordering::Relaxed), 2);
     assert_eq!(rest(&mut second), "0\r\n\r\n");
+    assert_eq!(rest(&mut spoken), "");
     assert_eq!(rest(&mut idle), "");
 }
 
@@ -242,13 +247,13 @@ fn a_connection_is_handed_over_with_what_was_read_ahead() {
     let mut socket = served.connect();
     let text =
         "POST /upgrade HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 2\r\n\r\n{}early ";
-    socket.write_all(text.as_bytes()).unwrap();
-    let mut reader = BufReader::new(socket.try_clone().unwrap());
+    socket.write_all(text.as_bytes()).expect("done");
+    let mut reader = BufReader::new(socket.try_clone().expect("done"));
     let (status, headers) = head(&mut reader);
     assert_eq!(status, 101);
     assert!(!headers.iter().any(|line| line.starts_with("content-length")), "{headers:?}");
-    socket.write_all(b"late").unwrap();
-    socket.shutdown(std::net::Shutdown::Write).unwrap();
+    socket.write_all(b"late").expect("done");
+    socket.shutdown(std::net::Shutdown::Write).expect("done");
     assert_eq!(rest(&mut reader), "etal ylrae");
 }
 
@@ -265,7 +270,7 @@ fn broken_requests_are_refused() {
         (long.as_str(), "431"),
     ] {
         let mut socket = served.connect();
-        socket.write_all(text.as_bytes()).unwrap();
+        socket.write_all(text.as_bytes()).expect("done");
         let answer = rest(&mut socket);
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer} to {text:.60}");
     }
@@ -284,7 +289,7 @@ fn idle_connections_take_no_threads_and_make_room_for_others() {
     // It is one of those that had never said anything.
     let mut closed = 0;
     for socket in &mut idle[50..] {
-        socket.set_nonblocking(true).unwrap();
+        socket.set_nonblocking(true).expect("done");
         closed += usize::from(matches!(socket.read(&mut [0]), Ok(0)));
     }
     assert_eq!(closed, 1);
@@ -293,29 +298,33 @@ fn idle_connections_take_no_threads_and_make_room_for_others() {
 #[test]
 fn a_socket_file_has_its_mode_is_replaced_when_stale_and_goes_with_the_server() {
     use std::os::unix::fs::PermissionsExt;
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("done");
     let path = dir.path().join("x.sock");
     let access = Access { mode: 0o660, uid: None, gid: None };
-    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-    let mut served = Served::on(Listener::unix(&path, access).unwrap(), Limits::default());
-    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o660);
-    let mut socket = UnixStream::connect(&path).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(&path).expect("done"));
+    let mut served = Served::on(Listener::unix(&path, access).expect("done"), Limits::default());
+    assert_eq!(path.metadata().expect("done").permissions().mode() & 0o777, 0o660);
+    let mut socket = UnixStream::connect(&path).expect("done");
     let (status, body) = ask(&mut socket, "GET /who HTTP/1.1\r\n\r\n");
     let me = rustix::process::geteuid().as_raw();
-    assert_eq!((status, String::from_utf8(body).unwrap()), (200, format!("user {me}")));
-    assert_eq!(Listener::unix(&path, access).unwrap_err().kind(), Kind::Conflict, "somebody answers");
+    assert_eq!((status, String::from_utf8(body).expect("done")), (200, format!("user {me}")));
+    assert_eq!(
+        Listener::unix(&path, access).expect_err("refused").kind(),
+        Kind::Conflict,
+        "somebody answers"
+    );
     served.end();
     assert!(!path.exists());
-    std::fs::write(&path, "precious").unwrap();
-    assert_eq!(Listener::unix(&path, access).unwrap_err().kind(), Kind::Conflict, "not a socket");
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    std::fs::write(&path, "precious").expect("done");
+    assert_eq!(Listener::unix(&path, access).expect_err("refused").kind(), Kind::Conflict, "not a socket");
+    assert_eq!(std::fs::read_to_string(&path).expect("done"), "precious");
 }
 
 #[test]
 fn an_inherited_socket_serves() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let served = Served::on(Listener::inherited(listener.into()).unwrap(), Limits::default());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("done");
+    let served = Served::on(Listener::inherited(listener.into()).expect("done"), Limits::default());
     assert_eq!(ask(&mut served.connect(), "GET /who HTTP/1.1\r\n\r\n").0, 200);
-    let file = tempfile::tempfile().unwrap();
-    assert_eq!(Listener::inherited(file.into()).unwrap_err().kind(), Kind::Invalid);
+    let file = tempfile::tempfile().expect("done");
+    assert_eq!(Listener::inherited(file.into()).expect_err("refused").kind(), Kind::Invalid);
 }

@@ -19,6 +19,7 @@ mod build_web;
 mod crash;
 mod display;
 mod engine_input;
+mod engine_kill;
 mod engines;
 mod errors;
 mod exec;
