@@ -5,7 +5,7 @@ use std::path::Path;
 use fluyt_image::{CommitOptions, Digest, Image, Instruction, Removed, Silent};
 use fluyt_model::reference::Reference;
 use fluyt_model::sandbox::Phase;
-use fluyt_model::{Error, Result};
+use fluyt_model::{Error, Kind, Result};
 use rusqlite::Connection;
 
 use crate::Engine;
@@ -100,12 +100,18 @@ impl Engine {
     pub fn commit(&self, name: &str, request: &CommitRequest) -> Result<String> {
         let record = self.records().container(name)?;
         let pause = request.pause && self.status(&record.id)?.phase == Phase::Running;
-        if pause {
-            self.pause(&record.id)?;
-        }
+        let pause = pause
+            && match self.pause(&record.id) {
+                // It has ended meanwhile.
+                Err(e) if e.kind() == Kind::Conflict && !self.is_running(&record.id) => false,
+                done => done.map(|()| true)?,
+            };
         let committed = self.commit_layer(&record, request);
-        if pause {
-            self.unpause(&record.id)?;
+        if pause && let Err(e) = self.unpause(&record.id) {
+            // It may have been killed meanwhile.
+            if self.is_running(&record.id) {
+                return Err(e);
+            }
         }
         let id = committed?;
         self.emit_container("commit", &record, &[("imageID", &id)]);

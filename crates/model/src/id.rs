@@ -38,12 +38,16 @@ pub fn check_name(what: &str, name: &str) -> Result<()> {
     check(what, name, 2)
 }
 
-/// The same for a network, whose name may be a single character.
+/// The same for a network, whose name may be a single character and may have blanks in it.
 ///
 /// # Errors
 /// `Invalid`, naming the object and the rule.
 pub fn check_network_name(name: &str) -> Result<()> {
-    check("network", name, 1)
+    let rest: String = name.chars().map(|c| if c == ' ' { '_' } else { c }).collect();
+    if name.trim() == name {
+        return check("network", &rest, 1);
+    }
+    Err(Error::invalid(format!("Invalid network name ({name}): blanks at its ends")))
 }
 
 fn check(what: &str, name: &str, shortest: usize) -> Result<()> {

@@ -84,7 +84,16 @@ impl Registry {
     /// # Errors
     /// As [`Registry::pull`]; `Kind::Corrupt` for content of another digest.
     pub fn blob(&self, repository: &Reference, blob: &Descriptor, limit: u64) -> Result<Vec<u8>> {
-        bytes_of_blob(&*self.remote(repository.domain())?, repository.path(), blob, limit)
+        let mut last = None;
+        for place in self.places(repository)? {
+            let fetched =
+                place.remote(self).and_then(|r| bytes_of_blob(&r, place.reference.path(), blob, limit));
+            match fetched {
+                Ok(bytes) => return Ok(bytes),
+                Err(e) => last = Some(e),
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::internal(format!("no place for {repository}"))))
     }
 
     /// Puts a blob unless it is there.

@@ -76,12 +76,23 @@ impl Registry {
         Ok(remote)
     }
 
-    /// All tags of a repository, sorted as the registry sorts them.
+    /// All tags of a repository, sorted as the registry sorts them. A mirror that answers is believed.
     ///
     /// # Errors
     /// What the registry says; `Kind::NotFound` for a repository that it does not have.
     pub fn tags(&self, reference: &Reference) -> Result<Vec<String>> {
-        let remote = self.remote(reference.domain())?;
+        let mut last = None;
+        for place in self.places(reference)? {
+            match place.remote(self).and_then(|remote| self.tags_at(&remote, &place.reference)) {
+                Ok(tags) => return Ok(tags),
+                Err(e) => last = Some(e),
+            }
+        }
+        // The last one is the registry itself, whose word counts.
+        Err(last.unwrap_or_else(|| Error::internal(format!("no place for {reference}"))))
+    }
+
+    fn tags_at(&self, remote: &Remote, reference: &Reference) -> Result<Vec<String>> {
         let scope = Scope::pull(reference.path());
         let what = format!("tags of {}", reference.familiar_name());
         let mut url = remote.url(&format!("{}/tags/list?n={TAG_PAGE}", reference.path()));

@@ -219,6 +219,11 @@ impl Work<'_> {
                 }
             }
         }
+        if self.names.is_empty() {
+            // Without a name it is whichever image of this content is here.
+            let same = |image: &Image| bare(&image.config) == wanted;
+            return Ok(self.store.images()?.into_iter().find(same).and_then(|image| image.config.created));
+        }
         Ok(None)
     }
 

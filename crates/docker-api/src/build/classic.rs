@@ -53,7 +53,10 @@ pub fn build(
         return Err(Error::unsupported("squash is only supported with experimental mode"));
     }
     let names = wanted.tags.iter().map(|tag| name(tag)).collect::<Result<Vec<_>>>()?;
-    let options = options(wanted)?;
+    let mut options = options(wanted)?;
+    // With `cachefrom` only those images' steps count; our cache has the steps of every image that is here.
+    let known = |name: &String| engine.images().resolve(name).is_ok();
+    options.no_cache |= !wanted.cache_from.is_empty() && !wanted.cache_from.iter().any(known);
     let done = run(engine, wanted, gathered, (&options, &names), sink);
     // The build is what it is, whether or not there is room in the cache.
     let _ = engine.tidy_build_cache();

@@ -16,6 +16,8 @@ use crate::api::{Progress, ProgressMessage};
 /// A step of the Dockerfile.
 struct Step {
     text: String,
+    /// It begins a stage.
+    from: bool,
     /// What it became; nothing for what only changes the configuration.
     vertices: Vec<Id>,
     /// What stands for its image.
@@ -112,12 +114,13 @@ impl<'a> Steps<'a> {
     fn close(&self, state: &mut State, id: Option<&str>) {
         self.begin(state);
         let at = state.at;
+        let cached = is_cached(&state.steps, at);
         let Some(step) = state.steps.get_mut(at) else { return };
         let held = std::mem::take(&mut step.held);
         self.output(step, &held);
         if step.running {
             self.say(&format!(" ---> Removed intermediate container {}", short(&container(step))));
-        } else if step.cached {
+        } else if cached {
             self.say(" ---> Using cache");
         }
         self.say(&format!(" ---> {}", short(id.unwrap_or(&step.id))));
@@ -211,6 +214,20 @@ impl Steps<'_> {
     }
 }
 
+/// Whether a step was there already. One that only changes the configuration counts as the work after it does, or,
+/// where there is none, as that before it.
+fn is_cached(steps: &[Step], at: usize) -> bool {
+    let Some(step) = steps.get(at) else { return false };
+    if step.from || !step.vertices.is_empty() {
+        return step.cached;
+    }
+    let works = |step: &&Step| step.from || !step.vertices.is_empty();
+    match steps[at..].iter().find(works).filter(|step| !step.from) {
+        Some(next) => next.cached,
+        None => steps[..at].iter().rfind(works).is_some_and(|step| step.cached),
+    }
+}
+
 fn short(id: &str) -> &str {
     fluyt_model::id::short(id)
 }
@@ -238,8 +255,8 @@ fn steps(file: &Dockerfile, target: &str, plan: &Joined) -> Vec<Step> {
     let last = wanted.or_else(|| target.parse().ok()).unwrap_or(file.stages.len().saturating_sub(1));
     let mut steps = Vec::new();
     for (at, stage) in file.stages.iter().enumerate().take(last + 1) {
-        let mut own = vec![step(&stage.source, of(&stage.lines))];
-        own.extend(stage.steps.iter().map(|s| step(&s.source, of(&s.lines))));
+        let mut own = vec![step(&stage.source, true, of(&stage.lines))];
+        own.extend(stage.steps.iter().map(|s| step(&s.source, false, of(&s.lines))));
         // A stage that nothing needs is not built.
         if at == last || own.iter().any(|step| !step.vertices.is_empty()) {
             steps.append(&mut own);
@@ -248,9 +265,10 @@ fn steps(file: &Dockerfile, target: &str, plan: &Joined) -> Vec<Step> {
     steps
 }
 
-fn step(text: &str, vertices: Vec<Id>) -> Step {
+fn step(text: &str, from: bool, vertices: Vec<Id>) -> Step {
     Step {
         text: text.to_owned(),
+        from,
         vertices,
         id: String::new(),
         begun: false,

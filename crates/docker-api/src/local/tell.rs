@@ -37,7 +37,7 @@ struct State {
     items: BTreeMap<String, Item>,
     /// Layers that a message has been about.
     known: BTreeSet<String>,
-    /// Digests that are no layers.
+    /// Digests of which nothing is said: they are no layers, or all has been said.
     hidden: BTreeSet<String>,
 }
 
@@ -184,6 +184,9 @@ impl Progress for Tell<'_> {
             && let Some(first) = self.beginning(verb).filter(|_| self.work == Work::Pull)
         {
             self.send(&mut state, about(name, first, ProgressDetail::default()));
+        }
+        if !known && outcome == Outcome::Exists && self.work == Work::Pull {
+            state.hidden.insert(name.to_owned());
         }
         if let Some(status) = self.ending(verb, outcome, known) {
             self.send(&mut state, about(name, status, ProgressDetail::default()));

@@ -4,16 +4,16 @@ use std::path::PathBuf;
 
 use crate::types::inspect::{HostConfigSummary, NetworkSettingsSummary};
 use crate::types::{
-    ContainerInspect, ContainerState, ContainerSummary, CreateRequest, EndpointSettings, GraphDriver, Health,
-    HealthcheckResult, HostConfig, List, Map, MountPoint, NetworkSettings, PortBinding, PortMap, PortNumber,
-    PortSummary, Proto,
+    ContainerInspect, ContainerState, ContainerSummary, CreateRequest, EndpointIpamConfig, EndpointSettings,
+    GraphDriver, Health, HealthcheckResult, HostConfig, List, Map, MountPoint, NetworkSettings, PortBinding,
+    PortMap, PortNumber, PortSummary, Proto,
 };
 use fluyt_engine::{ContainerView, EndpointView, MountView};
 use fluyt_model::id;
 use fluyt_model::quantity::human_duration;
 use fluyt_model::sandbox::{
-    ContainerSpec, HealthStatus, MASKED_PATHS, Namespace, Phase, PortMapping, Protocol, READ_ONLY_PATHS,
-    RestartCondition, SandboxStatus,
+    ContainerSpec, HealthStatus, MASKED_PATHS, Namespace, NetworkAttachment, Phase, PortMapping, Protocol,
+    READ_ONLY_PATHS, RestartCondition, SandboxStatus,
 };
 
 use super::endpoint;
@@ -305,14 +305,25 @@ fn network_mode(view: &ContainerView, request: &CreateRequest) -> String {
 fn networks(view: &ContainerView, request: &CreateRequest) -> Map<EndpointSettings> {
     let asked = &request.networking_config.endpoints_config;
     let mut map: Map<EndpointSettings> = Map::empty();
+    let of = |name: &str, id: &str| {
+        let known = asked.get(name).or_else(|| asked.get(id));
+        let known = known.or_else(|| if name == "bridge" { asked.get("default") } else { None });
+        let plugged =
+            || view.spec.networks.iter().find(|a| a.network == name || a.network == id).map(attached);
+        known.cloned().or_else(plugged)
+    };
     for got in &view.endpoints {
         // A stopped container keeps its addresses, but nobody answers there.
         let got = &if is_up(view) { got.clone() } else { unplugged(got) };
-        let asked = asked
-            .get(&got.network)
-            .or_else(|| asked.get(&got.network_id))
-            .or_else(|| if got.network == "bridge" { asked.get("default") } else { None });
-        map.insert(got.network.clone(), endpoint(asked, got));
+        map.insert(got.network.clone(), endpoint(of(&got.network, &got.network_id).as_ref(), got));
+    }
+    // Plugged in, and never started since.
+    for attachment in &view.spec.networks {
+        let name = attachment.network.as_str();
+        let known = view.endpoints.iter().any(|e| e.network == name || e.network_id == name);
+        if !known && !map.contains_key(name) {
+            map.insert(name.to_owned(), of(name, name).unwrap_or_default());
+        }
     }
     if map.is_vacant() {
         // Networks without an address of their own still show, as with Docker.
@@ -323,6 +334,26 @@ fn networks(view: &ContainerView, request: &CreateRequest) -> Map<EndpointSettin
         }
     }
     map
+}
+
+/// What was asked for when the container was plugged in after it was made.
+fn attached(attachment: &NetworkAttachment) -> EndpointSettings {
+    let text = |address: Option<String>| address.unwrap_or_default();
+    let ipam = EndpointIpamConfig {
+        ipv4_address: text(attachment.ipv4.map(|a| a.to_string())),
+        ipv6_address: text(attachment.ipv6.map(|a| a.to_string())),
+        ..EndpointIpamConfig::default()
+    };
+    let links = attachment.links.iter().map(|(name, alias)| format!("{name}:{alias}")).collect();
+    EndpointSettings {
+        ipam_config: Some(ipam).filter(|ipam| *ipam != EndpointIpamConfig::default()),
+        links: List::null_if_empty(links),
+        aliases: List::null_if_empty(attachment.aliases.clone()),
+        mac_address: text(attachment.mac.clone()),
+        driver_opts: Map::null_if_empty(attachment.driver_opts.clone()),
+        gw_priority: attachment.gateway_priority.into(),
+        ..EndpointSettings::default()
+    }
 }
 
 fn unplugged(endpoint: &EndpointView) -> EndpointView {

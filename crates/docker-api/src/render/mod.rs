@@ -21,7 +21,9 @@ use fluyt_engine::EndpointView;
 /// What a container got in a network, over what was asked for.
 fn endpoint(asked: Option<&EndpointSettings>, got: &EndpointView) -> EndpointSettings {
     let mut settings = asked.cloned().unwrap_or_default();
-    settings.mac_address.clone_from(&got.mac);
+    if !got.mac.is_empty() {
+        settings.mac_address.clone_from(&got.mac);
+    }
     settings.network_id.clone_from(&got.network_id);
     settings.endpoint_id.clone_from(&got.endpoint_id);
     if settings.aliases.is_vacant() {

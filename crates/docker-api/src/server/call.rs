@@ -139,9 +139,12 @@ impl<'r> Call<'_, 'r> {
         if bytes.trim_ascii().is_empty() {
             return Err(Error::invalid("invalid JSON: got EOF while reading request body"));
         }
-        let mut stream = serde_json::Deserializer::from_slice(&bytes).into_iter::<Option<T>>();
+        let mut stream = serde_json::Deserializer::from_slice(&bytes).into_iter::<serde_json::Value>();
         let document = match stream.next() {
-            Some(Ok(document)) => document,
+            Some(Ok(mut document)) => {
+                without_nulls(&mut document);
+                serde_json::from_value(document).map_err(|e| Error::invalid("invalid JSON").with_source(e))?
+            }
             Some(Err(e)) => return Err(Error::invalid("invalid JSON").with_source(e)),
             None => return Err(Error::invalid("invalid JSON: got EOF while reading request body")),
         };
@@ -154,6 +157,18 @@ impl<'r> Call<'_, 'r> {
     /// The body as it comes.
     pub fn body(&mut self) -> &mut fluyt_http::Body<'r> {
         &mut self.request.body
+    }
+}
+
+/// Takes members out that are `null`: whatever their type, clients may say so where they mean nothing.
+fn without_nulls(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(members) => {
+            members.retain(|_, member| !member.is_null());
+            members.values_mut().for_each(without_nulls);
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(without_nulls),
+        _ => {}
     }
 }
 

@@ -278,8 +278,9 @@ fn archive(call: &Call<'_, '_>, names: &[String]) -> Result<Response> {
 fn load(call: &mut Call<'_, '_>) -> Result<Response> {
     let (quiet, wanted) = (call.flag_or("quiet", true), platforms(call, "platform")?);
     let (docker, kept) = (call.docker.clone(), Kept::default());
+    // As with Docker's engine, what is wrong with an archive is told in the stream.
     let done = docker.image_load(&mut call.body(), &wanted, quiet, &kept);
-    kept.answer(done)
+    kept.whole(done)
 }
 
 fn distribution(call: &mut Call<'_, '_>) -> Result<Response> {

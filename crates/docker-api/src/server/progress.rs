@@ -143,9 +143,20 @@ impl Kept {
     /// # Errors
     /// What the work failed with, if it had told nothing.
     pub fn answer(self, done: Result<()>) -> Result<Response> {
+        let silent = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty();
+        match done {
+            Err(e) if silent => Err(e),
+            done => self.whole(done),
+        }
+    }
+
+    /// The answer: what was told, and how it ended, whatever that is.
+    ///
+    /// # Errors
+    /// A message that cannot be written down: a defect.
+    pub fn whole(self, done: Result<()>) -> Result<Response> {
         let mut text = self.0.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         match done {
-            Err(e) if text.is_empty() => return Err(e),
             Err(e) => write(&mut text, &failure(&e)).about(|| "a message")?,
             Ok(()) => {}
         }

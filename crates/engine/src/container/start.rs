@@ -332,7 +332,13 @@ impl Engine {
         other: &str,
         alias: &str,
     ) -> Result<Vec<fluyt_model::sandbox::HostEntry>> {
-        let target = self.records().container(other)?;
+        // On networks of one's own, Docker takes a link to nobody: it leads nowhere.
+        let target = match self.records().container(other) {
+            Err(e) if e.kind() == Kind::NotFound && net.spec.name != network::DEFAULT_NETWORK => {
+                return Ok(Vec::new());
+            }
+            found => found?,
+        };
         if !self.is_running(&target.id) {
             return Err(Error::conflict(format!("Cannot link to a non running container: {other}")));
         }
