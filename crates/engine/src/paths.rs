@@ -1,5 +1,7 @@
 //! Where a data root keeps what. See ARCHITECTURE.md, "Data root".
 
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use fluyt_model::Result;
@@ -93,6 +95,27 @@ impl Paths {
     #[must_use]
     pub fn run_of(&self, id: &str) -> PathBuf {
         self.run.join(id)
+    }
+
+    /// Makes a directory in the run directory, which is its owner's alone; does nothing where it is already. Others may pass
+    /// through the run directory itself, in which an administrator may have put a socket for them.
+    pub(crate) fn make_run(&self, directory: &Path) -> Result<()> {
+        let make = |path: &Path, mode: u32| std::fs::DirBuilder::new().mode(mode).create(path);
+        let made = match make(directory, 0o700) {
+            Err(e) if e.kind() == ErrorKind::NotFound => match make(&self.run, 0o711) {
+                Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(e),
+                _ => make(directory, 0o700),
+            },
+            other => other,
+        };
+        match made {
+            // It may be of an earlier version.
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))
+            }
+            other => other,
+        }
+        .about(|| directory.display().to_string())
     }
 
     /// The names that can be resolved on a network.

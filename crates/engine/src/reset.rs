@@ -18,7 +18,7 @@ use crate::container::remove::delete_tree;
 use crate::{Engine, Paths};
 
 /// What is in a data root. The records go first: without them the rest is nobody's.
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "db.sqlite",
     "db.sqlite-wal",
     "db.sqlite-shm",
@@ -26,9 +26,10 @@ const FILES: [&str; 7] = [
     "events.jsonl",
     "events.jsonl.1",
     "gc.lock",
+    "registry.key",
 ];
-const DIRECTORIES: [&str; 9] =
-    ["containers", "trash", "l", "layers", "blobs", "ingest", "leases", "volumes", "tmp"];
+const DIRECTORIES: [&str; 11] =
+    ["containers", "trash", "l", "layers", "blobs", "build", "ingest", "known", "leases", "volumes", "tmp"];
 
 /// Everything that could not be done, for one report at the end.
 #[derive(Default)]

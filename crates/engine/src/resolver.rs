@@ -17,7 +17,7 @@ impl Engine {
         let path = self.paths.names(&network.id);
         let about = || path.display().to_string();
         let dir = path.parent().unwrap_or(&path);
-        std::fs::create_dir_all(dir).about(about)?;
+        self.paths.make_run(dir)?;
         let _writing = fluyt_monitor::network::names_lock(&path)?;
         let leases = self.records().read(|tx| self.records().leases_of_network(tx, &network.id))?;
         let mut file = NamesFile {

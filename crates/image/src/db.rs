@@ -5,9 +5,11 @@
 //! are divided into [`Part`]s, so that opening an up-to-date file costs one header read for all parts together.
 
 use std::cell::Cell;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Kind, Result};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
@@ -67,10 +69,22 @@ impl Db {
     /// `Kind::Corrupt` when the file is no database; I/O errors with the path.
     pub fn open(root: &Path) -> Result<Self> {
         let path = root.join("db.sqlite");
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&path, flags).map_err(|e| db_error(&path, e))?;
+        // It would make the file everybody's to read, and with it its log.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = match Connection::open_with_flags(&path, flags) {
+            Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::CannotOpen) => {
+                let mut new = std::fs::OpenOptions::new();
+                new.write(true)
+                    .create(true)
+                    .truncate(false)
+                    .mode(0o600)
+                    .open(&path)
+                    .about(|| path.display().to_string())?;
+                Connection::open_with_flags(&path, flags)
+            }
+            other => other,
+        }
+        .map_err(|e| db_error(&path, e))?;
         let db = Self { connection, path, user_version: Cell::new(0) };
         db.connection.busy_handler(Some(wait_turn)).map_err(|e| db.error(e))?;
         db.connection.set_prepared_statement_cache_capacity(64);

@@ -220,6 +220,9 @@ impl Watcher {
         }
         let socket = run.join(SOCKET);
         let listener = crate::listen_at(&socket)?;
+        // Unlike the monitors' sockets it is in a directory that is open to others.
+        let ours = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&socket, ours).about(|| socket.display().to_string())?;
         listener.set_nonblocking(true).about(|| socket.display().to_string())?;
         Ok(Some(Self {
             root: root.to_owned(),

@@ -223,6 +223,7 @@ pub fn launch(mut l: Launch) -> Result<Starting> {
         new: ns.new & !clone::NEWCGROUP,
         joins: Vec::new(),
         in_userns,
+        at_place: in_userns && plan.flags & clone::NEWNS != 0,
         await_maps: new_userns,
         attach_self: state.cgroup.has_tasks_files() && !in_userns,
         new_cgroupns: ns.new & clone::NEWCGROUP != 0,
@@ -331,7 +332,12 @@ fn start(
         (Vec::new(), joins)
     };
     init.joins = late;
+    // Its copy of this directory is the one way to its own root file system that is open to any user.
+    let place = if init.at_place { Some(place_of(&init.rootfs)?) } else { None };
     let mut before = || {
+        if let Some(place) = &place {
+            rustix::process::fchdir(place)?;
+        }
         join_early(&early)?;
         if let Some(text) = &plan.offsets {
             clone::unshare(clone::NEWTIME)?;
@@ -382,6 +388,13 @@ fn start(
         crate::streams::give(&init.io, starting.pid(), &process.user);
     }
     Ok(starting)
+}
+
+/// The directory that the root file system will cover.
+fn place_of(rootfs: &Rootfs) -> Result<OwnedFd> {
+    let (Rootfs::Dir(place) | Rootfs::Overlay { target: place, .. }) = rootfs;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(place, flags, Mode::empty()).about(|| format!("root file system {}", place.display()))
 }
 
 impl Starting {

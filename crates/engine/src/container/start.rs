@@ -128,7 +128,7 @@ impl Engine {
     fn prepare(&self, record: &ContainerRecord) -> Result<()> {
         let dir = self.paths.container(&record.id);
         let run = self.paths.run_of(&record.id);
-        std::fs::create_dir_all(&run).about(|| run.display().to_string())?;
+        self.paths.make_run(&run)?;
         let plugged = self.plug_in(record)?;
         let network = self.network_files(record, &dir, &plugged)?;
         let container = &record.spec.containers[0];

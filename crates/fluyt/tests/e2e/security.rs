@@ -92,6 +92,49 @@ fn the_host_is_out_of_reach() {
     host.ok("rm -f c1");
 }
 
+/// What user 65534 can read, write, execute or pass through right below the directories.
+fn open_to_strangers(directories: &[&std::path::Path]) -> String {
+    use std::os::unix::process::CommandExt;
+    let mut find = std::process::Command::new("find");
+    find.args(directories).args(["-mindepth", "1", "-maxdepth", "3", "("]);
+    find.args(["-readable", "-o", "-writable", "-o", "-executable", ")"]);
+    let found = find.uid(65534).gid(65534).current_dir("/").output().expect("find runs");
+    String::from_utf8_lossy(&found.stdout).into_owned()
+}
+
+#[test]
+fn other_users_of_the_host_reach_nothing_of_ours() {
+    use std::os::unix::fs::PermissionsExt;
+    let Some(host) = fluyt_testkit::Host::new(crate::PROGRAM) else { return };
+    ours_only!(host);
+    // Somebody else has made the data root, and everybody can get to it.
+    let set = |path: &std::path::Path, mode: u32| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("ours");
+    };
+    set(host.scratch().path(), 0o755);
+    std::fs::create_dir_all(host.root()).expect("made");
+    set(host.root(), 0o755);
+    host.load_box();
+    host.ok("network create n");
+    stay(&host, "--name c1 -e DBPW=hunter2 --ipc shareable --network n --restart always -v data:/data");
+    let dockerfile = "FROM box\nRUN --mount=type=cache,target=/c touch /c/x && chmod u+s /bin/busybox\n";
+    let dir = host.scratch().write("context/Dockerfile", dockerfile);
+    host.ok_words(&["build", "-t", "built", &dir.parent().expect("a directory").to_string_lossy()]);
+    let mapped = host.run_words(&["run", "--name", "c2", "--userns=auto", "box", "true"]);
+    assert!(mapped.code == 0 || mapped.stderr.contains("cannot map ids"), "{mapped:?}");
+    let run = host.scope().run();
+    assert_eq!(open_to_strangers(&[host.root(), &run]), "");
+    // What an earlier version left open is closed by the next command.
+    for name in ["l", "layers", "containers", "volumes", "build", "db.sqlite", "db.sqlite-wal"] {
+        set(&host.root().join(name), 0o755);
+    }
+    assert_ne!(open_to_strangers(&[host.root()]), "", "the test sees what is open");
+    host.ok("ps");
+    assert_eq!(open_to_strangers(&[host.root(), &run]), "");
+    host.ok("rm -f c1");
+    host.run("rm -f c2");
+}
+
 #[test]
 fn the_program_cannot_be_overwritten_from_inside() {
     let host = host!();

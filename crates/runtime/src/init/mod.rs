@@ -70,6 +70,9 @@ pub(crate) struct Init {
     pub(crate) joins: Vec<Join>,
     /// In a user namespace that is not the caller's.
     pub(crate) in_userns: bool,
+    /// The working directory is the root file system's place: its path may lead through directories that are closed to
+    /// the root of the user namespace.
+    pub(crate) at_place: bool,
     /// Must wait for its id mappings.
     pub(crate) await_maps: bool,
     /// Must move itself into its cgroups, once they are there.
@@ -192,16 +195,22 @@ impl Init {
     /// The root file system with everything mounted into it; what must stay writable until the end comes back.
     fn file_system(&mut self, sync: &mut ChildEnd) -> Result<(root::Root, Finish)> {
         let null = devices::null()?;
-        let bundle = rustix::fs::open(&self.bundle, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-            .about(|| self.bundle.display().to_string())?;
+        // Who is in a user namespace has all sources from the caller, and might not reach the bundle.
+        let bundle = if self.in_userns {
+            None
+        } else {
+            let open = rustix::fs::open(&self.bundle, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+            Some(open.about(|| self.bundle.display().to_string())?)
+        };
         let linux = self.spec.linux();
-        let root = rootfs::prepare(&self.rootfs, self.prepared_root.take(), &linux.rootfs_propagation)?;
+        let propagation = &linux.rootfs_propagation;
+        let root = rootfs::prepare(&self.rootfs, self.prepared_root.take(), propagation, self.at_place)?;
         let label = linux.mount_label.clone();
         // Out of the way of the borrows below, and back when all is mounted.
         let rootfs = std::mem::replace(&mut self.rootfs, Rootfs::Dir(PathBuf::new()));
         let mut mounter = Mounter {
             root: &root,
-            bundle: bundle.as_fd(),
+            bundle: bundle.as_ref().map_or(rustix::fs::CWD, AsFd::as_fd),
             label: &label,
             rootfs: &rootfs,
             deferred: mounts::Deferred::default(),

@@ -16,8 +16,14 @@ use super::root::{Root, attach};
 use crate::Rootfs;
 use crate::prepare::Users;
 
-/// Mounts the root so that `pivot_root` accepts it, in the current (private copy of the) mount namespace.
-pub(crate) fn prepare(rootfs: &Rootfs, prepared: Option<OwnedFd>, propagation: &str) -> Result<Root> {
+/// Mounts the root so that `pivot_root` accepts it, in the current (private copy of the) mount namespace. `at_place`: the
+/// working directory is its place, and this namespace belongs to a user namespace of its own.
+pub(crate) fn prepare(
+    rootfs: &Rootfs,
+    prepared: Option<OwnedFd>,
+    propagation: &str,
+    at_place: bool,
+) -> Result<Root> {
     separate(propagation)?;
     let (tree, target) = match (rootfs, prepared) {
         (Rootfs::Dir(dir), None) => (clone_tree(CWD, dir, true)?, dir.as_path()),
@@ -25,12 +31,19 @@ pub(crate) fn prepare(rootfs: &Rootfs, prepared: Option<OwnedFd>, propagation: &
         (Rootfs::Overlay { target, .. }, Some(tree)) => (tree, target.as_path()),
         (Rootfs::Overlay { target, .. }, None) => (overlay(rootfs)?, target.as_path()),
     };
-    let place = rustix::fs::open(target, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .about(|| format!("root file system {}", target.display()))?;
-    if matches!(options::propagation(propagation), Some((attr::SHARED, _))) {
+    let about = || format!("root file system {}", target.display());
+    let path = if at_place { Path::new(".") } else { target };
+    let place = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let place = place.about(about)?;
+    // Copies of the host's mounts in another user's namespace are slaves: no parent of ours is shared there.
+    if !at_place && matches!(options::propagation(propagation), Some((attr::SHARED, _))) {
         isolate_parent(target)?;
     }
-    attach(tree.as_fd(), place.as_fd()).about(|| format!("root file system {}", target.display()))?;
+    attach(tree.as_fd(), place.as_fd()).about(about)?;
+    if at_place {
+        // Hooks begin in the root, by whatever way they can reach it.
+        rustix::process::fchdir(&tree).about(about)?;
+    }
     Ok(Root::new(tree))
 }
 
