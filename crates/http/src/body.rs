@@ -63,7 +63,8 @@ impl<'a> Body<'a> {
         Ok((bytes.len() as u64 <= limit).then_some(bytes))
     }
 
-    /// Passes over what was not read, if it is short; whether the connection can serve another request.
+    /// Passes over what was not read, if no more than `limit` bytes have to come for it, the lines of chunks among them;
+    /// whether the connection can serve another request.
     pub(super) fn finish(mut self, limit: u64) -> bool {
         if self.state == State::Done {
             return true;
@@ -73,11 +74,11 @@ impl<'a> Body<'a> {
             return false;
         }
         let mut sink = [0; 8192];
-        let mut passed = 0;
-        while passed <= limit {
+        let most = self.wire.came() + limit;
+        while self.wire.came() <= most {
             match self.read(&mut sink) {
                 Ok(0) => return true,
-                Ok(n) => passed += n as u64,
+                Ok(_) => {}
                 Err(_) => return false,
             }
         }
@@ -161,5 +162,50 @@ impl Read for Body<'_> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::socket::Socket;
+    use super::super::stream::Stream;
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    /// A peer that sends chunks of one byte behind lines of a thousand until it is told to end, and the wire to it.
+    fn chatty(first: &'static [u8], chunks: usize) -> (Wire, std::thread::JoinHandle<usize>) {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let sender = std::thread::spawn(move || {
+            let chunk = [b"1;".as_slice(), &[b'a'; 1017], b"\r\nX\r\n"].concat();
+            assert_eq!(chunk.len(), 1024);
+            theirs.write_all(first).unwrap();
+            (0..chunks).take_while(|_| theirs.write_all(&chunk).is_ok()).count()
+        });
+        (Wire::new(Stream::Plain(Socket::new(ours.into()))), sender)
+    }
+
+    #[test]
+    fn what_was_used_is_not_kept() {
+        // The lines never end where a read does.
+        let (mut wire, sender) = chatty(b"1\r\nX\r\n", 4096);
+        let mut body = Body::new(&mut wire, Framing::Chunked, false);
+        let mut seen = 0;
+        while let Ok(n @ 1..) = body.read(&mut [0; 64]) {
+            seen += n;
+            assert!(body.wire.kept() <= 64 << 10, "{} bytes after {seen} chunks", body.wire.kept());
+        }
+        assert_eq!((seen, sender.join().unwrap()), (4097, 4096));
+    }
+
+    #[test]
+    fn what_nobody_wants_is_passed_over_by_its_length_on_the_wire() {
+        let (mut wire, sender) = chatty(b"1\r\nX\r\n", 4096);
+        assert!(!Body::new(&mut wire, Framing::Chunked, false).finish(64 << 10));
+        assert!(wire.came() <= 128 << 10, "{}", wire.came());
+        drop(wire);
+        assert!(sender.join().unwrap() < 4096);
+        let (mut wire, sender) = chatty(b"1\r\nX\r\n0\r\n\r\n", 0);
+        assert!(Body::new(&mut wire, Framing::Chunked, false).finish(64 << 10));
+        sender.join().unwrap();
     }
 }

@@ -30,28 +30,41 @@ pub(crate) struct Wire {
     pub stream: Stream,
     buffer: Vec<u8>,
     start: usize,
+    /// Bytes that have come in all, whatever they were.
+    came: u64,
 }
 
 impl Wire {
-    fn new(stream: Stream) -> Self {
-        Self { stream, buffer: Vec::new(), start: 0 }
+    pub fn new(stream: Stream) -> Self {
+        Self { stream, buffer: Vec::new(), start: 0, came: 0 }
     }
 
-    /// Reads more into the buffer; how much.
+    /// Bytes that have come in all.
+    pub fn came(&self) -> u64 {
+        self.came
+    }
+
+    /// Reads more into the buffer; how much. What was used goes: only what is not yet used is ever kept.
     fn more(&mut self) -> io::Result<usize> {
-        if self.start == self.buffer.len() {
-            self.buffer.clear();
-            self.start = 0;
-        }
+        self.buffer.drain(..self.start);
+        self.start = 0;
         let old = self.buffer.len();
         self.buffer.resize(old + 8192, 0);
         let result = self.stream.read(&mut self.buffer[old..]);
-        self.buffer.truncate(old + *result.as_ref().unwrap_or(&0));
+        let new = *result.as_ref().unwrap_or(&0);
+        self.buffer.truncate(old + new);
+        self.came += new as u64;
         result
     }
 
     fn pending(&self) -> &[u8] {
         &self.buffer[self.start..]
+    }
+
+    /// The memory that it holds.
+    #[cfg(test)]
+    pub fn kept(&self) -> usize {
+        self.buffer.capacity()
     }
 
     /// Takes what was read ahead.
@@ -100,7 +113,9 @@ impl Read for Wire {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let pending = self.pending();
         if pending.is_empty() {
-            return self.stream.read(buffer);
+            let n = self.stream.read(buffer)?;
+            self.came += n as u64;
+            return Ok(n);
         }
         let n = pending.len().min(buffer.len());
         buffer[..n].copy_from_slice(&pending[..n]);
