@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -25,32 +26,21 @@ pub fn merged_file(layers: &[PathBuf], path: &str) -> Option<String> {
         else {
             continue;
         };
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-        let opened = rustix::fs::openat2(
-            &root,
-            path,
-            flags,
-            Mode::empty(),
-            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-        );
-        let Ok(fd) = opened else {
-            // A whiteout is a device that cannot be opened: the file is gone from here downwards.
-            let gone = rustix::fs::openat2(
-                &root,
-                path,
-                OFlags::PATH | OFlags::NOFOLLOW,
-                Mode::empty(),
-                ResolveFlags::IN_ROOT,
-            );
-            if gone.is_ok() {
+        let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let find = |flags| rustix::fs::openat2(&root, path, flags | OFlags::CLOEXEC, Mode::empty(), inside);
+        let Ok(found) = find(OFlags::PATH).map(File::from) else {
+            // A link that leads nowhere in here hides what is below.
+            if find(OFlags::PATH | OFlags::NOFOLLOW).is_ok() {
                 return None;
             }
             continue;
         };
-        let file = File::from(fd);
-        if !file.metadata().is_ok_and(|m| m.is_file()) {
+        // A whiteout is a device: the file is gone from here downwards. No device is opened: whatever it does then, it
+        // would do to this machine.
+        if !found.metadata().is_ok_and(|m| m.is_file()) {
             return None;
         }
+        let file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).ok()?;
         let mut bytes = Vec::new();
         file.take(MAX_ACCOUNTS).read_to_end(&mut bytes).ok()?;
         return Some(String::from_utf8_lossy(&bytes).into_owned());
@@ -232,6 +222,7 @@ pub fn block_device(path: &Path) -> Result<(i64, i64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::inotify;
 
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:33::/var/www:/bin/false\n";
     const GROUP: &str = "root:x:0:\nwww:x:33:\nlogs:x:44:web,root\n";
@@ -253,6 +244,31 @@ mod tests {
         let stranger = find("1234:55", &[]).unwrap();
         assert_eq!((stranger.uid, stranger.gid, stranger.home.as_str()), (1234, 55, "/"));
         assert_eq!(find("web:logs", &["www"]).unwrap().groups, [33, 44]);
+    }
+
+    #[test]
+    fn accounts_come_from_the_topmost_regular_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let layers = ["top", "bottom"].map(|name| dir.path().join(name));
+        layers.iter().for_each(|layer| std::fs::create_dir_all(layer.join("etc")).unwrap());
+        let find = || merged_file(&layers, "etc/passwd");
+        assert_eq!(find(), None);
+        std::fs::write(layers[1].join("etc/passwd"), "below").unwrap();
+        assert_eq!(find().as_deref(), Some("below"));
+        let top = layers[0].join("etc/passwd");
+        std::os::unix::fs::symlink("/etc/none", &top).unwrap();
+        assert_eq!(find(), None);
+        std::fs::remove_file(&top).unwrap();
+        std::os::unix::fs::symlink("/etc/other", &top).unwrap();
+        std::fs::write(layers[0].join("etc/other"), "linked").unwrap();
+        assert_eq!(find().as_deref(), Some("linked"));
+        std::fs::remove_file(&top).unwrap();
+        rustix::fs::mknodat(CWD, &top, rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let events = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+        inotify::add_watch(&events, &top, inotify::WatchFlags::OPEN).unwrap();
+        assert_eq!(find(), None);
+        let opened = rustix::io::read(&events, &mut [0; 64]);
+        assert_eq!(opened.unwrap_err(), rustix::io::Errno::AGAIN, "it was opened");
     }
 
     #[test]

@@ -78,7 +78,7 @@ pub fn scan(root: &Root) -> Result<Inventory> {
     }
     let mut paths = Vec::new();
     each(root, &mut |entry| {
-        if records::is_record(&entry.path) {
+        if entry.regular && records::is_record(&entry.path) {
             paths.push(entry.path.clone());
         }
         Ok(())

@@ -2,19 +2,21 @@
 //! resolved inside them, as a process with that root would.
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Result};
 use fluyt_runtime::Rootfs;
+use fluyt_sys::mount::{self, Attr};
 use rustix::fs::{CWD, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat};
 
 /// The links that a path may lead through.
 const MAX_DEPTH: usize = 4096;
 
-/// The longest file of accounts or ignore file, in bytes.
-const MAX_TEXT: u64 = 16 << 20;
+/// The longest text that is read, in bytes: the records of a large distribution have a tenth of it.
+const MAX_TEXT: u64 = 64 << 20;
 
 /// The root of a tree.
 #[derive(Debug)]
@@ -54,10 +56,13 @@ pub fn overlay(layers: &[PathBuf], upper: Option<(&Path, &Path)>, mountpoint: &P
         target: mountpoint.to_owned(),
         mapped: None,
     };
-    let mount = fluyt_runtime::overlay(&rootfs)?;
+    let made = fluyt_runtime::overlay(&rootfs)?;
+    // Files are read and written through it, nothing else.
+    let plain = Attr { set: mount::NODEV | mount::NOSUID | mount::NOEXEC, ..Attr::default() };
+    mount::setattr(made.as_fd(), &plain, false).about(|| "an overlay")?;
     // What the mount gives is a path only.
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::openat(&mount, ".", flags, Mode::empty()).about(|| "an overlay").map(Root)
+    rustix::fs::openat(&made, ".", flags, Mode::empty()).about(|| "an overlay").map(Root)
 }
 
 impl Root {
@@ -123,16 +128,17 @@ impl Root {
         Ok(format!("/{}", at.join("/")))
     }
 
-    /// The text of a regular file, if it is there and no longer than such texts are.
+    /// The text of a regular file, if it is there and no longer than any that an image has for us. Nothing else is opened:
+    /// what a device of an image does when it is opened, it does to this machine.
     pub fn text(&self, path: &str) -> Option<String> {
-        let file = std::fs::File::from(self.open(path, OFlags::RDONLY | OFlags::NONBLOCK).ok()?);
-        let meta = file.metadata().ok()?;
-        if !meta.is_file() || meta.len() > MAX_TEXT {
+        let found = self.at(path, true).ok()?;
+        if kind(&rustix::fs::fstat(&found).ok()?) != FileType::RegularFile {
             return None;
         }
+        let file = std::fs::File::open(fd_path(&found)).ok()?;
         let mut text = String::new();
-        std::io::Read::read_to_string(&mut std::io::Read::take(file, MAX_TEXT), &mut text).ok()?;
-        Some(text)
+        let length = file.take(MAX_TEXT + 1).read_to_string(&mut text).ok()?;
+        (length as u64 <= MAX_TEXT).then_some(text)
     }
 }
 
@@ -174,4 +180,51 @@ pub fn check_depth(path: &str) -> Result<()> {
         return Err(Error::invalid(format!("{path}: too many directories below one another")));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::inotify;
+
+    #[test]
+    fn only_regular_files_of_a_bounded_length_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = open_dir(dir.path()).unwrap();
+        std::fs::write(dir.path().join("passwd"), "root:x:0:0\n").unwrap();
+        std::os::unix::fs::symlink("/passwd", dir.path().join("link")).unwrap();
+        assert_eq!(root.text("/link").as_deref(), Some("root:x:0:0\n"));
+        let huge = std::fs::File::create(dir.path().join("huge")).unwrap();
+        huge.set_len(MAX_TEXT + 1).unwrap();
+        assert_eq!(root.text("huge"), None);
+        assert_eq!(root.text("."), None);
+        let fifo = dir.path().join("fifo");
+        rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let events = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+        inotify::add_watch(&events, &fifo, inotify::WatchFlags::OPEN).unwrap();
+        assert_eq!(root.text("fifo"), None);
+        let opened = rustix::io::read(&events, &mut [0; 64]);
+        assert_eq!(opened.unwrap_err(), rustix::io::Errno::AGAIN, "it was opened");
+        let zero = dir.path().join("zero");
+        if rustix::fs::mknodat(CWD, &zero, FileType::CharacterDevice, Mode::RWXU, rustix::fs::makedev(1, 5))
+            .is_ok()
+        {
+            assert_eq!(root.text("zero"), None);
+        }
+    }
+
+    #[test]
+    fn nothing_in_an_overlay_is_a_device_or_a_program() {
+        if !fluyt_testkit::is_root() {
+            return fluyt_testkit::skip("needs root");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let layers = ["a", "b", "spare"].map(|name| dir.path().join(name));
+        layers.iter().for_each(|layer| std::fs::create_dir(layer).unwrap());
+        let (null, number) = (layers[0].join("null"), rustix::fs::makedev(1, 3));
+        rustix::fs::mknodat(CWD, &null, FileType::CharacterDevice, Mode::RWXU, number).unwrap();
+        let root = open_layers(&layers[..2], &layers[2]).unwrap();
+        assert!(root.at("null", false).is_ok());
+        assert_eq!(root.open("null", OFlags::RDONLY).unwrap_err(), rustix::io::Errno::ACCESS);
+    }
 }
