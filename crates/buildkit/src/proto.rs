@@ -18,7 +18,7 @@ pub mod packet {
 }
 
 /// A point in time (google.protobuf.Timestamp).
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct Timestamp {
     /// Seconds since the epoch.
     #[prost(int64, tag = 1)]

@@ -4,6 +4,7 @@
 //! pay for nothing that only the command line needs.
 #![forbid(unsafe_code)]
 
+mod buildkit;
 mod cli;
 mod runtime_cli;
 
@@ -21,6 +22,9 @@ fn run(args: &[String]) -> i32 {
     }
     if name.is_some_and(|n| n.as_bytes() == fluyt_monitor::pid1::NAME.as_bytes()) {
         return fluyt_monitor::pid1::main(&args[1..]);
+    }
+    if name.is_some_and(|n| n.as_bytes() == buildkit::credentials::NAME.as_bytes()) {
+        return buildkit::credentials::main(&args[1..]);
     }
     match args.get(1).map(String::as_str) {
         Some("monitor") => fluyt_monitor::main(&args[2..]),

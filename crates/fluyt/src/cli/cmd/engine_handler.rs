@@ -8,6 +8,7 @@ use fluyt_http::Handler;
 use fluyt_model::Result;
 
 use super::Cli;
+use crate::buildkit::WithBuildKit;
 
 /// What answers requests for the data root.
 ///
@@ -16,5 +17,6 @@ use super::Cli;
 pub fn handler(cli: &Cli) -> Result<Arc<dyn Handler>> {
     let local = Local::open(cli.root())?;
     let tidied = local.clone();
-    Ok(Arc::new(Api::new(Arc::new(local), move || tidied.tidy(), |e| eprintln!("engine: {}", e.chain()))))
+    let api = Api::new(Arc::new(local), move || tidied.tidy(), |e| eprintln!("engine: {}", e.chain()));
+    Ok(Arc::new(WithBuildKit::new(cli.root(), Arc::new(api))))
 }
