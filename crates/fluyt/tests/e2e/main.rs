@@ -16,6 +16,7 @@ mod build_real;
 mod build_room;
 mod build_sources;
 mod build_web;
+mod buildkit;
 mod crash;
 mod display;
 mod engine_input;
