@@ -16,7 +16,7 @@ impl System for Local {
         Ok(Ping {
             api_version: render::API_VERSION.to_owned(),
             os_type: "linux".to_owned(),
-            builder_version: "1".to_owned(),
+            builder_version: "2".to_owned(),
             experimental: false,
         })
     }
