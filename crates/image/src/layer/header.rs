@@ -3,10 +3,17 @@
 //! POSIX.1-2017 `pax`, "ustar Interchange Format" and "pax Extended Header"; GNU's base-256 numbers and old sparse
 //! format. No I/O.
 
+use std::collections::BTreeMap;
+
 use fluyt_model::{Error, Result};
 
 /// The size of a header, and what everything is padded to.
 pub const BLOCK: usize = 512;
+
+/// The most pieces of a sparse file.
+const MAX_PIECES: usize = 1 << 20;
+/// The most extended attributes of a file: file systems keep some hundred.
+const MAX_XATTRS: usize = 4096;
 
 /// Where the data of a sparse file belongs: offset and length of each piece.
 pub type Pieces = Vec<(u64, u64)>;
@@ -175,8 +182,8 @@ pub struct Pax {
     pub gid: Option<u32>,
     /// Replaces the time of modification: seconds and nanoseconds.
     pub mtime: Option<(i64, u32)>,
-    /// Extended attributes.
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Extended attributes; of two of one name the later counts.
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     /// The map of a sparse file in GNU's pax formats 0.0 and 0.1.
     pub sparse_map: Option<Vec<(u64, u64)>>,
     /// The real size of a sparse file.
@@ -216,7 +223,9 @@ impl Pax {
             b"GNU.sparse.offset" => self.pending_offset = Some(decimal(value)?),
             b"GNU.sparse.numbytes" => {
                 let offset = self.pending_offset.take().ok_or_else(|| malformed("GNU.sparse.numbytes"))?;
-                self.sparse_map.get_or_insert_default().push((offset, decimal(value)?));
+                let map = self.sparse_map.get_or_insert_default();
+                map.push((offset, decimal(value)?));
+                check_pieces(map.len())?;
             }
             b"GNU.sparse.map" => {
                 let numbers: Vec<u64> = value.split(|b| *b == b',').map(decimal).collect::<Result<_>>()?;
@@ -227,13 +236,20 @@ impl Pax {
             }
             _ => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                    self.xattrs.retain(|(n, _)| n != name);
-                    self.xattrs.push((name.to_vec(), value.to_vec()));
+                    self.xattrs.insert(name.to_vec(), value.to_vec());
+                    if self.xattrs.len() > MAX_XATTRS {
+                        return Err(Error::corrupt("an entry has too many extended attributes"));
+                    }
                 }
             }
         }
         Ok(())
     }
+}
+
+/// Refuses a sparse file that is nothing but pieces.
+pub fn check_pieces(count: usize) -> Result<()> {
+    if count > MAX_PIECES { Err(Error::corrupt("a sparse file has too many pieces")) } else { Ok(()) }
 }
 
 fn malformed(key: &str) -> Error {
@@ -309,12 +325,27 @@ mod tests {
         pax.parse(b"12 path=abc\n13 mtime=1.5\n22 SCHILY.xattr.u.a=\0\n").unwrap();
         assert_eq!(pax.path.as_deref(), Some(&b"abc"[..]));
         assert_eq!(pax.mtime, Some((1, 500_000_000)));
-        assert_eq!(pax.xattrs, vec![(b"u.a".to_vec(), b"\0".to_vec())]);
+        assert_eq!(pax.xattrs, BTreeMap::from([(b"u.a".to_vec(), b"\0".to_vec())]));
         for bad in
             [&b"x"[..], b"6 a=\n", b"99 path=abc\n", b"12 path=abcd", b"0 \n", b"7 =abc\n", b"12 path=a\0c\n"]
         {
             assert!(Pax::default().parse(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn attributes_are_bounded_and_the_last_of_a_name_counts() {
+        let record = |name: &str, value: &str| {
+            let body = format!(" SCHILY.xattr.{name}={value}\n");
+            format!("{}{body}", body.len() + 2)
+        };
+        let mut pax = Pax::default();
+        // Quadratic work on these would take minutes.
+        let all: String = (0..150_000).map(|n| record(&format!("user.{}", n % 4096), "x")).collect();
+        pax.parse(all.as_bytes()).unwrap();
+        pax.parse(record("user.7", "y").as_bytes()).unwrap();
+        assert_eq!((pax.xattrs.len(), &pax.xattrs[&b"user.7"[..]][..]), (4096, &b"y"[..]));
+        assert!(pax.parse(record("user.more", "x").as_bytes()).is_err());
     }
 
     #[test]

@@ -8,12 +8,10 @@ use std::io::{self, BufRead, Read};
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Result};
 
-use super::header::{BLOCK, Header, Pax, sparse_pieces};
+use super::header::{BLOCK, Header, Pax, check_pieces, sparse_pieces};
 
-/// The longest extended header and the longest GNU long name, in bytes.
+/// The extended headers and GNU long names of one entry, in bytes all together.
 const MAX_EXTENDED: u64 = 4 << 20;
-/// The most pieces of a sparse file.
-const MAX_PIECES: usize = 1 << 20;
 
 /// The kind of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +83,7 @@ impl<R: BufRead> TarReader<R> {
         let mut pax = Pax::default();
         let (mut long_path, mut long_link) = (None, None);
         let mut extended = false;
+        let mut room = MAX_EXTENDED;
         loop {
             self.skip_data()?;
             let Some(block) = self.read_block()? else {
@@ -97,11 +96,11 @@ impl<R: BufRead> TarReader<R> {
             header.verify()?;
             let size = header.size()?;
             match header.kind() {
-                b'x' | b'X' => pax.parse(&self.read_extended(size)?)?,
+                b'x' | b'X' => pax.parse(&self.read_extended(size, &mut room)?)?,
                 // Global records describe the archive (git's commit id), not files.
                 b'g' => self.set_data(size)?,
-                b'L' => long_path = Some(trim_nul(self.read_extended(size)?)),
-                b'K' => long_link = Some(trim_nul(self.read_extended(size)?)),
+                b'L' => long_path = Some(trim_nul(self.read_extended(size, &mut room)?)),
+                b'K' => long_link = Some(trim_nul(self.read_extended(size, &mut room)?)),
                 _ => return self.entry(&header, pax, long_path, long_link).map(Some),
             }
             extended = header.kind() != b'g';
@@ -201,10 +200,11 @@ impl<R: BufRead> TarReader<R> {
         Ok(Some(block))
     }
 
-    fn read_extended(&mut self, size: u64) -> Result<Vec<u8>> {
-        if size > MAX_EXTENDED {
-            return Err(Error::corrupt(format!("an extended header claims {size} bytes")));
-        }
+    /// The content of an extended header; `room` is how long it and those after it may be.
+    fn read_extended(&mut self, size: u64, room: &mut u64) -> Result<Vec<u8>> {
+        *room = room.checked_sub(size).ok_or_else(|| {
+            Error::corrupt(format!("the extended headers of an entry have more than {MAX_EXTENDED} bytes"))
+        })?;
         self.set_data(size)?;
         let mut bytes = Vec::new();
         while self.remaining > 0 {
@@ -219,13 +219,12 @@ impl<R: BufRead> TarReader<R> {
     fn entry(
         &mut self,
         header: &Header<'_>,
-        pax: Pax,
+        mut pax: Pax,
         long_path: Option<Vec<u8>>,
         long_link: Option<Vec<u8>>,
     ) -> Result<Entry> {
-        let path =
-            pax.sparse_name.clone().or(pax.path.clone()).or(long_path).unwrap_or_else(|| header.path());
-        let link = pax.link.clone().or(long_link).unwrap_or_else(|| header.link());
+        let path = pax.sparse_name.take().or(pax.path.take()).or(long_path).unwrap_or_else(|| header.path());
+        let link = pax.link.take().or(long_link).unwrap_or_else(|| header.link());
         let kind = match header.kind() {
             0 | b'0' | b'7' if path.ends_with(b"/") => EntryKind::Directory,
             0 | b'0' | b'7' | b'S' => EntryKind::File,
@@ -265,15 +264,15 @@ impl<R: BufRead> TarReader<R> {
         let has_data = matches!(kind, EntryKind::File);
         self.set_data(if has_data { stored } else { 0 })?;
         if has_data {
-            self.read_sparse_map(header, &pax, &mut entry)?;
+            self.read_sparse_map(header, &mut pax, &mut entry)?;
         } else {
             entry.size = 0;
         }
-        entry.xattrs = pax.xattrs;
+        entry.xattrs = pax.xattrs.into_iter().collect();
         Ok(entry)
     }
 
-    fn read_sparse_map(&mut self, header: &Header<'_>, pax: &Pax, entry: &mut Entry) -> Result<()> {
+    fn read_sparse_map(&mut self, header: &Header<'_>, pax: &mut Pax, entry: &mut Entry) -> Result<()> {
         let (map, real) = if header.kind() == b'S' {
             let (mut pieces, mut more, real) = header.old_sparse()?;
             while more {
@@ -286,8 +285,8 @@ impl<R: BufRead> TarReader<R> {
         } else if pax.sparse_in_data {
             let real = pax.sparse_size.ok_or_else(|| Error::corrupt("a sparse file has no real size"))?;
             (self.read_inline_map()?, real)
-        } else if let (Some(map), Some(real)) = (&pax.sparse_map, pax.sparse_size) {
-            (map.clone(), real)
+        } else if let (Some(map), Some(real)) = (pax.sparse_map.take(), pax.sparse_size) {
+            (map, real)
         } else {
             return Ok(());
         };
@@ -394,10 +393,6 @@ fn stream_error(e: io::Error) -> Error {
 
 fn truncated() -> Error {
     Error::corrupt("the archive is truncated")
-}
-
-fn check_pieces(count: usize) -> Result<()> {
-    if count > MAX_PIECES { Err(Error::corrupt("a sparse file has too many pieces")) } else { Ok(()) }
 }
 
 fn trim_nul(mut bytes: Vec<u8>) -> Vec<u8> {
