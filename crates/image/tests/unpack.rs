@@ -9,6 +9,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use common::{E, Scratch, dir, entry, file, gzip, hardlink, load_layers, open_tar, scratch, symlink, tar};
+use fluyt_image::layer::unpack::extract_files;
 use fluyt_image::{Image, Limits, Silent};
 use fluyt_model::{Kind, Result};
 
@@ -81,6 +82,32 @@ fn every_kind_of_entry_comes_out_as_it_is() {
     assert_eq!(d.join("bin").metadata().unwrap().mtime(), 1_600_000_000);
     assert_eq!(s.store.snapshot_lowers(&image).len(), 1);
     assert!(s.leftovers().iter().all(|p| !p.starts_with("ingest") && !p.starts_with("leases")));
+}
+
+#[test]
+fn an_archive_that_is_no_layer_has_no_whiteouts() {
+    let dir = tempfile::tempdir().unwrap();
+    let names = [".wh.a", ".wh..wh..opq", ".wh..wh.plnk", ".wh.", "d/.wh.b"];
+    let entries: Vec<E> = names.iter().map(|name| file(name, name.as_bytes())).collect();
+    extract_files(&tar(&entries)[..], dir.path(), Limits::default()).unwrap();
+    for name in names {
+        assert_eq!(std::fs::read(dir.path().join(name)).unwrap(), name.as_bytes());
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 5);
+    assert!(xattr(dir.path(), "trusted.overlay.opaque").is_none());
+}
+
+#[test]
+fn the_extended_headers_of_an_entry_have_one_bound() {
+    let long = |kind, size: usize| entry("././@LongLink", kind, 0, "", &vec![b'x'; size]);
+    let dir = tempfile::tempdir().unwrap();
+    let unpack = |entries: &[E]| extract_files(&tar(entries)[..], dir.path(), Limits::default());
+    let e = unpack(&[long(b'L', 3 << 20), long(b'K', 3 << 20), file("a", b"")]).unwrap_err();
+    assert!(e.chain().contains("extended headers"), "{}", e.chain());
+    assert_eq!(e.kind(), Kind::Corrupt);
+    // Each entry has all of it.
+    let note = vec![b'x'; 3 << 20];
+    unpack(&[file("a", b"").pax("comment", &note), file("b", b"").pax("comment", &note)]).unwrap();
 }
 
 #[test]

@@ -9,7 +9,7 @@ use fluyt_image::Limits;
 use fluyt_image::digest::Hasher;
 use fluyt_image::layer::codec::{Compression, Decoder};
 use fluyt_image::layer::reader::TarReader;
-use fluyt_image::layer::unpack::extract_archive;
+use fluyt_image::layer::unpack::extract_files;
 use fluyt_model::Result;
 use fluyt_model::error::IoContext;
 
@@ -60,7 +60,7 @@ fn is_tar(head: &[u8]) -> bool {
 /// # Errors
 /// It is damaged, or would write outside.
 pub fn unpack(file: impl Read + Send, dir: &OwnedFd) -> Result<()> {
-    extract_archive(file, Path::new(&fd_path(dir)), Limits::default()).map(drop)
+    extract_files(file, Path::new(&fd_path(dir)), Limits::default()).map(drop)
 }
 
 /// A file that is hashed while it is read.

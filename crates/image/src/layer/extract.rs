@@ -44,6 +44,8 @@ pub(crate) struct Extractor {
     root: OwnedFd,
     umask: u32,
     owner: (u32, u32),
+    /// Whether names that begin with `.wh.` take away what lower layers have.
+    whiteouts: bool,
     limits: Limits,
     entries: u64,
     /// The directory that the entry before was in.
@@ -63,12 +65,18 @@ impl Extractor {
             root,
             umask: current_umask(),
             owner: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
+            whiteouts: true,
             limits,
             entries: 0,
             parent: None,
             late: Vec::new(),
             found: Extracted::default(),
         })
+    }
+
+    /// The archive is no layer: all names are those of files.
+    pub(crate) fn plain(self) -> Self {
+        Self { whiteouts: false, ..self }
     }
 
     /// Extracts every entry of `archive`.
@@ -93,7 +101,7 @@ impl Extractor {
         let Some((parent, name)) = split(&path) else {
             return self.root_entry(entry);
         };
-        if let Some(hidden) = name.strip_prefix(WHITEOUT) {
+        if let Some(hidden) = name.strip_prefix(WHITEOUT).filter(|_| self.whiteouts) {
             let (parent, name, hidden) = (parent.to_vec(), name.to_vec(), hidden.to_vec());
             return self.whiteout(&parent, &name, &hidden);
         }

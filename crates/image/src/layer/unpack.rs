@@ -406,17 +406,34 @@ impl Read for Reporting<'_> {
     }
 }
 
-/// Extracts one archive into an existing directory, without records: for tools and benches.
+/// Extracts a layer's archive into an existing directory, without records: for tools and benches.
 ///
 /// # Errors
 /// As [`Store::unpack_layers`].
 pub fn extract_archive(input: impl Read + Send, dir: &Path, limits: Limits) -> Result<(Digest, u64)> {
+    extract(input, Extractor::new(dir, limits)?, dir, limits)
+}
+
+/// Extracts an archive that is no layer: a file of it may have the name of a whiteout.
+///
+/// # Errors
+/// As [`Store::unpack_layers`].
+pub fn extract_files(input: impl Read + Send, dir: &Path, limits: Limits) -> Result<(Digest, u64)> {
+    extract(input, Extractor::new(dir, limits)?.plain(), dir, limits)
+}
+
+fn extract(
+    input: impl Read + Send,
+    extractor: Extractor,
+    dir: &Path,
+    limits: Limits,
+) -> Result<(Digest, u64)> {
     std::thread::scope(|scope| {
         let read = Arc::new(AtomicU64::new(0));
         let input = Counted::new(input, Arc::default());
         let (pipe, thread) = Pipeline::start(scope, input, read, crate::digest::Algorithm::Sha256, limits)?;
         let mut archive = TarReader::new(pipe);
-        let found = Extractor::new(dir, limits)?.run(&mut archive)?;
+        let found = extractor.run(&mut archive)?;
         drop(archive);
         complete::complete(dir, &found, &[])?;
         let digest = thread.join().map_err(|_| Error::internal("the decoding thread failed"))?;
