@@ -347,7 +347,8 @@ impl Ingest {
         if let Some(lease) = &self.blobs.lease {
             lease.protect(&digest)?;
             if target.exists() {
-                // Somebody was faster; the drop removes what was written here.
+                // Somebody was faster; the drop removes what was written here, also of what could have gone on later.
+                self.keep = false;
                 return Ok(digest);
             }
             lease.created_blob(&digest);
@@ -535,6 +536,20 @@ mod tests {
         second.write_all(b"world").unwrap();
         assert_eq!(second.commit().unwrap(), digest);
         assert_eq!(files_in(&dir.path().join("ingest")), 0);
+    }
+
+    #[test]
+    fn a_transfer_of_what_is_there_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = crate::Store::open(dir.path()).unwrap();
+        let lease = store.lease().unwrap();
+        for key in ["a", "b", "c"] {
+            let mut upload = lease.blobs().ingest_alone(None, None, key).unwrap().unwrap();
+            upload.keep();
+            upload.write_all(b"the same").unwrap();
+            assert_eq!(upload.commit().unwrap(), Digest::of(b"the same"));
+            assert_eq!(files_in(&dir.path().join("ingest")), 0, "{key}");
+        }
     }
 
     #[test]
