@@ -195,7 +195,7 @@ impl Engine {
     /// # Errors
     /// The data root cannot be read at all.
     pub fn fsck(&self, repair: bool) -> Result<Health> {
-        let report = self.store.fsck(&self.layer_links()?, repair, &Silent)?;
+        let report = self.store.fsck(&|tx| self.image_users(tx), repair, &Silent)?;
         let mut health = Health::default();
         health.problems.extend(report.problems.into_iter().map(finding));
         health.leftovers.extend(report.leftovers.into_iter().map(finding));
@@ -245,13 +245,8 @@ impl Engine {
     pub fn collect(&self) -> Result<u64> {
         self.empty_trash()?;
         self.reclaim_steps()?;
-        let done = self.store.collect(&self.layer_links()?, std::time::Duration::from_secs(24 * 3600))?;
+        let done = self.store.collect(&|tx| self.image_users(tx), fluyt_image::gc::PARTIAL_AGE)?;
         Ok(done.bytes)
-    }
-
-    /// The links of all layers that containers stand on.
-    fn layer_links(&self) -> Result<Vec<String>> {
-        Ok(self.records().containers()?.iter().flat_map(links).collect())
     }
 
     fn commit_layer(&self, record: &ContainerRecord, request: &CommitRequest) -> Result<String> {

@@ -11,12 +11,13 @@ use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Result};
 
 use crate::digest::{Digest, Hasher};
-use crate::gc::{self, Needed};
+use crate::gc;
 use crate::images::Image;
 use crate::layer::unpack::{LayerRef, LayerSource};
 use crate::lease;
 use crate::oci::{self, Document};
 use crate::progress::{Outcome, Progress};
+use crate::remove::Users;
 use crate::store::Store;
 
 /// One thing that was found.
@@ -63,13 +64,13 @@ impl Report {
 
 impl Store {
     /// Checks the store and, if `repair` is set, repairs what it can: damaged blobs are removed, missing links and
-    /// layers are made anew from their blobs, left-overs are removed. `links` are the lower layers of containers.
+    /// layers are made anew from their blobs, left-overs are removed. `users` are the containers.
     ///
     /// Images that lack something for good are reported, not removed: containers may still run from them.
     ///
     /// # Errors
     /// When the check itself cannot go on.
-    pub fn fsck(&self, links: &[String], repair: bool, progress: &dyn Progress) -> Result<Report> {
+    pub fn fsck(&self, users: Users<'_>, repair: bool, progress: &dyn Progress) -> Result<Report> {
         let mut report = Report::default();
         for line in self.db.integrity_check()? {
             report.problem(self.db.path().display().to_string(), line, None);
@@ -81,7 +82,7 @@ impl Store {
             self.check_image(&image, &mut report)?;
             self.check_layers(&image, &mut report, repair, progress)?;
         }
-        self.check_leftovers(links, &mut report, repair)?;
+        self.check_leftovers(users, &mut report, repair)?;
         Ok(report)
     }
 
@@ -255,15 +256,9 @@ impl Store {
         Ok(())
     }
 
-    fn check_leftovers(&self, links: &[String], report: &mut Report, repair: bool) -> Result<()> {
+    fn check_leftovers(&self, users: Users<'_>, report: &mut Report, repair: bool) -> Result<()> {
         let _guard = lease::lock_exclusive(&self.root)?;
-        let needed = Needed {
-            blobs: self.reachable_blobs()?,
-            layers: self.referenced_layers()?,
-            links: links.iter().cloned().collect(),
-            leased: lease::protected(&self.root)?,
-        };
-        let plan = gc::plan(&needed, &self.present()?, Duration::ZERO);
+        let plan = gc::plan(&self.needed(users)?, &self.present()?, Duration::ZERO);
         let mut found: Vec<(String, &str)> = Vec::new();
         found.extend(plan.blobs.iter().map(|b| (format!("blob {}", b.digest), "no image needs it")));
         found.extend(plan.layers.iter().map(|l| (format!("layer {}", l.key), "no image needs it")));

@@ -20,6 +20,7 @@ use crate::failpoint;
 use crate::layer::unpack::LayerRef;
 use crate::lease::{self, Lease};
 use crate::oci::{self, Document};
+use crate::remove::{Users, nobody};
 use crate::store::Store;
 
 /// How long an interrupted download is kept to be resumed.
@@ -146,22 +147,28 @@ pub struct Collected {
 }
 
 impl Store {
-    /// Removes everything that neither images, nor leases, nor `links` (lower layers of containers) need.
+    /// Removes everything that neither images, nor leases, nor the containers of `users` need.
     ///
     /// `partial_age`: how old an interrupted download must be; see [`PARTIAL_AGE`].
     ///
     /// # Errors
     /// I/O errors; what was removed before stays removed, and the rest is found again by the next call.
-    pub fn collect(&self, links: &[String], partial_age: Duration) -> Result<Collected> {
+    pub fn collect(&self, users: Users<'_>, partial_age: Duration) -> Result<Collected> {
         let _guard = lease::lock_exclusive(&self.root)?;
-        let needed = Needed {
-            blobs: self.reachable_blobs()?,
-            layers: self.referenced_layers()?,
-            links: links.iter().cloned().collect(),
-            leased: lease::protected(&self.root)?,
-        };
-        let plan = plan(&needed, &self.present()?, partial_age);
+        let plan = plan(&self.needed(users)?, &self.present()?, partial_age);
         self.execute(&plan)
+    }
+
+    /// What has to stay. To be called under [`lease::lock_exclusive`], before anything is looked for on disk.
+    ///
+    /// Leases come first: work records what it has made and then ends its lease, and waits for nobody with either. Whatever
+    /// is not leased any more when we look is among the records that we read afterwards, which are all of one moment.
+    pub(crate) fn needed(&self, users: Users<'_>) -> Result<Needed> {
+        let leased = lease::protected(&self.root)?;
+        self.db.read(|tx| {
+            let links = users(tx)?.into_iter().flat_map(|user| user.links).collect();
+            Ok(Needed { blobs: self.reachable_blobs()?, layers: self.referenced_layers()?, links, leased })
+        })
     }
 
     /// As [`Store::collect`], for blobs and interrupted downloads only: needs nobody to tell what containers use.
@@ -170,11 +177,7 @@ impl Store {
     /// As [`Store::collect`].
     pub fn collect_blobs(&self, partial_age: Duration) -> Result<Collected> {
         let _guard = lease::lock_exclusive(&self.root)?;
-        let needed = Needed {
-            blobs: self.reachable_blobs()?,
-            leased: lease::protected(&self.root)?,
-            ..Needed::default()
-        };
+        let needed = self.needed(&nobody)?;
         let (blobs, _) = self.blobs().list()?;
         let parts = self.ingests()?.into_iter().filter(|i| i.resumable).collect();
         let present = Present { blobs, ingests: parts, ..Present::default() };
@@ -419,5 +422,38 @@ pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     match result {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).about(|| path.display().to_string()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn what_is_recorded_while_a_collection_looks_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let worker = Store::open(dir.path()).unwrap();
+        let tables = "CREATE TABLE kept(digest TEXT); CREATE VIEW blobs_of_test AS SELECT digest FROM kept";
+        store.db().connection().execute_batch(tables).unwrap();
+        let lease = worker.lease().unwrap();
+        let kept = lease.blobs().put_bytes(b"kept").unwrap();
+        let waste = store.lease().unwrap().blobs().put_bytes(b"waste").unwrap();
+        // The worker records what it has made and ends its lease while the records are being read.
+        let lease = RefCell::new(Some(lease));
+        let users = |_: &rusqlite::Connection| {
+            let recorded = "INSERT INTO kept VALUES(?1)";
+            worker.db().write(|tx| {
+                tx.execute(recorded, [kept.as_str()]).map(drop).map_err(|e| worker.db().error(e))
+            })?;
+            drop(lease.take());
+            Ok(Vec::new())
+        };
+        store.collect(&users, PARTIAL_AGE).unwrap();
+        assert!(store.blobs().has(&kept) && !store.blobs().has(&waste));
+        store.collect(&nobody, PARTIAL_AGE).unwrap();
+        assert!(store.blobs().has(&kept));
     }
 }

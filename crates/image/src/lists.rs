@@ -214,6 +214,7 @@ mod tests {
     use super::*;
     use crate::gc::PARTIAL_AGE;
     use crate::oci::{DOCKER_MANIFEST, Platform};
+    use crate::remove::nobody;
 
     #[test]
     fn lists_are_written_as_docker_writes_them_and_keep_their_blobs() {
@@ -245,10 +246,10 @@ mod tests {
              \"variant\": \"v8\"\n         }}\n      }}\n   ]\n}}"
         );
         assert_eq!(String::from_utf8(list.to_bytes().unwrap()).unwrap(), expected);
-        store.collect(&[], PARTIAL_AGE).unwrap();
+        store.collect(&nobody, PARTIAL_AGE).unwrap();
         assert!(store.blobs().has(&blob));
         assert!(store.remove_manifest_list(&name).unwrap() && !store.remove_manifest_list(&name).unwrap());
-        store.collect(&[], PARTIAL_AGE).unwrap();
+        store.collect(&nobody, PARTIAL_AGE).unwrap();
         assert!(!store.blobs().has(&blob));
     }
 }

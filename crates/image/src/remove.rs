@@ -95,7 +95,7 @@ impl Store {
                     removed.push(Removed::Deleted(chain_id.to_string()));
                 }
             }
-            self.collect(&links, PARTIAL_AGE)?;
+            self.collect(users, PARTIAL_AGE)?;
         }
         Ok(removed)
     }
@@ -112,7 +112,7 @@ impl Store {
         users: Users<'_>,
     ) -> Result<(Vec<Removed>, u64)> {
         let mut removed = Vec::new();
-        let links = self.db.write(|tx| {
+        self.db.write(|tx| {
             let uses = users(tx)?;
             for image in self.images()? {
                 let tagged = image.parsed_references().any(|r| r.digest().is_none());
@@ -127,9 +127,9 @@ impl Store {
                 removed.extend(image.parsed_references().map(|r| Removed::Untagged(r.familiar())));
                 removed.push(Removed::Deleted(image.id.to_string()));
             }
-            Ok(uses.into_iter().flat_map(|u| u.links).collect::<Vec<_>>())
+            Ok(())
         })?;
-        let collected = self.collect(&links, PARTIAL_AGE)?;
+        let collected = self.collect(users, PARTIAL_AGE)?;
         Ok((removed, collected.bytes))
     }
 }

@@ -260,7 +260,7 @@ fn layers_of_containers_and_shared_layers_stay() {
     };
     s.store.remove_image("a:1", false, &user).unwrap();
     assert!(links.iter().all(|l| s.root().join("l").join(l).is_dir()));
-    s.store.collect(&[], std::time::Duration::ZERO).unwrap();
+    s.store.collect(&nobody, std::time::Duration::ZERO).unwrap();
     assert!(s.root().join("l").join(&links[0]).is_dir(), "b has it");
     assert!(!s.root().join("l").join(&links[1]).exists());
 }

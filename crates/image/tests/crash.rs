@@ -79,7 +79,7 @@ const REMOVE_POINTS: [&str; 6] = [
 /// What must hold after any crash.
 fn check(root: &Path, about: &str) {
     let store = Store::open(root).unwrap();
-    let report = store.fsck(&[], false, &Silent).unwrap();
+    let report = store.fsck(&nobody, false, &Silent).unwrap();
     assert!(report.problems.is_empty(), "{about}: {:?}", report.problems);
     let first = store.resolve("first").unwrap();
     assert!(store.snapshot_lowers(&first).iter().all(|dir| dir.is_dir()), "{about}");
@@ -98,14 +98,14 @@ fn killed_anywhere_in_a_load_the_store_is_sound_and_the_load_can_be_repeated() {
         assert_eq!(out.status.signal(), Some(6), "{point}: {}", String::from_utf8_lossy(&out.stderr));
         check(s.root(), point);
         // Tidying up brings back exactly what was there, unless the image was recorded already.
-        s.store.collect(&[], Duration::ZERO).unwrap();
+        s.store.collect(&nobody, Duration::ZERO).unwrap();
         check(s.root(), point);
         if s.store.resolve("second").is_err() {
             assert_eq!(s.leftovers(), clean, "{point}");
         }
         s.store.load(std::fs::File::open(&file).unwrap(), None, &Silent).unwrap();
         check(s.root(), point);
-        let report = s.store.fsck(&[], false, &Silent).unwrap();
+        let report = s.store.fsck(&nobody, false, &Silent).unwrap();
         assert_eq!((report.leftovers.len(), report.images), (0, 2), "{point}: {:?}", report.leftovers);
     }
 }
@@ -121,9 +121,9 @@ fn killed_in_a_load_the_load_can_be_repeated_without_tidying_up() {
         s.store.load(std::fs::File::open(&file).unwrap(), None, &Silent).unwrap();
         check(s.root(), point);
         assert!(s.store.resolve("second").is_ok());
-        let repaired = s.store.fsck(&[], true, &Silent).unwrap();
+        let repaired = s.store.fsck(&nobody, true, &Silent).unwrap();
         assert!(repaired.is_sound());
-        assert_eq!(s.store.fsck(&[], false, &Silent).unwrap().leftovers, []);
+        assert_eq!(s.store.fsck(&nobody, false, &Silent).unwrap().leftovers, []);
     }
 }
 
@@ -138,7 +138,7 @@ fn killed_anywhere_in_a_removal_the_next_one_finishes_it() {
         assert_eq!(out.status.signal(), Some(6), "{point}: {}", String::from_utf8_lossy(&out.stderr));
         check(s.root(), point);
         assert!(s.store.resolve("second").is_err(), "{point}");
-        s.store.collect(&[], Duration::ZERO).unwrap();
+        s.store.collect(&nobody, Duration::ZERO).unwrap();
         assert_eq!(s.leftovers(), clean, "{point}");
     }
 }
@@ -164,7 +164,7 @@ fn full_disk(root: &Path, file: &Path) {
         }
         resize(root, 8000);
         check(root, &format!("{kilobytes} KiB"));
-        let report = store.fsck(&[], false, &Silent).unwrap();
+        let report = store.fsck(&nobody, false, &Silent).unwrap();
         assert_eq!(report.leftovers, [], "{kilobytes}");
     }
     assert!(failed >= 5, "only {failed} loads failed");
@@ -209,7 +209,7 @@ fn damage_is_found_and_what_can_be_is_repaired() {
     let s = scratch();
     s.store.load(&archive("first", 1)[..], None, &Silent).unwrap();
     let image = s.store.resolve("first").unwrap();
-    let report = s.store.fsck(&[], false, &Silent).unwrap();
+    let report = s.store.fsck(&nobody, false, &Silent).unwrap();
     assert!(report.is_sound() && report.problems.is_empty() && report.leftovers.is_empty());
     assert_eq!((report.images, report.layers, report.blobs), (1, 2, 4));
 
@@ -219,11 +219,11 @@ fn damage_is_found_and_what_can_be_is_repaired() {
     std::fs::create_dir(s.root().join("layers/stray")).unwrap();
     std::fs::write(s.root().join("blobs/sha256/stray"), "").unwrap();
     std::fs::write(s.root().join("ingest/part-dead"), "").unwrap();
-    assert_eq!(s.store.fsck(&[], false, &Silent).unwrap().problems.len(), 2);
-    let report = s.store.fsck(&[], true, &Silent).unwrap();
+    assert_eq!(s.store.fsck(&nobody, false, &Silent).unwrap().problems.len(), 2);
+    let report = s.store.fsck(&nobody, true, &Silent).unwrap();
     assert!(report.is_sound(), "{report:?}");
     assert_eq!((report.problems.len(), report.leftovers.len()), (2, 3));
-    let report = s.store.fsck(&[], false, &Silent).unwrap();
+    let report = s.store.fsck(&nobody, false, &Silent).unwrap();
     assert!(report.problems.is_empty() && report.leftovers.is_empty(), "{report:?}");
     check(s.root(), "repaired");
 
@@ -232,11 +232,11 @@ fn damage_is_found_and_what_can_be_is_repaired() {
     let mut bytes = std::fs::read(&manifest).unwrap();
     bytes[10] ^= 1;
     std::fs::write(&manifest, bytes).unwrap();
-    let report = s.store.fsck(&[], true, &Silent).unwrap();
+    let report = s.store.fsck(&nobody, true, &Silent).unwrap();
     assert!(!report.is_sound());
     assert!(report.problems.iter().any(|p| p.object.contains(image.manifest.hex()) && p.repaired.is_some()));
     s.store.load(&archive("first", 1)[..], None, &Silent).unwrap();
-    assert!(s.store.fsck(&[], false, &Silent).unwrap().problems.is_empty());
+    assert!(s.store.fsck(&nobody, false, &Silent).unwrap().problems.is_empty());
 }
 
 #[test]
@@ -278,5 +278,5 @@ fn several_processes_load_the_same_image_at_once() {
         }
     });
     check(s.root(), "concurrent");
-    assert_eq!(s.store.fsck(&[], false, &Silent).unwrap().leftovers, []);
+    assert_eq!(s.store.fsck(&nobody, false, &Silent).unwrap().leftovers, []);
 }
