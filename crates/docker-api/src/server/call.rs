@@ -7,6 +7,7 @@ use fluyt_model::{Error, Kind, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::tolerant;
 use super::version::ApiVersion;
 use crate::api::{Docker, Filters};
 use crate::time;
@@ -139,36 +140,13 @@ impl<'r> Call<'_, 'r> {
         if bytes.trim_ascii().is_empty() {
             return Err(Error::invalid("invalid JSON: got EOF while reading request body"));
         }
-        let mut stream = serde_json::Deserializer::from_slice(&bytes).into_iter::<serde_json::Value>();
-        let document = match stream.next() {
-            Some(Ok(mut document)) => {
-                without_nulls(&mut document);
-                serde_json::from_value(document).map_err(|e| Error::invalid("invalid JSON").with_source(e))?
-            }
-            Some(Err(e)) => return Err(Error::invalid("invalid JSON").with_source(e)),
-            None => return Err(Error::invalid("invalid JSON: got EOF while reading request body")),
-        };
-        if stream.next().is_some() {
-            return Err(Error::invalid("unexpected content after JSON"));
-        }
-        Ok(document)
+        let document = tolerant::parse(&bytes)?;
+        serde_json::from_value(document).map_err(|e| Error::invalid("invalid JSON").with_source(e))
     }
 
     /// The body as it comes.
     pub fn body(&mut self) -> &mut fluyt_http::Body<'r> {
         &mut self.request.body
-    }
-}
-
-/// Takes members out that are `null`: whatever their type, clients may say so where they mean nothing.
-fn without_nulls(value: &mut serde_json::Value) {
-    match value {
-        serde_json::Value::Object(members) => {
-            members.retain(|_, member| !member.is_null());
-            members.values_mut().for_each(without_nulls);
-        }
-        serde_json::Value::Array(items) => items.iter_mut().for_each(without_nulls),
-        _ => {}
     }
 }
 

@@ -5,6 +5,7 @@
 //! ```
 //! - `route`: paths and methods, one table per group of operations;
 //! - `call`: the request at hand: parameters, body, version;
+//! - `tolerant`: JSON as Go reads it;
 //! - `version`: which versions there are; `compat`: how documents looked in older ones (pure);
 //! - `error`: the one table from error kinds to status codes;
 //! - `session`: connections that are handed over; `flow`: answers that go on; `progress`: messages while work goes on.
@@ -27,6 +28,7 @@ mod route;
 mod session;
 mod swarm;
 mod system;
+mod tolerant;
 mod version;
 mod volumes;
 
