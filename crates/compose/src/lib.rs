@@ -1,16 +1,22 @@
 //! Compose projects.
 //!
-//! [`load`] makes a project of files (pure but for the trait that reads them). Nothing here knows a terminal, a clock
-//! or the engine.
+//! [`load`] makes a project of files (pure but for the trait that reads them), [`plan`] makes steps of a project and
+//! what is there (pure), [`execute`] does them over Docker's operations, wherever those are answered. Nothing here knows
+//! a terminal.
 
 #![forbid(unsafe_code)]
 
 pub mod document;
+pub mod execute;
 mod fault;
+pub mod labels;
 pub mod load;
+pub mod lower;
+pub mod plan;
 mod project;
 mod schema;
 pub mod units;
+pub mod view;
 
 pub use load::{Options, Source, load};
 pub use project::Project;
