@@ -249,3 +249,43 @@ fn strip_in(node: &mut Node) {
         _ => {}
     }
 }
+
+impl Project {
+    /// Keeps only these services; nobody waits for the others any more.
+    pub fn keep_only(&mut self, names: &[String]) {
+        let Some(services) = self.tree.map_mut().and_then(|m| m.get_mut("services")).and_then(Node::map_mut)
+        else {
+            return;
+        };
+        for entry in std::mem::take(services) {
+            if names.contains(&entry.key) {
+                services.push(entry);
+            } else {
+                self.disabled.insert(entry.key, entry.node);
+            }
+        }
+        for entry in services.iter_mut() {
+            if let Some(on) =
+                entry.node.map_mut().and_then(|m| m.get_mut("depends_on")).and_then(Node::map_mut)
+            {
+                on.retain(|e| names.contains(&e.key));
+            }
+        }
+    }
+}
+
+impl Project {
+    /// A project of which nothing is known but its name.
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            directory: PathBuf::new(),
+            files: Vec::new(),
+            environment: Environment::new(),
+            all_profiles: Vec::new(),
+            tree: empty(),
+            disabled: BTreeMap::new(),
+            warnings: Vec::new(),
+        }
+    }
+}

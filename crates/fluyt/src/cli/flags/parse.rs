@@ -139,6 +139,11 @@ impl Parsed {
         found.unwrap_or(&MISSING)
     }
 
+    /// Whether the command has such a flag at all.
+    pub fn has(&self, long: &str) -> bool {
+        self.command.flags().any(|f| f.long == long)
+    }
+
     /// Whether the user gave the flag.
     pub fn changed(&self, long: &str) -> bool {
         debug_assert!(self.command.flags().any(|f| f.long == long), "no flag --{long}");

@@ -1,7 +1,14 @@
 //! `fluyt compose`: its own options, then a command of its own table.
 
+mod attached;
 mod config;
+mod down;
+mod exec;
 mod files;
+mod images;
+mod list;
+mod project;
+mod up;
 
 use fluyt_compose::{Options, Project, Source};
 use fluyt_model::Error;
@@ -50,7 +57,40 @@ pub struct Called<'a> {
 
 type Run = fn(&Called<'_>) -> Outcome;
 
-const COMMANDS: &[(&Command, Run)] = &[(&config::CONFIG, config::config)];
+const COMMANDS: &[(&Command, Run)] = &[
+    (&exec::ATTACH, exec::attach),
+    (&images::BUILD, images::build),
+    (&exec::COMMIT, exec::commit),
+    (&config::CONFIG, config::config),
+    (&exec::CP, exec::cp),
+    (&up::CREATE, up::create),
+    (&down::DOWN, down::down),
+    (&list::EVENTS, list::events),
+    (&exec::EXEC, exec::exec),
+    (&exec::EXPORT, exec::export),
+    (&list::IMAGES, list::images),
+    (&down::KILL, down::kill),
+    (&attached::LOGS, attached::logs),
+    (&list::LS, list::ls),
+    (&down::PAUSE, down::pause),
+    (&list::PORT, list::port),
+    (&list::PS, list::ps),
+    (&images::PULL, images::pull),
+    (&images::PUSH, images::push),
+    (&down::RESTART, down::restart),
+    (&down::RM, down::rm),
+    (&exec::RUN, exec::run),
+    (&up::SCALE, up::scale),
+    (&down::START, down::start),
+    (&list::STATS, list::stats),
+    (&down::STOP, down::stop),
+    (&list::TOP, list::top),
+    (&down::UNPAUSE, down::unpause),
+    (&up::UP, up::up),
+    (&list::VERSION, list::version),
+    (&list::VOLUMES, list::volumes),
+    (&down::WAIT, down::wait),
+];
 
 /// Runs the command that stands behind the options.
 ///
