@@ -18,7 +18,7 @@ use fluyt_model::{Error, Kind, Result};
 
 use crate::document::Node;
 use crate::lower::{self, Content, Surroundings, container_name, resource_name};
-use crate::plan::{Action, Observed, Plan, action_text};
+use crate::plan::{Action, Observed, Plan, action_text, is_anonymous};
 use crate::project::Project;
 use crate::view::View;
 
@@ -183,8 +183,7 @@ impl<'a> Executor<'a> {
     /// What containers of a service depend on besides their files.
     pub fn surroundings(&self, service: &str, replaces: Option<String>) -> Surroundings {
         let old = replaces.as_ref().and_then(|id| self.volumes.get(id));
-        let anonymous = |name: &str| name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit());
-        let inherited = old.into_iter().flatten().filter(|(_, name)| anonymous(name));
+        let inherited = old.into_iter().flatten().filter(|(_, name)| is_anonymous(name));
         let mut containers: BTreeMap<String, String> = BTreeMap::new();
         for ((service, _), id) in &self.ids {
             containers.entry(service.clone()).or_insert_with(|| id.clone());

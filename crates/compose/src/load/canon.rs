@@ -218,6 +218,18 @@ impl Canon {
     fn single(&mut self, shape: &Shape, value: Value, pos: Pos, path: &str) -> Option<Value> {
         match scalar(shape, value) {
             Ok(value) => value,
+            Err((Value::List(items), _)) if matches!(shape, Shape::Command | Shape::Test) => {
+                for (n, item) in items.iter().enumerate().filter(|(_, item)| item.str().is_none()) {
+                    let inner = format!("{path}[{n}]");
+                    match item.scalar() {
+                        Some(text) => {
+                            self.wrong_with(&inner, "must be a text", item, &format!("quote it: \"{text}\""))
+                        }
+                        None => self.wrong(&inner, "must be a text", item),
+                    }
+                }
+                None
+            }
             Err((value, must)) => {
                 let node = Node::new(value, pos);
                 match hint_for(shape, &node) {
@@ -381,9 +393,6 @@ fn hint_for(shape: &Shape, node: &Node) -> Option<String> {
         (Shape::Duration, Value::Int(n)) => Some(format!("write {n}s for {n} seconds")),
         (Shape::Duration, Value::Str(text)) if text.parse::<u64>().is_ok() => {
             Some(format!("write {text}s for {text} seconds"))
-        }
-        (Shape::Command | Shape::Test, Value::List(_)) => {
-            Some("quote the words that are numbers or booleans".to_owned())
         }
         _ => None,
     }

@@ -67,6 +67,16 @@ pub fn down(project: Option<&Project>, observed: &Observed, wanted: &Down) -> Pl
         let volumes = wanted.volumes;
         removed.push(plan.add(Action::RemoveContainer { id, name, volumes }, cause, after));
     }
+    if wanted.volumes {
+        // A container that took another's place has the other's anonymous volumes by name, so they stay when it goes.
+        let mut anonymous: Vec<&String> =
+            containers.iter().flat_map(|c| c.volumes.values()).filter(|name| is_anonymous(name)).collect();
+        anonymous.sort();
+        anonymous.dedup();
+        for name in anonymous {
+            plan.add(Action::RemoveVolume(name.clone()), cause, removed.iter().copied());
+        }
+    }
     if !wanted.services.is_empty() {
         return plan;
     }
@@ -94,6 +104,11 @@ pub fn down(project: Option<&Project>, observed: &Observed, wanted: &Down) -> Pl
         }
     }
     plan
+}
+
+/// Whether a volume's name was made up.
+pub fn is_anonymous(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// Containers, each after all that depend on its service.

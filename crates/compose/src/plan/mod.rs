@@ -9,7 +9,7 @@ mod up;
 #[cfg(test)]
 mod tests;
 
-pub use down::{Down, Images, down};
+pub use down::{Down, Images, down, is_anonymous};
 pub use observed::{Container, Network, Observed, Volume};
 pub use text::{action as action_text, text};
 pub use up::{Recreate, Up, in_order, up};

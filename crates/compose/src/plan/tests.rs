@@ -51,7 +51,11 @@ fn simulate(project: &Project, before: &Observed, plan: &Plan, salt: &str) -> Ob
             }
             Action::CreateVolume(key) => {
                 let hash = project.hash_of_volume(key).unwrap_or_default();
-                now.volumes.push(Volume { name: resource_name(project, "volumes", key), key: key.clone(), hash });
+                now.volumes.push(Volume {
+                    name: resource_name(project, "volumes", key),
+                    key: key.clone(),
+                    hash,
+                });
             }
             Action::RemoveVolume(name) => now.volumes.retain(|v| v.name != *name),
             Action::CreateContainer { service, number, replaces, aside } => {
@@ -61,7 +65,9 @@ fn simulate(project: &Project, before: &Observed, plan: &Plan, salt: &str) -> Ob
                 let node = project.service(service).expect("a service of the project");
                 let networks = network_of(project, node)
                     .into_iter()
-                    .map(|(_, net)| (net.clone(), now.network(&net).expect("its network is there").id.clone()))
+                    .map(|(_, net)| {
+                        (net.clone(), now.network(&net).expect("its network is there").id.clone())
+                    })
                     .collect();
                 let _ = replaces;
                 now.containers.push(Container {
@@ -89,7 +95,8 @@ fn simulate(project: &Project, before: &Observed, plan: &Plan, salt: &str) -> Ob
                 container.expect("the container to start").state = "running".to_owned();
             }
             Action::StopContainer { id, .. } => {
-                let container = now.containers.iter_mut().find(|c| c.id == *id).expect("the container to stop");
+                let container =
+                    now.containers.iter_mut().find(|c| c.id == *id).expect("the container to stop");
                 assert!(container.is_up());
                 container.state = "exited".to_owned();
             }
@@ -115,7 +122,7 @@ services:
   db:
     image: db
     volumes: [\"data:/var/lib/db\"]
-    healthcheck: {test: [CMD, true]}
+    healthcheck: {test: [CMD, \"true\"]}
   cache:
     image: cache
 volumes:
@@ -228,13 +235,18 @@ fn stopped_containers_start_and_others_restart_with_what_they_need() {
         plan.steps.iter().map(|s| s.cause.as_str()).collect::<Vec<_>>(),
         ["web depends on it", "it is exited"]
     );
-    let with_restart = SHOP.replace("db: {condition: service_healthy}", "db: {condition: service_healthy, restart: true}");
+    let with_restart =
+        SHOP.replace("db: {condition: service_healthy}", "db: {condition: service_healthy, restart: true}");
     let first = project(&with_restart);
     let plan = planned(&first, &Observed::default(), &Up::default());
     let now = simulate(&first, &Observed::default(), &plan, "a");
     let changed = project(&with_restart.replace("image: db", "image: db\n    user: root"));
     let plan = planned(&changed, &now, &Up::default());
-    assert!(text(&changed, &plan).contains("it restarts with db, which is made anew"), "{}", text(&changed, &plan));
+    assert!(
+        text(&changed, &plan).contains("it restarts with db, which is made anew"),
+        "{}",
+        text(&changed, &plan)
+    );
     let after = simulate(&changed, &now, &plan, "b");
     assert!(planned(&changed, &after, &Up::default()).is_empty());
 }
@@ -256,8 +268,10 @@ fn down_stops_dependents_first_and_leaves_what_others_made() {
 
 #[test]
 fn external_things_must_be_there() {
-    let yaml = "services:\n  a:\n    image: a\n    networks: [n]\nnetworks:\n  n: {external: true, name: far}\n";
-    let error = up(&project(yaml), &Observed::default(), &Up::default()).expect_err("there is no such network");
+    let yaml =
+        "services:\n  a:\n    image: a\n    networks: [n]\nnetworks:\n  n: {external: true, name: far}\n";
+    let error =
+        up(&project(yaml), &Observed::default(), &Up::default()).expect_err("there is no such network");
     assert!(error.to_string().contains("network far is external"), "{error}");
 }
 
