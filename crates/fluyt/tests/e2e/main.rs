@@ -17,6 +17,7 @@ mod build_room;
 mod build_sources;
 mod build_web;
 mod buildkit;
+mod compose;
 mod crash;
 mod display;
 mod engine_input;
