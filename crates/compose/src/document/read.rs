@@ -253,7 +253,7 @@ fn syntax(info: &str, pos: Pos) -> Fault {
         fault.hint("a text with \": \" in it must be quoted, and keys of one mapping stand in one column")
     } else if lower.contains("block") || lower.contains("indent") {
         fault.hint("keys of one mapping and items of one list stand in one column")
-    } else if lower.contains("quot") || lower.contains("end of stream") {
+    } else if lower.contains("quot") || lower.contains("flow") || lower.contains("end of stream") {
         fault.hint("is a quote, a bracket or a brace not closed?")
     } else {
         fault

@@ -170,7 +170,8 @@ impl Canon {
                 (Value::Null, None) => Value::Str(String::new()),
                 _ => {
                     let inner = join(path, &entry.key);
-                    self.wrong(&inner, "must be a text, a number or a boolean", &entry.node);
+                    let hint = "a variable or label has one value: write it as one text";
+                    self.wrong_with(&inner, "must be a text, a number or a boolean", &entry.node, hint);
                     continue;
                 }
             };
@@ -232,7 +233,7 @@ impl Canon {
             }
             Err((value, must)) => {
                 let node = Node::new(value, pos);
-                match hint_for(shape, &node) {
+                match hint_for(shape, &node, &must) {
                     Some(hint) => self.wrong_with(path, &must, &node, &hint),
                     None => self.wrong(path, &must, &node),
                 }
@@ -378,22 +379,36 @@ fn scalar(shape: &Shape, value: Value) -> Result<Option<Value>, (Value, String)>
 }
 
 /// What is likely to help with a scalar that is wrong.
-fn hint_for(shape: &Shape, node: &Node) -> Option<String> {
+fn hint_for(shape: &Shape, node: &Node, must: &str) -> Option<String> {
+    let meant = |text: &str, known: &mut dyn Iterator<Item = &str>| {
+        let known: Vec<String> = known.map(str::to_owned).collect();
+        did_you_mean(text, known.iter().map(String::as_str)).map(|m| format!("did you mean {m}?"))
+    };
+    let fixed = |text: &str| Some(text.to_owned());
     match (shape, &node.value) {
+        (_, Value::Null) => None,
         (Shape::Checked(_), Value::Bool(false)) => {
-            Some("quote it: \"no\" is a text, false is a boolean to YAML".to_owned())
+            fixed("quote it: \"no\" is a text, false is a boolean to YAML")
         }
         (
             Shape::Str | Shape::StrOrNull | Shape::Checked(_),
             Value::Bool(_) | Value::Int(_) | Value::Float(_),
         ) => Some(format!("quote it: \"{}\"", node.scalar().unwrap_or_default())),
-        (Shape::OneOf(known), Value::Str(text)) => {
-            did_you_mean(text, known.iter().copied()).map(|meant| format!("did you mean {meant}?"))
-        }
+        (Shape::OneOf(known), Value::Str(text)) => meant(text, &mut known.iter().copied()),
+        (Shape::Checked(_), Value::Str(text)) => match must.strip_prefix("must be one of ") {
+            Some(list) => meant(text, &mut list.split([',', ' ']).filter(|w| w.len() > 1)),
+            None => fixed("choose another, or leave it out"),
+        },
         (Shape::Duration, Value::Int(n)) => Some(format!("write {n}s for {n} seconds")),
         (Shape::Duration, Value::Str(text)) if text.parse::<u64>().is_ok() => {
             Some(format!("write {text}s for {text} seconds"))
         }
+        (Shape::Duration, _) => fixed("write it as 10s, 1m30s or 1h"),
+        (Shape::Bytes, _) => fixed("write it as 512m or 2g"),
+        (Shape::Bool, _) => fixed("write true or false"),
+        (Shape::Int(..) | Shape::Float, _) => fixed("write a plain number"),
+        (Shape::Command, Value::Str(_)) => fixed("close the quote, or write the command as a list of words"),
+        (Shape::Mode, _) => fixed("write four octal digits, as chmod takes them"),
         _ => None,
     }
 }

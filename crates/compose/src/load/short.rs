@@ -108,6 +108,10 @@ fn mismatch(canon: &mut Canon, shape: &Shape, node: Node, path: &str) {
             canon.wrong_with(path, must, &node, "write name: value in each line, without the -");
         }
         Value::Map(_) if list => canon.wrong_with(path, must, &node, "write each item behind a -"),
+        Value::Bool(_) | Value::Int(_) | Value::Float(_) => {
+            let hint = format!("quote it: \"{}\"", node.scalar().unwrap_or_default());
+            canon.wrong_with(path, must, &node, &hint);
+        }
         _ => canon.wrong(path, must, &node),
     }
 }
