@@ -289,3 +289,22 @@ impl Project {
         }
     }
 }
+
+impl Project {
+    /// Gives a service another image.
+    pub fn set_image(&mut self, service: &str, image: &str) {
+        let services = self.tree.map_mut().and_then(|m| m.get_mut("services")).and_then(Node::map_mut);
+        if let Some(node) =
+            services.and_then(|m| m.get_mut(service)).and_then(Node::map_mut).and_then(|m| m.get_mut("image"))
+        {
+            node.value = Value::Str(image.to_owned());
+        }
+    }
+
+    /// Leaves nothing but the images of services, for a file that is laid over the others.
+    pub fn only_images(&mut self) {
+        let Some(root) = self.tree.map_mut() else { return };
+        root.retain(|e| e.key == "services");
+        each(root, "services", |service| service.retain(|e| e.key == "image"));
+    }
+}

@@ -51,15 +51,16 @@ fn files(options: &Options, source: &dyn Source, warnings: &mut Vec<String>) -> 
     if !options.files.is_empty() {
         return options.files.iter().map(|f| given(options, source, f)).collect();
     }
-    if let Some(list) = options.environment.get("COMPOSE_FILE").filter(|l| !l.is_empty()) {
-        let separator = options.environment.get("COMPOSE_PATH_SEPARATOR").filter(|s| !s.is_empty());
-        let separator = separator.map_or(":", String::as_str);
-        return list.split(separator).map(|f| given(options, source, Path::new(f))).collect();
-    }
     let start = options
         .project_directory
         .as_ref()
         .map_or(options.directory.clone(), |d| paths::resolve(&options.directory, d));
+    let variables = environment(options, source, &start)?;
+    if let Some(list) = variables.get("COMPOSE_FILE").filter(|l| !l.is_empty()) {
+        let separator = variables.get("COMPOSE_PATH_SEPARATOR").filter(|s| !s.is_empty());
+        let separator = separator.map_or(":", String::as_str);
+        return list.split(separator).map(|f| given(options, source, Path::new(f))).collect();
+    }
     for directory in start.ancestors() {
         let here = |names: [&str; 4]| -> Vec<PathBuf> {
             names.iter().map(|n| directory.join(n)).filter(|p| source.is_file(p)).collect()

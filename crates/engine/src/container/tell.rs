@@ -16,9 +16,17 @@ const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// See [`Engine::status`].
 pub(crate) fn status_of(paths: &Paths, id: &str) -> Result<SandboxStatus> {
-    let mut status = fluyt_monitor::state::load(&paths.container(id))?;
-    let alive = matches!(status.phase, Phase::Running | Phase::Paused | Phase::Restarting);
-    if alive && fluyt_monitor::owner(&paths.run_of(id)).is_none() {
+    let load = || fluyt_monitor::state::load(&paths.container(id));
+    let orphaned = |status: &SandboxStatus| {
+        let alive = matches!(status.phase, Phase::Running | Phase::Paused | Phase::Restarting);
+        alive && fluyt_monitor::owner(&paths.run_of(id)).is_none()
+    };
+    let mut status = load()?;
+    if orphaned(&status) {
+        // It may have ended between the two looks: what a monitor writes before it lets go counts.
+        status = load()?;
+    }
+    if orphaned(&status) {
         // The monitor was killed, or the machine was switched off.
         status.phase = Phase::Exited;
         status.pid = 0;

@@ -157,7 +157,10 @@ services:
 ",
     );
     let said = shop.fails(1, "container shop-db-1 is unhealthy", "up -d");
-    assert!(said.contains("its last health check exited with 3") && said.contains("| disk missing"), "{said}");
+    assert!(
+        said.contains("its last health check exited with 3") && said.contains("| disk missing"),
+        "{said}"
+    );
     assert!(said.contains("| no disk here"), "{said}");
     shop.write(
         "

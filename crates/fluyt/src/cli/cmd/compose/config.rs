@@ -1,6 +1,6 @@
 //! `fluyt compose config`: the project as it was understood.
 
-use fluyt_compose::load;
+use fluyt_compose::{Project, load};
 use fluyt_model::Error;
 use fluyt_model::error::IoContext;
 
@@ -96,6 +96,13 @@ pub fn config(called: &Called<'_>) -> Outcome {
         }
         return lines_out(quiet, &lines);
     }
+    let mut project = project;
+    if parsed.on("resolve-image-digests") || parsed.on("lock-image-digests") {
+        pin(called, &mut project)?;
+    }
+    if parsed.on("lock-image-digests") {
+        project.only_images();
+    }
     let mut content = if format == "json" { project.json() } else { project.yaml() };
     if options.interpolate {
         content = content.replace('$', "$$");
@@ -108,6 +115,23 @@ pub fn config(called: &Called<'_>) -> Outcome {
         None => print_text(&content)?,
     }
     Ok(0)
+}
+
+/// Names every image by its digest, as its registry has it now.
+fn pin(called: &Called<'_>, project: &mut Project) -> Result<(), Error> {
+    let services: Vec<String> = project.services().into_iter().map(str::to_owned).collect();
+    for service in services {
+        let image = project.service(&service).and_then(|n| n.get_str("image")).unwrap_or_default().to_owned();
+        if image.is_empty() || image.contains('@') {
+            continue;
+        }
+        let found = called
+            .docker()?
+            .distribution_inspect(&image, None)
+            .map_err(|e| e.context(format!("service {service}")))?;
+        project.set_image(&service, &format!("{image}@{}", found.descriptor.digest));
+    }
+    Ok(())
 }
 
 fn lines_out(quiet: bool, lines: &[String]) -> Outcome {

@@ -84,6 +84,8 @@ impl Called<'_> {
         if options.profiles.is_empty() {
             options.profiles = vec!["*".to_owned()];
         }
+        // What is there can be listed and stopped whatever the files lack.
+        (options.consistency, options.resolve_environment) = (false, false);
         let named = options.name.clone().or_else(|| options.environment.get("COMPOSE_PROJECT_NAME").cloned());
         let project = match (fluyt_compose::load(&options, self.source()), named) {
             (Ok(project), _) => Some(project),
