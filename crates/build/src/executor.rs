@@ -1,6 +1,7 @@
 //! What the solver needs of the world: something that runs commands, something that finds images, somebody who watches.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fluyt_model::Result;
@@ -44,6 +45,8 @@ pub struct ExecStep {
     pub ulimits: Vec<(String, u64, u64)>,
     /// CDI devices.
     pub devices: Vec<String>,
+    /// CDI devices that the command does without where they are not there.
+    pub optional_devices: Vec<String>,
     /// What the root file system is made for, if that is not what this machine runs by itself.
     pub platform: String,
 }
@@ -92,18 +95,27 @@ pub enum Output {
 
 /// Told when a build is to end early.
 #[derive(Debug, Default)]
-pub struct Cancel(AtomicBool);
+pub struct Cancel {
+    told: Arc<AtomicBool>,
+    above: Option<Arc<AtomicBool>>,
+}
 
 impl Cancel {
     /// Ends the build.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.told.store(true, Ordering::SeqCst);
     }
 
     /// Whether it is to end.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.told.load(Ordering::SeqCst) || self.above.as_ref().is_some_and(|a| a.load(Ordering::SeqCst))
+    }
+
+    /// One for a part of the build: it ends with the whole, or alone.
+    #[must_use]
+    pub fn part(&self) -> Self {
+        Self { told: Arc::default(), above: Some(Arc::clone(&self.told)) }
     }
 }
 

@@ -188,6 +188,9 @@ pub struct Exec {
     pub hostname: String,
     /// CDI devices.
     pub devices: Vec<String>,
+    /// CDI devices that the command does without where they are not there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub optional_devices: Vec<String>,
     /// No time after this one, in seconds since the epoch.
     pub epoch: Option<i64>,
     /// What the root file system is made for, if that is not what the build runs on.

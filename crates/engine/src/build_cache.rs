@@ -270,7 +270,12 @@ impl Engine {
                 if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
                     continue;
                 }
-                std::fs::remove_dir_all(dir).about(|| dir.display().to_string())?;
+                // At once for whoever wants to mount it: half of a cache would be taken for a whole one.
+                let trash = self.paths.trash();
+                let doomed = trash.join(format!("{}-{}", entry.id, std::process::id()));
+                std::fs::create_dir_all(&trash).about(|| trash.display().to_string())?;
+                std::fs::rename(dir, &doomed).about(|| dir.display().to_string())?;
+                std::fs::remove_dir_all(&doomed).about(|| doomed.display().to_string())?;
                 let _ = std::fs::remove_file(self.paths.root().join("build").join("sizes").join(&entry.id));
                 pruned.bytes += entry.size;
             }

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use fluyt_model::error::IoContext;
-use fluyt_model::{Error, Result};
+use fluyt_model::{Error, Kind, Result};
 use fluyt_runtime::spec::{Device, DeviceRule, Hook, Hooks, Linux, Mount, Process, Resources, Spec};
 use serde::Deserialize;
 
@@ -125,6 +125,18 @@ pub fn edits(names: &[String], directories: &[&Path]) -> Result<Vec<Edits>> {
         found.push(device.container_edits.clone());
     }
     Ok(found)
+}
+
+/// Whether this machine has a CDI device.
+///
+/// # Errors
+/// A name that is none; a specification that cannot be read.
+pub fn has_device(name: &str) -> Result<bool> {
+    match edits(&[name.to_owned()], &DIRECTORIES.map(Path::new)) {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == Kind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
 }
 
 fn read(directories: &[&Path]) -> Result<Vec<File>> {

@@ -40,6 +40,7 @@ use fluyt_model::Result;
 
 pub use api::*;
 pub use apparmor::profile_shown as apparmor_profile;
+pub use cdi::has_device;
 pub use client::{Attach, Frame};
 pub use container::attend::{Attended, ExecControl, ExecRecord, main as attend};
 pub use container::exec::{Exec, ExecTarget};

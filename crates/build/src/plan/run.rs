@@ -5,7 +5,7 @@ use fluyt_image::Platform;
 use super::args;
 use super::stage::{Counter, Planner, State, absolute, history, upper_keyword, with_shell};
 use crate::dockerfile::fault::{Fault, Result};
-use crate::dockerfile::instruction::Run;
+use crate::dockerfile::instruction::{Device, Run};
 use crate::dockerfile::mount::{self, Mount, MountKind};
 use crate::dockerfile::{Step, lines, quoted};
 use crate::graph::{Exec, ExecMount, MountSource, Op, SecretMount, Tree, Vertex};
@@ -48,6 +48,8 @@ impl Planner<'_> {
             "" => "/".to_owned(),
             dir => dir.to_owned(),
         };
+        let (required, optional): (Vec<_>, Vec<_>) = run.devices.iter().partition(|device| device.required);
+        let names = |devices: Vec<&Device>| devices.into_iter().map(|device| device.name.clone()).collect();
         let exec = Exec {
             base: Some(state.tree.clone()),
             args,
@@ -62,7 +64,8 @@ impl Planner<'_> {
             shm_size: self.options.shm_size,
             ulimits: self.options.ulimits.clone(),
             hostname: self.options.build_args.get("BUILDKIT_SANDBOX_HOSTNAME").cloned().unwrap_or_default(),
-            devices: run.devices.iter().map(|device| device.name.clone()).collect(),
+            devices: names(required),
+            optional_devices: names(optional),
             epoch: self.epoch,
             platform: foreign(&state.platform, &self.options.build_platform),
         };

@@ -1,15 +1,22 @@
 //! What is in a root file system: packages by the records that package managers leave, as an SPDX 2.3 document.
 //!
-//! Looked at: dpkg (also as distroless images have it), apk, Python distributions, Node packages. Not looked at: RPM's
-//! databases, Go and Rust binaries, files that belong to no package.
+//! Looked at: dpkg (also as distroless images have it), apk, RPM (in SQLite and `ndb`), Python distributions, Node
+//! packages, Ruby's gems, Composer's packages of PHP, modules of Go programs, crates of Rust programs that list them. Not
+//! looked at: RPM's older databases, Java archives, files that belong to no package.
 
+mod binaries;
+mod elf;
 mod records;
+mod rpm;
 mod spdx;
 mod walk;
 
-use fluyt_model::Result;
+use std::fs::File;
 
-use crate::solve::tree::Root;
+use fluyt_model::Result;
+use rustix::fs::{FileType, Mode, OFlags};
+
+use crate::solve::tree::{Root, fd_path, kind};
 
 pub use spdx::document;
 pub use walk::{Entry, each};
@@ -17,7 +24,7 @@ pub use walk::{Entry, each};
 /// A package.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Package {
-    /// The type of its address: `deb`, `apk`, `pypi`, `npm`.
+    /// The type of its address: `deb`, `apk`, `rpm`, `pypi`, `npm`, `gem`, `composer`, `golang`, `cargo`.
     pub kind: &'static str,
     /// Its name; an npm package's has its scope.
     pub name: String,
@@ -53,6 +60,27 @@ pub struct Inventory {
     pub packages: Vec<Package>,
 }
 
+type Read = fn(&File, &str) -> Vec<Package>;
+
+/// Where RPM's databases are.
+const RPM: [(&str, Read); 4] = [
+    ("/usr/lib/sysimage/rpm/rpmdb.sqlite", rpm::sqlite),
+    ("/var/lib/rpm/rpmdb.sqlite", rpm::sqlite),
+    ("/usr/lib/sysimage/rpm/Packages.db", rpm::ndb),
+    ("/var/lib/rpm/Packages.db", rpm::ndb),
+];
+
+/// Opens a file if it is a regular one: to open a device is to use it.
+fn regular(root: &Root, path: &str) -> Option<File> {
+    let place = root.at(path, true).ok()?;
+    let stat = rustix::fs::fstat(&place).ok()?;
+    if kind(&stat) != FileType::RegularFile {
+        return None;
+    }
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    rustix::fs::open(fd_path(&place), flags, Mode::empty()).ok().map(File::from)
+}
+
 /// Looks for packages.
 ///
 /// # Errors
@@ -76,17 +104,24 @@ pub fn scan(root: &Root) -> Result<Inventory> {
             found.packages.extend(records::dpkg(&text, &path));
         }
     }
-    let mut paths = Vec::new();
+    for (path, read) in RPM {
+        if let Some(file) = regular(root, path) {
+            found.packages.extend(read(&file, path));
+        }
+    }
+    let packages = &mut found.packages;
     each(root, &mut |entry| {
-        if entry.regular && records::is_record(&entry.path) {
-            paths.push(entry.path.clone());
+        if !entry.regular {
+            return Ok(());
+        }
+        if records::is_record(&entry.path) {
+            let text = root.text(&entry.path).unwrap_or_default();
+            packages.extend(records::of_file(&entry.path, &text));
+        } else if let Some(file) = regular(root, &entry.path) {
+            packages.extend(binaries::of_program(&file, &entry.path));
         }
         Ok(())
     })?;
-    for path in paths {
-        let Some(text) = root.text(&path) else { continue };
-        found.packages.extend(records::of_file(&path, &text));
-    }
     found.packages.sort();
     found.packages.dedup_by(|a, b| {
         (a.kind, &a.name, &a.version, &a.architecture) == (b.kind, &b.name, &b.version, &b.architecture)

@@ -83,13 +83,64 @@ pub fn is_record(path: &str) -> bool {
             let above = parts.next().unwrap_or("");
             above == "node_modules" || above.starts_with('@') && parts.next() == Some("node_modules")
         }
+        "installed.json" => dir == "composer",
+        other if other.ends_with(".gemspec") => {
+            dir == "specifications" || dir == "default" && parts.next() == Some("specifications")
+        }
         other => other.ends_with(".egg-info"),
     }
 }
 
-/// The package of a record.
-pub fn of_file(path: &str, text: &str) -> Option<Package> {
-    if path.ends_with("/package.json") { node(path, text) } else { python(path, text) }
+/// The packages of a record.
+pub fn of_file(path: &str, text: &str) -> Vec<Package> {
+    match path.rsplit('/').next() {
+        Some("package.json") => node(path, text).into_iter().collect(),
+        Some("installed.json") => composer(path, text),
+        Some(name) if name.ends_with(".gemspec") => gem(path, text).into_iter().collect(),
+        _ => python(path, text).into_iter().collect(),
+    }
+}
+
+/// Composer's list: of version 2 under `packages`, of version 1 bare.
+fn composer(path: &str, text: &str) -> Vec<Package> {
+    let document: Value = serde_json::from_str(text).unwrap_or_default();
+    let list = document.get("packages").unwrap_or(&document).as_array();
+    let package = |entry: &Value| {
+        let field = |name: &str| entry[name].as_str().unwrap_or_default().to_owned();
+        let (name, version) = (field("name"), field("version"));
+        let licenses = entry["license"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let licenses: Vec<&str> = licenses.iter().filter_map(Value::as_str).collect();
+        (!name.is_empty() && !version.is_empty()).then(|| Package {
+            kind: "composer",
+            name,
+            version,
+            license: licenses.join(" OR "),
+            found_in: path.to_owned(),
+            ..Package::default()
+        })
+    };
+    list.map(Vec::as_slice).unwrap_or_default().iter().filter_map(package).collect()
+}
+
+/// The specification of an installed gem, as RubyGems writes it: `s.name = "x".freeze`, one field a line.
+fn gem(path: &str, text: &str) -> Option<Package> {
+    let field = |names: [&str; 2]| {
+        let value = text.lines().find_map(|line| {
+            let (left, right) = line.trim().split_once(" = ")?;
+            let name = left.strip_prefix("s.")?;
+            names.contains(&name).then_some(right)
+        })?;
+        value.split('"').nth(1).map(str::to_owned)
+    };
+    Some(Package {
+        kind: "gem",
+        name: field(["name", "name"])?,
+        version: field(["version", "version"])?,
+        license: field(["license", "licenses"]).unwrap_or_default(),
+        maintainer: field(["author", "authors"]).unwrap_or_default(),
+        found_in: path.to_owned(),
+        ..Package::default()
+    })
 }
 
 /// The head of a Python distribution's metadata.
@@ -153,10 +204,21 @@ mod tests {
         assert_eq!(apk("C:Q1x=\nP:musl\nV:1.2-r0\nA:x86_64\nL:MIT\no:musl\n\nP:b\n", "/i").len(), 1);
         let text =
             "Metadata-Version: 2.1\nName: requests\nVersion: 2.3\nLicense: Apache-2.0\n\nName: not this\n";
-        assert_eq!(of_file("/x/requests-2.3.dist-info/METADATA", text).unwrap().name, "requests");
+        assert_eq!(of_file("/x/requests-2.3.dist-info/METADATA", text)[0].name, "requests");
         let json = r#"{"name":"@a/b","version":"1.0.0","license":{"type":"MIT"},"author":"Me"}"#;
-        assert_eq!(of_file("/x/node_modules/@a/b/package.json", json).unwrap().license, "MIT");
-        assert_eq!(of_file("/x/node_modules/b/package.json", "{"), None);
+        assert_eq!(of_file("/x/node_modules/@a/b/package.json", json)[0].license, "MIT");
+        assert_eq!(of_file("/x/node_modules/b/package.json", "{"), []);
+        let json =
+            r#"{"packages":[{"name":"a/b","version":"v1.2","license":["MIT","BSD-3-Clause"]},{"name":"c"}]}"#;
+        let found = of_file("/app/vendor/composer/installed.json", json);
+        assert_eq!((found.len(), found[0].license.as_str()), (1, "MIT OR BSD-3-Clause"));
+        let gemspec = "# -*- encoding: utf-8 -*-\n# stub: rake 13.0 ruby lib\n\nGem::Specification.new do |s|\n  s.name = \"rake\".freeze\n  \
+            s.version = \"13.0.6\"\n  s.licenses = [\"MIT\".freeze]\nend\n";
+        let found = &of_file("/usr/share/rubygems/specifications/rake-13.0.6.gemspec", gemspec)[0];
+        assert_eq!(
+            (found.name.as_str(), found.version.as_str(), found.license.as_str()),
+            ("rake", "13.0.6", "MIT")
+        );
         assert_eq!(
             release("ID=debian\nVERSION_ID=\"12\"\n"),
             Distribution { id: "debian".into(), version: "12".into() }
@@ -171,6 +233,9 @@ mod tests {
             "/app/node_modules/a/package.json",
             "/app/node_modules/@s/a/package.json",
             "/l/y.egg-info",
+            "/app/vendor/composer/installed.json",
+            "/g/specifications/x-1.gemspec",
+            "/g/specifications/default/x-1.gemspec",
         ] {
             assert!(is_record(path), "{path}");
         }

@@ -98,20 +98,29 @@ fn address(package: &Package, distribution: &Distribution) -> String {
     if !package.architecture.is_empty() {
         qualifiers.push(format!("arch={}", escape(&package.architecture, b"")));
     }
-    let of_distribution = matches!(package.kind, "deb" | "apk");
+    let of_distribution = matches!(package.kind, "deb" | "apk" | "rpm");
+    // RPM's addresses have the epoch apart.
+    let (epoch, version) = match package.version.split_once(':') {
+        Some((epoch, version)) if package.kind == "rpm" => (epoch, version),
+        _ => ("", package.version.as_str()),
+    };
     if of_distribution && !distribution.id.is_empty() {
         let version = &distribution.version;
         let tail = if version.is_empty() { String::new() } else { format!("-{version}") };
         qualifiers.push(format!("distro={}", escape(&format!("{}{tail}", distribution.id), b"")));
+    }
+    if !epoch.is_empty() {
+        qualifiers.push(format!("epoch={epoch}"));
     }
     if !package.source.is_empty() {
         qualifiers.push(format!("upstream={}", escape(&package.source, b"")));
     }
     let tail = if qualifiers.is_empty() { String::new() } else { format!("?{}", qualifiers.join("&")) };
     let name = match package.kind {
-        "deb" | "apk" => {
+        "deb" | "apk" | "rpm" => {
             let vendor = match (distribution.id.as_str(), package.kind) {
                 ("", "apk") => "alpine",
+                ("", "rpm") => "redhat",
                 ("", _) => "debian",
                 (id, _) => id,
             };
@@ -120,7 +129,7 @@ fn address(package: &Package, distribution: &Distribution) -> String {
         "pypi" => fine(&package.name.to_lowercase().replace('_', "-")),
         _ => package.name.split('/').map(|part| escape(part, b"")).collect::<Vec<_>>().join("/"),
     };
-    format!("pkg:{}/{name}@{}{tail}", package.kind, fine(&package.version))
+    format!("pkg:{}/{name}@{}{tail}", package.kind, fine(version))
 }
 
 #[cfg(test)]
@@ -138,6 +147,15 @@ mod tests {
         "amd64".clone_into(&mut libc.architecture);
         assert_eq!(address(&libc, &debian), "pkg:deb/debian/libstdc++6@1:2+b1~x?arch=amd64&distro=debian-12");
         assert_eq!(address(&package("npm", "@a/b", "1"), &debian), "pkg:npm/%40a/b@1");
+        assert_eq!(
+            address(&package("golang", "example.com/a/b", "v1"), &debian),
+            "pkg:golang/example.com/a/b@v1"
+        );
+        let fedora = Distribution { id: "fedora".to_owned(), version: "38".to_owned() };
+        let mut bash = package("rpm", "bash", "1:5.2-3");
+        "x86_64".clone_into(&mut bash.architecture);
+        let expected = "pkg:rpm/fedora/bash@5.2-3?arch=x86_64&distro=fedora-38&epoch=1";
+        assert_eq!(address(&bash, &fedora), expected);
         assert_eq!(address(&package("pypi", "Zope_Event", "5"), &debian), "pkg:pypi/zope-event@5");
     }
 

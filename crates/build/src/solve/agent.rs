@@ -43,23 +43,44 @@ impl Forward {
     }
 }
 
-/// Copies both ways until both are silent.
-fn lead(client: &UnixStream, server: &UnixStream) {
-    std::thread::scope(|scope| {
-        scope.spawn(|| copy(client, server));
-        copy(server, client);
-    });
-}
+/// The requests that a step may make (draft-miller-ssh-agent): the list of keys, and a signature.
+const ALLOWED: [u8; 2] = [11, 13];
+/// What an agent answers when it does not do something: a message of one byte.
+const FAILURE: [u8; 5] = [0, 0, 0, 1, 5];
+/// The longest message, as OpenSSH has it.
+const MOST: usize = 256 * 1024;
 
-fn copy(mut from: &UnixStream, mut to: &UnixStream) {
-    let mut buffer = [0; 16 * 1024];
-    loop {
-        match from.read(&mut buffer) {
-            Ok(n) if n > 0 && to.write_all(&buffer[..n]).is_ok() => {}
-            _ => break,
+/// Leads requests to the agent and answers back until one of them has gone. A step must not take the caller's keys
+/// away, add to them or lock them.
+fn lead(mut client: &UnixStream, mut server: &UnixStream) {
+    while let Some(request) = message(client) {
+        let kind = request.get(4);
+        let answer = if kind.is_some_and(|kind| ALLOWED.contains(kind)) {
+            if server.write_all(&request).is_err() {
+                return;
+            }
+            match message(server) {
+                Some(answer) => answer,
+                None => return,
+            }
+        } else {
+            FAILURE.to_vec()
+        };
+        if client.write_all(&answer).is_err() {
+            return;
         }
     }
-    let _ = to.shutdown(std::net::Shutdown::Write);
+}
+
+/// The next message, with its length before it.
+fn message(mut from: &UnixStream) -> Option<Vec<u8>> {
+    let mut head = [0; 4];
+    from.read_exact(&mut head).ok()?;
+    let length = usize::try_from(u32::from_be_bytes(head)).ok().filter(|length| *length <= MOST)?;
+    let mut whole = head.to_vec();
+    whole.resize(4 + length, 0);
+    from.read_exact(&mut whole[4..]).ok()?;
+    Some(whole)
 }
 
 impl Drop for Forward {
@@ -82,22 +103,32 @@ mod tests {
         let listener = UnixListener::bind(&agent).expect("bound");
         let echo = std::thread::spawn(move || {
             let (mut peer, _) = listener.accept().expect("a connection");
-            let mut text = Vec::new();
-            peer.read_to_end(&mut text).expect("read");
-            text.reverse();
-            peer.write_all(&text).expect("written");
+            let mut asked = Vec::new();
+            while let Some(mut text) = message(&peer) {
+                asked.push(text[4]);
+                text[4..].reverse();
+                peer.write_all(&text).expect("written");
+            }
+            asked
         });
         let place = dir.path().join("forward");
         let ids = (0o640, rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
         let forward = Forward::start(&agent, place.clone(), ids).expect("started");
         assert_eq!(std::fs::metadata(&place).expect("there").permissions().mode() & 0o777, 0o640);
         let mut client = UnixStream::connect(&place).expect("connected");
-        client.write_all(b"abc").expect("written");
-        client.shutdown(std::net::Shutdown::Write).expect("shut");
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).expect("an answer");
-        assert_eq!(answer, "cba");
-        echo.join().expect("ended");
+        let mut ask = |body: &[u8]| {
+            let length = u32::try_from(body.len()).expect("short");
+            client.write_all(&[&length.to_be_bytes(), body].concat()).expect("written");
+            message(&client).expect("an answer").split_off(4)
+        };
+        assert_eq!(ask(&[11]), [11]);
+        assert_eq!(ask(&[13, 1, 2]), [2, 1, 13]);
+        // To add a key, to remove all, to lock, an extension, nothing.
+        for body in [&[17, 1][..], &[19], &[22, 0], &[27, 1], &[]] {
+            assert_eq!(ask(body), [5], "{body:?}");
+        }
+        client.shutdown(std::net::Shutdown::Both).expect("shut");
+        assert_eq!(echo.join().expect("ended"), [11, 13]);
         drop(forward);
         assert!(!place.exists());
     }

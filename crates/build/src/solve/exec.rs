@@ -1,13 +1,15 @@
 //! Commands: what a step mounts is prepared, the command is run, what mounting left in the layer is taken away.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fluyt_image::{Digest, LayerRef, NewLayer, Store};
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Kind, Result};
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::Solver;
@@ -55,6 +57,7 @@ impl Solver<'_> {
         let before = tree::open_layers(&layers, &layer.mountpoint())?;
         let mut env = exec.env.clone();
         env.extend(exec.proxy_env.iter().cloned());
+        let caches = self.cache_dirs(store, exec, &mut held)?;
         let mut mounts = Vec::new();
         for (number, mount) in exec.mounts.iter().enumerate() {
             let source = match &mount.source {
@@ -62,8 +65,8 @@ impl Solver<'_> {
                 MountSource::Bind { tree, path } => {
                     Some(self.bind(store, tree, path, mount.read_only, &mut held)?)
                 }
-                MountSource::Cache { id, sharing, tree, path, owner } => {
-                    Some(self.cache_dir(store, id, *sharing, (tree, path), *owner, &mut held)?)
+                MountSource::Cache { id, tree, path, .. } => {
+                    caches.get(&self.cache_name(id, (tree, path))).cloned().map(StepSource::Host)
                 }
                 MountSource::Secret(secret) => self.secret(secret, &mut env)?,
                 MountSource::Ssh(agent) => {
@@ -102,14 +105,15 @@ impl Solver<'_> {
             shm_size: exec.shm_size,
             ulimits: exec.ulimits.clone(),
             devices: exec.devices.clone(),
+            optional_devices: exec.optional_devices.clone(),
             platform: exec.platform.clone(),
         };
         let watch = self.world.watch;
         let output = |stream, bytes: &[u8]| watch.event(Event::Output(id, stream, bytes));
-        let code = self.world.executor.run(&step, &output, self.world.cancel);
+        let code = self.world.executor.run(&step, &output, &self.stop);
         let as_seen = !held.strayed;
         drop(held);
-        if self.world.cancel.is_cancelled() {
+        if self.stop.is_cancelled() {
             return Err(Error::new(Kind::Unavailable, "the build was cancelled"));
         }
         let command = exec.args.join(" ");
@@ -180,26 +184,56 @@ impl Solver<'_> {
         self.file(store, &op, store.new_layer()?)
     }
 
+    /// What the directory of a cache mount is called.
+    fn cache_name(&self, id: &str, (tree, path): (&Tree, &str)) -> String {
+        // The number of a vertex says nothing: it is called by what it begins with.
+        let name = match tree {
+            Tree::Vertex(_) => format!("{id}\n{}\n{path:?}", super::chain(&self.layers(tree))),
+            _ => format!("{id}\n{:?}", (tree, path)),
+        };
+        Digest::of(name.as_bytes()).short().to_owned()
+    }
+
+    /// The directories of a step's cache mounts, by their names. Each is locked once, as the strictest of its mounts
+    /// demands, and in the order of the names: so no two steps, and no step alone, wait for each other in a circle.
+    fn cache_dirs(&self, store: &Store, exec: &Exec, held: &mut Held) -> Result<BTreeMap<String, PathBuf>> {
+        let strictness = |sharing: Sharing| match sharing {
+            Sharing::Shared => 0,
+            Sharing::Private => 1,
+            Sharing::Locked => 2,
+        };
+        let mut wanted: BTreeMap<String, (Sharing, (&Tree, &str), (u32, u32, u32))> = BTreeMap::new();
+        for mount in &exec.mounts {
+            if let MountSource::Cache { id, sharing, tree, path, owner } = &mount.source {
+                let name = self.cache_name(id, (tree, path));
+                let known = wanted.entry(name).or_insert((*sharing, (tree, path), *owner));
+                if strictness(*sharing) > strictness(known.0) {
+                    known.0 = *sharing;
+                }
+            }
+        }
+        let mut found = BTreeMap::new();
+        for (name, (sharing, from, owner)) in wanted {
+            let dir = self.cache_dir(store, &name, sharing, from, owner, held)?;
+            found.insert(name, dir);
+        }
+        Ok(found)
+    }
+
     /// The directory of a cache mount, locked as its sharing demands.
     fn cache_dir(
         &self,
         store: &Store,
-        id: &str,
+        name: &str,
         sharing: Sharing,
         from: (&Tree, &str),
         owner: (u32, u32, u32),
         held: &mut Held,
-    ) -> Result<StepSource> {
+    ) -> Result<PathBuf> {
         let base = self.root.join("build").join("mounts");
         std::fs::create_dir_all(&base).about(|| base.display().to_string())?;
-        // The number of a vertex says nothing: it is called by what it begins with.
-        let name = match from.0 {
-            Tree::Vertex(_) => format!("{id}\n{}\n{:?}", super::chain(&self.layers(from.0)), from.1),
-            _ => format!("{id}\n{from:?}"),
-        };
-        let name = Digest::of(name.as_bytes());
         for number in 0..1000 {
-            let dir = base.join(format!("{}-{number}", name.short()));
+            let dir = base.join(format!("{name}-{number}"));
             let Some((lock, made)) = self.take_mount(&dir, sharing)? else { continue };
             let data = dir.join("data");
             if made || !data.is_dir() {
@@ -208,9 +242,9 @@ impl Solver<'_> {
             // When it was used last, for whoever makes room.
             let _ = lock.set_modified(std::time::SystemTime::now());
             held.locks.push(lock);
-            return Ok(StepSource::Host(data));
+            return Ok(data);
         }
-        Err(Error::new(Kind::Exhausted, format!("cache mount {id}: too many are in use at once")))
+        Err(Error::new(Kind::Exhausted, format!("cache mount {name}: too many are in use at once")))
     }
 
     /// Makes and locks a cache mount's directory, and says whether it is new; `None` when another one has it for itself.
@@ -227,11 +261,16 @@ impl Solver<'_> {
                 other => other.about(about)?,
             };
             let taken = match sharing {
-                Sharing::Shared => rustix::fs::flock(&lock, FlockOperation::LockShared).is_ok(),
-                Sharing::Locked => lock_when_free(&lock, self.world.cancel).map(|()| true)?,
-                Sharing::Private => {
-                    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+                Sharing::Shared => {
+                    lock_when_free(&lock, FlockOperation::NonBlockingLockShared, &self.stop)?;
+                    true
                 }
+                Sharing::Locked => {
+                    lock_when_free(&lock, FlockOperation::NonBlockingLockExclusive, &self.stop)?;
+                    true
+                }
+
+                Sharing::Private => free_soon(&lock),
             };
             if !taken {
                 return Ok(None);
@@ -252,12 +291,12 @@ impl Solver<'_> {
         (tree, path): (&Tree, &str),
         (mode, uid, gid): (u32, u32, u32),
     ) -> Result<()> {
-        let fresh = dir.join("new");
+        // Others who share it may fill it at the same time.
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let fresh = dir.join(format!("new-{}-{number}", std::process::id()));
         let about = || fresh.display().to_string();
-        match std::fs::create_dir(&fresh) {
-            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(Error::io(about(), e)),
-            _ => {}
-        }
+        std::fs::create_dir(&fresh).about(about)?;
         if !matches!(tree, Tree::Scratch) {
             let action = CopyAction { source: tree.clone(), ..super::whole(path) };
             // What a cache mount begins with is in no key.
@@ -265,9 +304,9 @@ impl Solver<'_> {
         }
         std::os::unix::fs::chown(&fresh, Some(uid), Some(gid)).about(about)?;
         std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(mode)).about(about)?;
-        match std::fs::rename(&fresh, data) {
+        match rustix::fs::renameat_with(CWD, &fresh, CWD, data, RenameFlags::NOREPLACE) {
             // Somebody who shares it was faster.
-            Err(_) if data.is_dir() => Ok(()),
+            Err(Errno::EXIST) => std::fs::remove_dir_all(&fresh).about(about),
             other => other.about(about),
         }
     }
@@ -332,6 +371,17 @@ impl Solver<'_> {
         }
         found
     }
+}
+
+/// Locks a directory that nobody uses. Whoever only looks whether it is in use has it for a moment.
+fn free_soon(lock: &File) -> bool {
+    for pause in [0, 2, 10] {
+        std::thread::sleep(std::time::Duration::from_millis(pause));
+        if rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            return true;
+        }
+    }
+    false
 }
 
 fn failed(command: &str, code: i32) -> Error {

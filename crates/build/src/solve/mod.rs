@@ -101,6 +101,8 @@ pub(crate) struct Solver<'a> {
     views: Views,
     state: Mutex<Progress>,
     turn: Condvar,
+    /// Set by the first failure too: what runs beside it need not go on.
+    stop: Cancel,
 }
 
 /// What is known of the files of each context.
@@ -195,6 +197,7 @@ pub fn solve(
         views,
         state: Mutex::new(Progress { results, strayed, waiting, running: 0, failure: None }),
         turn: Condvar::new(),
+        stop: world.cancel.part(),
     };
     solver.run_all();
     let state = solver.state.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -377,6 +380,7 @@ impl Solver<'_> {
                     if state.failure.is_none() {
                         state.failure = Some((id, e));
                     }
+                    self.stop.cancel();
                 }
             }
             drop(state);
@@ -388,7 +392,7 @@ impl Solver<'_> {
     fn next(&self) -> Option<Id> {
         let mut state = self.lock();
         loop {
-            if state.failure.is_some() || self.world.cancel.is_cancelled() || state.waiting.is_empty() {
+            if state.failure.is_some() || self.stop.is_cancelled() || state.waiting.is_empty() {
                 return None;
             }
             let ready = state.waiting.iter().position(|id| {
@@ -446,7 +450,7 @@ impl Solver<'_> {
                 return Ok(Outcome { layers, cached: true, faithful });
             }
             let told = || self.world.watch.event(Event::Output(id, Output::Stderr, WAITING));
-            let (mine, waited) = turns::take(self.root, &key, self.world.cancel, &told)?;
+            let (mine, waited) = turns::take(self.root, &key, &self.stop, &told)?;
             turn = Some(mine);
             if waited && let Some(layers) = self.cached(store, id, &key, definition.as_ref())? {
                 return Ok(Outcome { layers, cached: true, faithful });
@@ -562,7 +566,7 @@ impl Solver<'_> {
             |action: &Action| matches!(action, Action::Copy(c) if matches!(c.source, Tree::Context(_)));
         match self.filled(op, &base, &layer, store, &self.views) {
             Ok(true) => return Ok((self.above(store, op, base, layer)?, as_seen)),
-            Err(e) if !op.actions.iter().any(takes) || self.world.cancel.is_cancelled() => return Err(e),
+            Err(e) if !op.actions.iter().any(takes) || self.stop.is_cancelled() => return Err(e),
             // A file has changed or vanished since it was looked at.
             Ok(false) | Err(_) => drop(layer),
         }
@@ -599,7 +603,7 @@ impl Solver<'_> {
         };
         let mut as_seen = true;
         for action in &op.actions {
-            if self.world.cancel.is_cancelled() {
+            if self.stop.is_cancelled() {
                 return Err(Error::new(Kind::Unavailable, "the build was cancelled"));
             }
             match action {

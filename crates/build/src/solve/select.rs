@@ -93,8 +93,17 @@ fn select_one(
     exclude: &Ignore,
     wild: bool,
 ) -> Result<Option<Selected>> {
-    let bare = path.trim_matches('/');
-    let ignored = source.ignore.is_some_and(|i| !bare.is_empty() && !i.takes_back() && i.leaves_out(bare));
+    let named = path.trim_matches('/');
+    // What a link leads to exists only if it is not left out where it is.
+    let real = match source.ignore.filter(|ignore| !ignore.is_empty()).map(|_| source.root.real_path(path)) {
+        None => path.to_owned(),
+        Some(Ok(real)) => real,
+        Some(Err(_)) if source.root.at(path, true).is_err() => return Err(missing(path)),
+        Some(Err(e)) => return Err(e),
+    };
+    let bare = real.trim_matches('/');
+    let left_out = |i: &Ignore, path: &str| !path.is_empty() && !i.takes_back() && i.leaves_out(path);
+    let ignored = source.ignore.is_some_and(|i| left_out(i, named) || left_out(i, bare));
     let fd = match source.root.at(path, true) {
         Ok(fd) if !ignored => fd,
         Ok(_) => return Err(missing(path)),
@@ -103,11 +112,11 @@ fn select_one(
     };
     let stat = rustix::fs::fstat(&fd).about(|| path.to_owned())?;
     if kind(&stat) != FileType::Directory {
-        let file_ignored = source.ignore.is_some_and(|i| i.leaves_out(bare));
+        let file_ignored = source.ignore.is_some_and(|i| i.leaves_out(named) || i.leaves_out(bare));
         if file_ignored {
             return Err(missing(path));
         }
-        let to = bare.rsplit('/').next().unwrap_or(bare).to_owned();
+        let to = named.rsplit('/').next().unwrap_or(named).to_owned();
         if exclude.leaves_out(&to) {
             return Ok(None);
         }
@@ -124,7 +133,7 @@ fn select_one(
             .transpose()
             .map_err(|f| f.error)?,
         pattern_text: action.parents.clone().unwrap_or_default(),
-        entries: vec![Entry { path: path.to_owned(), to: String::new(), stat, seen: None }],
+        entries: vec![Entry { path: real.clone(), to: String::new(), stat, seen: None }],
         waiting: Vec::new(),
     };
     let ignored = source.ignore.map(|i| {
@@ -136,7 +145,7 @@ fn select_one(
         }
     });
     let (out, state) = ignored.unwrap_or((false, None));
-    walk.dir(path, "", Around { ignored: out, ignore: state, excluded: None, inside: false })?;
+    walk.dir(&real, "", Around { ignored: out, ignore: state, excluded: None, inside: false })?;
     if out && walk.entries.len() == 1 {
         return Err(missing(path));
     }

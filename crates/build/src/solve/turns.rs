@@ -21,6 +21,9 @@ use crate::executor::Cancel;
 /// How long to sleep between two looks at a lock that another process holds.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Locks at once or not at all.
+const EXCLUSIVE: FlockOperation = FlockOperation::NonBlockingLockExclusive;
+
 /// The right to make a result; given up when dropped.
 #[derive(Debug)]
 pub(super) struct Turn {
@@ -59,14 +62,14 @@ pub(super) fn take(root: &Path, key: &Digest, cancel: &Cancel, waiting: &dyn Fn(
             other => other,
         };
         let lock = lock.about(about)?;
-        if !try_lock(&lock)? {
+        if !try_lock(&lock, EXCLUSIVE)? {
             // Somebody who sweeps has it for a moment only.
             std::thread::sleep(PAUSE);
             if !waited {
                 waiting();
             }
             waited = true;
-            lock_when_free(&lock, cancel)?;
+            lock_when_free(&lock, EXCLUSIVE, cancel)?;
         }
         if same_file(&lock, &path) {
             return Ok((Turn { path, _lock: lock }, waited));
@@ -79,26 +82,26 @@ pub(super) fn sweep(root: &Path) {
     for entry in std::fs::read_dir(place(root)).into_iter().flatten().flatten() {
         let path = entry.path();
         let Ok(lock) = File::open(&path) else { continue };
-        if matches!(try_lock(&lock), Ok(true)) && same_file(&lock, &path) {
+        if matches!(try_lock(&lock, EXCLUSIVE), Ok(true)) && same_file(&lock, &path) {
             let _ = std::fs::remove_file(&path);
         }
     }
 }
 
-fn try_lock(lock: &File) -> Result<bool> {
-    match rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive) {
+fn try_lock(lock: &File, how: FlockOperation) -> Result<bool> {
+    match rustix::fs::flock(lock, how) {
         Ok(()) => Ok(true),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
         Err(e) => Err(Error::io("locking a file of the build cache", e.into())),
     }
 }
 
-/// Waits until nobody else holds the lock.
+/// Waits until the lock can be had; `how` is an operation that does not wait itself.
 ///
 /// # Errors
 /// The build was cancelled meanwhile; I/O errors.
-pub(super) fn lock_when_free(lock: &File, cancel: &Cancel) -> Result<()> {
-    while !try_lock(lock)? {
+pub(super) fn lock_when_free(lock: &File, how: FlockOperation, cancel: &Cancel) -> Result<()> {
+    while !try_lock(lock, how)? {
         if cancel.is_cancelled() {
             return Err(Error::new(Kind::Unavailable, "the build was cancelled"));
         }

@@ -20,6 +20,7 @@ pub fn find(
     name: &str,
     platform: &Platform,
     newest: bool,
+    signature_policy: Option<&str>,
     pull: Pull<'_>,
 ) -> Result<BaseImage> {
     let store = engine.images();
@@ -37,7 +38,7 @@ pub fn find(
             image
         }
     };
-    policy::check(engine, None, name, &image)?;
+    policy::check(engine, signature_policy, name, &image)?;
     let reference = Reference::parse_untagged(name)?.or_latest();
     Ok(BaseImage {
         reference: reference.to_string(),

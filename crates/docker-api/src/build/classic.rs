@@ -306,7 +306,7 @@ fn base_image(
         tell.status(pulled.status_line());
         Ok(())
     };
-    base::find(engine, name, platform, wanted.pull, &pull)
+    base::find(engine, name, platform, wanted.pull, None, &pull)
 }
 
 /// What the client sent for a registry; Docker's own is known by an old address.

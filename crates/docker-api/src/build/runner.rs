@@ -38,7 +38,15 @@ impl Executor for Runner {
             super::binfmt::check(&step.platform)?;
         }
         let engine = Engine::open(&self.root)?;
-        let mut running = engine.step(request(step, self)?)?;
+        let mut request = request(step, self)?;
+        for name in &step.optional_devices {
+            if fluyt_engine::has_device(name)? {
+                request.spec.containers.iter_mut().for_each(|c| c.cdi_devices.push(name.clone()));
+            } else {
+                output(Output::Stderr, format!("optional device {name} is not here\n").as_bytes());
+            }
+        }
+        let mut running = engine.step(request)?;
         let mut streams: Vec<(Output, Box<dyn Stream>)> = Vec::new();
         streams.extend(running.stdout.take().map(|s| (Output::Stdout, Box::new(s) as Box<dyn Stream>)));
         streams.extend(running.stderr.take().map(|s| (Output::Stderr, Box::new(s) as Box<dyn Stream>)));

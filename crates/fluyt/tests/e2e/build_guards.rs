@@ -92,6 +92,64 @@ fn links_of_a_fetched_context_lead_nowhere_outside() {
 }
 
 #[test]
+fn what_is_left_out_of_a_context_is_not_reached_by_a_link() {
+    let host = host!();
+    ours_only!(host);
+    for (path, text) in
+        [(".dockerignore", "secret\n*.key\n"), ("secret/in", "S"), ("a.key", "K"), ("open/in", "O")]
+    {
+        host.scratch().write(&format!("c/{path}"), text);
+    }
+    let dir = host.scratch().join("c");
+    for (target, name) in
+        [("secret", "to-secret"), ("a.key", "to-key"), ("open", "to-open"), ("open/in", "to-in")]
+    {
+        std::os::unix::fs::symlink(target, dir.join(name)).expect("a link");
+    }
+    let context = dir.display().to_string();
+    let run = |instructions: &str| {
+        let text = format!("FROM box\n{instructions}\n");
+        host.run_with_input(&["build", "-q", "-t", "linked", "-f", "-", &context], text.as_bytes())
+    };
+    for line in [
+        "COPY to-secret /x/",
+        "COPY to-secret/in /x/",
+        "COPY to-key /x",
+        "RUN --mount=source=to-secret,target=/m cat /m/in",
+    ] {
+        let outcome = run(line);
+        assert!(outcome.code != 0 && outcome.stderr.contains("not found"), "{line}: {outcome:?}");
+    }
+    let outcome = run(
+        "COPY to-open /x/\nCOPY to-in /y\nRUN --mount=source=to-open,target=/m cat /m/in > /z\nCMD cat /x/in /y /z",
+    );
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert_eq!(host.ok("run --rm linked"), "OOO");
+    // What nobody can read is not as good as nothing.
+    std::fs::write(dir.join(".dockerignore"), b"secret\n\xff\n").expect("written");
+    let named = format!("other={context}");
+    let text = b"FROM box\nCOPY --from=other . /x/\n";
+    let outcome = host.run_with_input(&["build", "--build-context", &named, "-"], text);
+    assert!(outcome.code != 0 && outcome.stderr.contains(".dockerignore"), "{outcome:?}");
+}
+
+#[test]
+fn devices_that_are_not_needed_may_be_missing() {
+    let host = host!();
+    ours_only!(host);
+    let run = |flags: &[&str], device: &str| {
+        let text = format!("FROM box\nRUN --device={device} echo it runs > /f\n");
+        host.run_with_input(&[&["build", "--progress", "plain"], flags, &["-"]].concat(), text.as_bytes())
+    };
+    let said = run(&["--allow", "device"], "example.com/none=0");
+    assert!(said.code == 0 && said.stderr.contains("optional device example.com/none=0"), "{said:?}");
+    let said = run(&["--allow", "device"], "example.com/none=0,required");
+    assert!(said.code != 0 && said.stderr.contains("unresolvable CDI device"), "{said:?}");
+    let said = run(&[], "example.com/none=0");
+    assert!(said.code != 0 && said.stderr.contains("device is not allowed"), "{said:?}");
+}
+
+#[test]
 fn a_cache_mount_is_called_by_what_it_begins_with() {
     let host = host!();
     ours_only!(host);

@@ -88,6 +88,32 @@ fn what_two_builds_need_at_once_is_made_once() {
 }
 
 #[test]
+fn the_first_failure_ends_what_runs_beside_it() {
+    let host = host!();
+    ours_only!(host);
+    let text = "FROM box AS long\nRUN --mount=type=cache,target=/c touch /c/runs && sleep 300\n\
+                FROM box AS short\nRUN --mount=type=cache,target=/c until [ -e /c/runs ]; do sleep 0.05; done; exit 3\n\
+                FROM box\nCOPY --from=long /etc /a\nCOPY --from=short /etc /b\n";
+    host.scratch().write("fails/Dockerfile", text);
+    let mut child = start(&host, "fails", "none", "log");
+    let ended = until("the build to end", 60, || child.try_wait().expect("waited"));
+    let said = said(&host, "log");
+    assert_eq!(ended.code(), Some(1), "{said}");
+    assert!(said.contains("exit code: 3") && said.contains("CANCELED"), "{said}");
+}
+
+#[test]
+fn mounts_of_one_cache_in_one_step_are_one() {
+    let host = host!();
+    ours_only!(host);
+    let text = "FROM box\nRUN --mount=type=cache,id=x,target=/a,sharing=locked --mount=type=cache,id=x,target=/b,sharing=locked \
+                --mount=type=cache,id=x,target=/s --mount=type=cache,id=x,target=/p,sharing=private \
+                touch /a/f && test -e /b/f && test -e /s/f && test -e /p/f\n";
+    host.scratch().write("one/Dockerfile", text);
+    succeeds(&host, start(&host, "one", "one", "log"), "log");
+}
+
+#[test]
 fn who_waits_for_a_build_that_dies_does_its_work() {
     let host = host!();
     ours_only!(host);

@@ -367,12 +367,40 @@ fn steps_use_the_callers_agent() {
     // The agent's own socket is no file of the context: it is a socket.
     let (first, second) = (format!("default={}", socket.display()), format!("second={}", socket.display()));
     build(&host, &["--ssh", &first, "--ssh", &second, &path]).expect("built");
+    // A step may use the keys and do nothing else with them.
+    let text = "FROM box\nCOPY tools /\nRUN --mount=type=ssh ! ssh-add -D && ! ssh-add -x < /dev/null && ssh-add -l | grep the-test-key\n";
+    std::fs::write(dir.join("Dockerfile"), text).expect("written");
+    build(&host, &["--ssh", &first, &path]).expect("built");
+    keys_in_files(&host, &dir);
     let needs = host.scratch().write("needs/Dockerfile", "FROM box\nRUN --mount=type=ssh,required true\n");
     let needs = needs.parent().expect("a directory").display().to_string();
     let error = build(&host, &[&needs]).expect_err("no agent");
     assert!(error.contains("unset ssh forward key default"), "{error}");
     let error = build(&host, &["--ssh", "default=/absent/socket", &needs]).expect_err("no socket");
     assert!(error.contains("/absent/socket"), "{error}");
+}
+
+/// Files of keys instead of an agent: of one that lives as long as the build.
+fn keys_in_files(host: &Host, dir: &Path) {
+    sh(
+        dir,
+        "ssh-keygen -q -t rsa -b 2048 -N '' -C second-key -f key2; ssh-keygen -q -t ed25519 -N word -f locked; chmod 644 key2",
+    );
+    let text = "FROM box\nCOPY tools /\nRUN --mount=type=ssh ssh-add -l > /keys && grep the-test-key /keys && grep second-key /keys && test $(wc -l < /keys) = 2\n";
+    std::fs::write(dir.join("Dockerfile"), text).expect("written");
+    let path = dir.display().to_string();
+    let at = |name: &str| dir.join(name).display().to_string();
+    build(host, &["--ssh", &format!("default={},{}", at("key"), at("key2")), &path]).expect("built");
+    for (keys, why) in [
+        (at("key.pub"), "key.pub"),
+        (at("absent"), "absent"),
+        (at("locked"), "locked"),
+        (format!("{},{}", at("key"), at("socket")), "invalid combination"),
+        (format!("{0},{0}", at("socket")), "only single socket"),
+    ] {
+        let error = build(host, &["--ssh", &format!("default={keys}"), &path]).expect_err(why);
+        assert!(error.contains(why) && !error.contains("PRIVATE"), "{error}");
+    }
 }
 
 #[test]

@@ -118,6 +118,7 @@ fn a_policy_decides_what_is_pulled_run_and_built() {
     ok(&host, "image generate-key-pair --output-key-prefix other");
     let changed = policy(&host, "changed.json", "reject", address, "other.pub");
     host.fails(125, "of another key", &format!("run --rm --signature-policy {changed} {name} true"));
+    host.fails(1, "of another key", &format!("{build} --signature-policy {changed}"));
     host.fails(1, "rejects this name", &format!("pull --signature-policy {changed} 127.0.0.1:1/x"));
     let broken = host.scratch().write("broken.json", "{}").display().to_string();
     host.fails(1, "not a valid policy", &format!("pull --signature-policy {broken} {name}"));

@@ -45,7 +45,7 @@ pub fn check(wanted: &Wanted, plan: &Joined) -> std::result::Result<(), Fault> {
     let needed = plan.graph.needed_by(&plan.results());
     for (vertex, _) in plan.graph.vertices.iter().zip(needed).filter(|(_, needed)| *needed) {
         let Op::Exec(exec) = &vertex.op else { continue };
-        let device = exec.devices.iter().find(|text| {
+        let device = exec.devices.iter().chain(&exec.optional_devices).find(|text| {
             let name = text.split(',').map(|f| f.trim_start_matches("name=")).next().unwrap_or("");
             !granted(DEVICE) && !granted(&format!("{DEVICE}={name}"))
         });

@@ -7,6 +7,7 @@ mod context;
 mod entitle;
 mod facts;
 mod files;
+mod keys;
 mod live;
 mod named;
 mod output;
@@ -181,7 +182,7 @@ fn carry_out(
         cancel,
         contexts: &contexts,
         secrets: &wanted.secrets,
-        agents: &wanted.agents,
+        agents: &wanted.agents.sockets,
         imports: &imports,
         ledger: &ledger,
     };
@@ -225,9 +226,10 @@ fn cancelled_by_signals(cancel: &Arc<Cancel>) -> Result<()> {
 fn base_image(engine: &Engine, wanted: &Wanted, name: &str, platform: &Platform) -> Result<BaseImage> {
     let pull = |name: &str, platform: &Platform| {
         let quiet = wanted.form == Form::Quiet;
-        super::cmd::pull_for_build(engine, name, Some(&platform.to_string()), quiet)
+        let platform = platform.to_string();
+        super::cmd::pull_for_build(engine, name, Some(&platform), wanted.signature_policy.as_deref(), quiet)
     };
-    base::find(engine, name, platform, wanted.pull, &pull)
+    base::find(engine, name, platform, wanted.pull, wanted.signature_policy.as_deref(), &pull)
 }
 
 fn show(value: &serde_json::Value) -> std::result::Result<(), Stopped> {

@@ -46,6 +46,9 @@ struct State {
     failed: Option<Id>,
 }
 
+/// The longest line that is shown whole, in bytes.
+const LONGEST: usize = 64 << 10;
+
 struct Step {
     number: usize,
     began: Instant,
@@ -148,15 +151,13 @@ impl Progress {
         if form == Form::Quiet {
             return;
         }
-        let partial = &mut step.partial[usize::from(stream == Output::Stderr)];
-        partial.extend_from_slice(bytes);
         let mut text = header;
         let since = step.began.elapsed().as_secs_f64();
-        while let Some(end) = partial.iter().position(|b| *b == b'\n') {
-            let line: Vec<u8> = partial.drain(..=end).collect();
-            let line = String::from_utf8_lossy(&line);
-            text.push_str(&format!("#{} {since:.3} {}\n", step.number, line.trim_end_matches(['\n', '\r'])));
-        }
+        let number = step.number;
+        lines(&mut step.partial[usize::from(stream == Output::Stderr)], bytes, LONGEST, |line| {
+            let line = String::from_utf8_lossy(line);
+            text.push_str(&format!("#{number} {since:.3} {}\n", line.trim_end_matches('\r')));
+        });
         say(&text);
     }
 
@@ -196,6 +197,7 @@ impl Progress {
                     }
                 }
                 let end = match (error, how) {
+                    (Some(e), _) if e.ends_with("the build was cancelled") => "CANCELED".to_owned(),
                     (Some(e), _) => format!("ERROR: {e}"),
                     (None, "CACHED") => "CACHED".to_owned(),
                     _ => format!("DONE {seconds:.1}s"),
@@ -211,6 +213,23 @@ impl Progress {
                 say_json(&serde_json::json!({"vertexes": [vertex]}));
             }
             Form::Quiet | Form::Tty => {}
+        }
+    }
+}
+
+/// Gives each line that `bytes` complete to `each`, without its end; `partial` is what has come of the next one. A line
+/// ends at `longest` bytes in any case.
+pub(super) fn lines(partial: &mut Vec<u8>, bytes: &[u8], longest: usize, mut each: impl FnMut(&[u8])) {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let room = longest.saturating_sub(partial.len());
+        let end = rest.iter().take(room).position(|b| *b == b'\n');
+        let taken = end.unwrap_or(room.min(rest.len()));
+        partial.extend_from_slice(&rest[..taken]);
+        rest = &rest[taken + usize::from(end.is_some())..];
+        if end.is_some() || partial.len() >= longest {
+            each(partial);
+            partial.clear();
         }
     }
 }
@@ -263,4 +282,22 @@ fn say(text: &str) {
 
 fn say_json(value: &serde_json::Value) {
     say(&format!("{value}\n"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_end_where_they_end_or_where_they_are_too_long() {
+        let mut partial = Vec::new();
+        let mut found: Vec<String> = Vec::new();
+        for bytes in ["a", "b\nc\n\n", "12345", "67", "8901", "\n", "x"] {
+            lines(&mut partial, bytes.as_bytes(), 8, |line| {
+                found.push(String::from_utf8_lossy(line).into_owned());
+            });
+        }
+        assert_eq!(found, ["ab", "c", "", "12345678", "901"]);
+        assert_eq!(partial, b"x");
+    }
 }

@@ -12,6 +12,7 @@ use fluyt_model::{Error, Result};
 
 use super::attests::Attests;
 use super::cache;
+use super::keys::Agents;
 use super::outputs::{self, Output};
 use super::progress::Form;
 use crate::cli::create::devices;
@@ -55,7 +56,9 @@ pub struct Wanted {
     /// `--secret`.
     pub secrets: BTreeMap<String, Vec<u8>>,
     /// `--ssh`.
-    pub agents: BTreeMap<String, PathBuf>,
+    pub agents: Agents,
+    /// `--signature-policy`.
+    pub signature_policy: Option<String>,
     /// `--pull`.
     pub pull: bool,
     /// `--progress` and `--quiet`.
@@ -109,7 +112,8 @@ impl Wanted {
             attests: Attests::read(flags)?,
             allowed: super::entitle::read(flags)?,
             secrets: secrets(flags)?,
-            agents: agents(flags)?,
+            agents: Agents::read(flags)?,
+            signature_policy: flags.given("signature-policy").map(str::to_owned),
             pull: flags.on("pull"),
             form: form(flags.text("progress"), quiet)?,
             quiet,
@@ -291,9 +295,12 @@ fn contexts(flags: &Parsed) -> Result<Contexts> {
             if !path.is_dir() {
                 return Err(Error::invalid(format!("--build-context {text}: not a directory")));
             }
-            let ignore = match std::fs::read_to_string(path.join(".dockerignore")) {
+            let place = path.join(".dockerignore");
+            let ignore = match std::fs::read_to_string(&place) {
                 Ok(text) => fluyt_build::ignore::Ignore::parse(&text).map_err(|f| f.error)?,
-                Err(_) => fluyt_build::ignore::Ignore::default(),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => fluyt_build::ignore::Ignore::default(),
+                // What it leaves out may be what nobody is to have.
+                Err(e) => return Err(Error::io(place.display().to_string(), e)),
             };
             directories.insert(name.to_owned(), Context { path, ignore });
             NamedContext::Directory
@@ -340,29 +347,6 @@ fn secrets(flags: &Parsed) -> Result<BTreeMap<String, Vec<u8>>> {
             return Err(Error::invalid(format!("invalid secret size {}, max 500KiB", value.len())));
         }
         found.insert(id, value);
-    }
-    Ok(found)
-}
-
-fn agents(flags: &Parsed) -> Result<BTreeMap<String, PathBuf>> {
-    use std::os::unix::fs::FileTypeExt;
-    let mut found = BTreeMap::new();
-    for text in flags.all("ssh") {
-        let (id, path) = text.split_once('=').unwrap_or((text, ""));
-        let path = match path {
-            "" => std::env::var("SSH_AUTH_SOCK").map_err(|_| {
-                Error::invalid(format!(
-                    "invalid empty ssh agent socket for {id}: make sure SSH_AUTH_SOCK is set"
-                ))
-            })?,
-            path => path.to_owned(),
-        };
-        let meta = std::fs::metadata(&path).about(|| path.clone())?;
-        if !meta.file_type().is_socket() {
-            return Err(Error::unsupported(format!("--ssh {text}: keys"))
-                .with_hint("give the socket of an agent that has the key"));
-        }
-        found.insert(id.to_owned(), PathBuf::from(path));
     }
     Ok(found)
 }

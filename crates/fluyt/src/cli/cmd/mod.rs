@@ -53,8 +53,14 @@ use super::tree::{Node, group, plain, process};
 ///
 /// # Errors
 /// What the registry says.
-pub fn pull_for_build(engine: &Engine, name: &str, platform: Option<&str>, quiet: bool) -> Result<()> {
-    registry::pull_one(engine, name, platform, None, registry::Where::Stderr { quiet })
+pub fn pull_for_build(
+    engine: &Engine,
+    name: &str,
+    platform: Option<&str>,
+    policy: Option<&str>,
+    quiet: bool,
+) -> Result<()> {
+    registry::pull_one(engine, name, platform, policy, registry::Where::Stderr { quiet })
 }
 
 /// Pushes a document that was built, which the image of the store with its name is told of; Docker's line about it.

@@ -127,18 +127,13 @@ impl Board {
     pub fn write(&mut self, key: &Key, bytes: &[u8]) {
         let Some(job) = self.jobs.iter_mut().rev().find(|job| job.key == *key && job.runs()) else { return };
         job.written += bytes.len();
-        job.partial.extend_from_slice(bytes);
-        while let Some(end) = job.partial.iter().position(|b| *b == b'\n') {
-            let line: Vec<u8> = job.partial.drain(..=end).collect();
-            job.log.push_back(clean(&line));
-            if job.log.len() > KEPT {
-                job.log.pop_front();
+        let log = &mut job.log;
+        super::super::progress::lines(&mut job.partial, bytes, LONGEST, |line| {
+            log.push_back(clean(line));
+            if log.len() > KEPT {
+                log.pop_front();
             }
-        }
-        if job.partial.len() > LONGEST {
-            let cut = job.partial.len() - LONGEST;
-            job.partial.drain(..cut);
-        }
+        });
     }
 }
 
