@@ -149,6 +149,12 @@ impl Http {
         })
     }
 
+    /// With further headers in every request to the host.
+    pub fn with_headers(mut self, headers: Vec<(String, String)>) -> Self {
+        self.headers.extend(headers);
+        self
+    }
+
     /// Sends the request and follows redirects of GET and HEAD. `authorization` goes to the first host only.
     pub fn send(&self, ask: &mut Ask<'_>, authorization: Option<&str>) -> Result<Answer> {
         let mut url = ask.url.clone();

@@ -13,6 +13,7 @@ use super::evict::{self, Bounds, Uses};
 use super::failure::{Answered, Code, Failure};
 use super::gc::{self, CollectOptions};
 use super::names::{self, Key, Route};
+use super::notify::Notifier;
 use super::observe::Observer;
 use super::proxy::Proxy;
 use super::records::Records;
@@ -34,6 +35,8 @@ pub(crate) struct App {
     sparse: bool,
     collection: Option<(Duration, CollectOptions)>,
     observer: std::sync::Arc<Observer>,
+    notifier: Notifier,
+    max_manifest: u64,
     /// Of a cache: what it may keep, and what it is asked for.
     bounds: Bounds,
     uses: std::sync::Arc<Uses>,
@@ -68,10 +71,13 @@ impl App {
         let observer = Observer::new(log, options.metrics.is_some())?;
         let records = std::sync::Arc::new(Records::open(&options.root)?);
         let auth = Auth::new(&options.root, &config)?;
+        let notified = options.settings.clone();
         let proxy = match config.proxy {
             Some(upstream) => Some(Proxy::new(upstream, options.settings, std::sync::Arc::clone(&records))?),
             None => None,
         };
+        let notifier =
+            Notifier::start(&config.notifications, &notified, &options.address, options.tls.is_some())?;
         let collection = config.gc.schedule();
         let now = Instant::now();
         Ok(Self {
@@ -83,6 +89,8 @@ impl App {
             sparse: config.sparse,
             collection,
             observer: std::sync::Arc::new(observer),
+            notifier,
+            max_manifest: config.max_manifest_size.unwrap_or(manifests::MAX_MANIFEST),
             bounds,
             uses: std::sync::Arc::default(),
             most_connections: options.max_connections.or(config.max_connections).unwrap_or(MAX_CONNECTIONS),
@@ -123,13 +131,19 @@ impl App {
             return Err(Failure::new(Code::Unsupported, why));
         }
         self.auth.require(request, &identity, route.repository(), actions(method, &route))?;
-        match route {
+        let answered = match route {
             Route::Manifest(name, key) => self.on_manifest(request, method, name, &Key::parse(key)?),
             Route::Blob(name, digest) => self.on_blob(request, method, name, &names::digest(digest)?),
             Route::Uploads(_) | Route::Upload(..) => self.on_upload(request, method, &identity, &route),
             _ if method == Method::Get => self.on_list(request, &identity, &route),
             _ => Err(not_with_that_method()),
+        };
+        if self.notifier.wants()
+            && let Ok(response) = &answered
+        {
+            self.notifier.tell(&self.records, request, &route, identity.name(), response);
         }
+        answered
     }
 
     fn on_list(&self, request: &Request<'_>, identity: &Identity, route: &Route<'_>) -> Answered {
@@ -155,7 +169,9 @@ impl App {
     fn on_manifest(&self, request: &mut Request<'_>, method: Method, name: &str, key: &Key) -> Answered {
         match method {
             Method::Get => self.manifest(request, name, key),
-            Method::Put => manifests::put(&self.records, request, name, key, self.sparse),
+            Method::Put => {
+                manifests::put(&self.records, request, name, key, (self.sparse, self.max_manifest))
+            }
             Method::Delete => manifests::delete(&self.records, name, key),
             _ => Err(not_with_that_method()),
         }

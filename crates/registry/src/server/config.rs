@@ -9,6 +9,7 @@ use fluyt_model::{Error, Result};
 use serde::Deserialize;
 
 use super::gc::CollectOptions;
+use super::notify::NotificationsConfig;
 
 /// The whole file.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -26,6 +27,10 @@ pub(crate) struct Config {
     pub sparse: bool,
     /// Collection while the registry serves.
     pub gc: GcConfig,
+    /// Who is told of what is pushed, pulled and deleted.
+    pub notifications: NotificationsConfig,
+    /// The longest manifest that is taken, in bytes; 4 MiB without it.
+    pub max_manifest_size: Option<u64>,
     /// Connections served at once; more wait.
     pub max_connections: Option<usize>,
 }

@@ -50,20 +50,20 @@ pub(crate) fn get(records: &Records, head: &Head, repository: &str, key: &Key) -
         return Ok(Some(response(304)));
     }
     // The content is gone although its record is here: somebody deleted files.
-    let bytes = match records.blobs().read_small(&digest, MAX_MANIFEST) {
+    let bytes = match records.blobs().read_small(&digest, manifest.size.max(MAX_MANIFEST)) {
         Err(e) if e.kind() == Kind::NotFound => return Ok(None),
         other => other?,
     };
     Ok(Some(response(200).header("Content-Type", manifest.media_type).payload(Payload::Bytes(bytes))))
 }
 
-/// Answers `PUT`. `sparse`: what it refers to may be missing.
+/// Answers `PUT`. `sparse`: what it refers to may be missing; `most`: its longest form.
 pub(crate) fn put(
     records: &Records,
     request: &mut Request<'_>,
     repository: &str,
     key: &Key,
-    sparse: bool,
+    (sparse, most): (bool, u64),
 ) -> Answered {
     let mut tags = Vec::new();
     for tag in request.head.parameters("tag") {
@@ -81,10 +81,10 @@ pub(crate) fn put(
     }
     let bytes = request
         .body
-        .read_all(MAX_MANIFEST)
+        .read_all(most)
         .map_err(|e| Failure::new(Code::ManifestInvalid, format!("the manifest did not arrive: {e}")))?
         .ok_or_else(|| {
-            let text = format!("the manifest is larger than {MAX_MANIFEST} bytes");
+            let text = format!("the manifest is larger than {most} bytes");
             Failure::new(Code::SizeInvalid, text).status(413)
         })?;
     let stored = store(records, repository, key, &bytes, request.head.header("content-type"), &tags, sparse)?;

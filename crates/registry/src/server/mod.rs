@@ -23,6 +23,7 @@ mod gc;
 mod listings;
 mod manifests;
 mod names;
+mod notify;
 mod observe;
 mod proxy;
 mod records;
@@ -119,6 +120,12 @@ fn address(listener: &Listener) -> Result<SocketAddr> {
 }
 
 impl Bound {
+    /// What opens the access log anew when it is called, for whoever rotates logs.
+    pub fn reopener(&self) -> impl Fn() + Send + 'static + use<> {
+        let observer = self.app.observer();
+        move || observer.reopen()
+    }
+
     /// Serves until `stop` becomes readable; requests under way may end.
     ///
     /// # Errors

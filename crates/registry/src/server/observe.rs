@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -34,8 +34,15 @@ pub enum LogFormat {
 /// Counts and writes down.
 #[derive(Debug, Default)]
 pub(crate) struct Observer {
-    log: Option<(Mutex<File>, LogFormat)>,
+    log: Option<Log>,
     counts: Option<Counts>,
+}
+
+#[derive(Debug)]
+struct Log {
+    path: PathBuf,
+    file: Mutex<File>,
+    format: LogFormat,
 }
 
 #[derive(Debug, Default)]
@@ -65,9 +72,20 @@ impl Observer {
     pub fn new(log: Option<(&Path, LogFormat)>, counting: bool) -> Result<Self> {
         let log = match log {
             None => None,
-            Some((path, format)) => Some((Mutex::new(open(path)?), format)),
+            Some((path, format)) => {
+                Some(Log { path: path.to_owned(), file: Mutex::new(open(path)?), format })
+            }
         };
         Ok(Self { log, counts: counting.then(Counts::default) })
+    }
+
+    /// Opens the log anew: the old one may have been given another name.
+    pub fn reopen(&self) {
+        let Some(log) = &self.log else { return };
+        match open(&log.path) {
+            Ok(file) => *log.file.lock().unwrap_or_else(PoisonError::into_inner) = file,
+            Err(e) => eprintln!("registry: {}", e.chain()),
+        }
     }
 
     /// Whether anybody wants to know.
@@ -88,13 +106,13 @@ impl Observer {
             counts.busy.fetch_sub(1, Ordering::Relaxed);
             counts.add(exchange);
         }
-        if let Some((file, format)) = &self.log {
-            let line = match format {
+        if let Some(log) = &self.log {
+            let line = match log.format {
                 LogFormat::Combined => combined(exchange, now()),
                 LogFormat::Json => json(exchange, now()),
             };
             // One write a line: lines of several processes do not mix. A full disk must not stop the registry.
-            let _ = file.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
+            let _ = log.file.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
         }
     }
 
@@ -283,6 +301,21 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn a_log_that_was_moved_away_is_made_anew_when_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, old) = (dir.path().join("log"), dir.path().join("log.1"));
+        let observer = Observer::new(Some((&path, LogFormat::Combined)), false).unwrap();
+        let lines = |path: &Path| std::fs::read_to_string(path).unwrap().lines().count();
+        observer.done(&exchange());
+        std::fs::rename(&path, &old).unwrap();
+        observer.done(&exchange());
+        assert_eq!((lines(&old), path.exists()), (2, false));
+        observer.reopen();
+        observer.done(&exchange());
+        assert_eq!((lines(&old), lines(&path)), (2, 1));
+    }
 
     fn exchange() -> Exchange {
         Exchange {

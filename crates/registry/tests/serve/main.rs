@@ -3,6 +3,7 @@
 mod collection;
 mod listings;
 mod manifests;
+mod notify;
 mod observe;
 mod proxy;
 mod pull;

@@ -1,7 +1,7 @@
 //! Results as files: a directory or an archive, one directory in it for each platform when there are several, with
 //! what is said about them beside them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,9 @@ pub fn local(export: &Export<'_>, dest: &Path, layout: &Files) -> Result<()> {
     if several && !split {
         no_clashes(export)?;
     }
+    if layout.delete {
+        clear(dest, Path::new(""), &kept(export, split)?)?;
+    }
     for (at, goal) in export.plan.goals.iter().enumerate() {
         let name = goal.platform.to_string().replace('/', "_");
         let dir = if split { dest.join(&name) } else { dest.to_owned() };
@@ -36,6 +39,44 @@ pub fn local(export: &Export<'_>, dest: &Path, layout: &Files) -> Result<()> {
         })?;
         if split && let Some(epoch) = goal.epoch {
             set_time(&dir, epoch)?;
+        }
+    }
+    Ok(())
+}
+
+/// The files of all goals, by their paths in the output.
+fn kept(export: &Export<'_>, split: bool) -> Result<BTreeSet<PathBuf>> {
+    let kept = std::cell::RefCell::new(BTreeSet::new());
+    for (at, goal) in export.plan.goals.iter().enumerate() {
+        let name = goal.platform.to_string().replace('/', "_");
+        let base = if split { PathBuf::from(name) } else { PathBuf::new() };
+        export.with_tree(&export.solved.goals[at], &|root| {
+            sbom::each(root, &mut |entry| {
+                kept.borrow_mut().insert(base.join(entry.path.trim_start_matches('/')));
+                Ok(())
+            })
+        })?;
+    }
+    Ok(kept.into_inner())
+}
+
+/// Removes what is below `path` of the output and has no place in it, or another kind than there. Follows no link.
+/// Directories that will be empty are made again with the files.
+fn clear(dest: &Path, path: &Path, kept: &BTreeSet<PathBuf>) -> Result<()> {
+    let dir = dest.join(path);
+    for entry in std::fs::read_dir(&dir).about(|| dir.display().to_string())? {
+        let entry = entry.about(|| dir.display().to_string())?;
+        let (path, place) = (path.join(entry.file_name()), entry.path());
+        let about = || place.display().to_string();
+        let below = kept.range::<PathBuf, _>(&path..).find(|kept| **kept != path);
+        if !entry.file_type().about(about)?.is_dir() {
+            if !kept.contains(&path) {
+                std::fs::remove_file(&place).about(about)?;
+            }
+        } else if below.is_some_and(|kept| kept.starts_with(&path)) {
+            clear(dest, &path, kept)?;
+        } else {
+            std::fs::remove_dir_all(&place).about(about)?;
         }
     }
     Ok(())

@@ -44,6 +44,8 @@ pub enum Target {
 pub struct Files {
     /// A directory for each platform; by default when there are several.
     pub split: Option<bool>,
+    /// What of a directory is not in the result goes.
+    pub delete: bool,
     /// What the names of attestations begin with.
     pub prefix: String,
 }
@@ -141,6 +143,9 @@ fn output(text: &str, tags: &[Reference]) -> Result<Output> {
         "cacheonly" => Target::Cache,
         other => return Err(Error::invalid(format!("exporter {other:?} could not be found"))),
     };
+    if seen.files.delete && seen.kind != "local" {
+        return Err(Error::invalid(format!("--output {text}: mode=delete is for directories (type=local)")));
+    }
     if seen.form.packing.level.is_some() && seen.form.packing.compression == Compression::None {
         return Err(Error::invalid(format!(
             "--output {text}: what is not compressed has no compression-level"
@@ -197,6 +202,13 @@ impl Seen {
             "tar" => self.tar = truth(key, value)?,
             "oci-mediatypes" => self.form.oci = truth(key, value)?,
             "oci-artifact" => self.form.artifact = truth(key, value)?,
+            "mode" => {
+                self.files.delete = match value.trim().to_lowercase().as_str() {
+                    "" | "copy" => false,
+                    "delete" => true,
+                    _ => return Err(Error::invalid(format!("invalid local exporter mode {value:?}"))),
+                }
+            }
             "platform-split" => self.files.split = Some(truth(key, value)?),
             "attestation-prefix" => value.clone_into(&mut self.files.prefix),
             "compression" => packing.compression = compression(value)?,
@@ -305,6 +317,10 @@ mod tests {
         .unwrap();
         assert_eq!(one.target, Target::Image { push: true, by_digest: false, store: true });
         assert_eq!(one.names.len(), 1);
+        let Target::Local(_, files) = output("type=local,dest=x,mode=Delete", &[]).unwrap().target else {
+            panic!("another target")
+        };
+        assert!(files.delete);
         assert_eq!(one.form.packing.level, Some(7));
         let two = output("type=oci,tar=false,dest=x,annotation-index.a.b=1,annotation[linux/arm64].c=2", &[])
             .unwrap();
@@ -316,6 +332,8 @@ mod tests {
             "type=oci,tar=false",
             "type=image,compression=estargz",
             "type=image,nonsense=1",
+            "type=local,dest=x,mode=else",
+            "type=tar,dest=x,mode=delete",
             "dest=x",
             "type=x",
         ] {

@@ -17,6 +17,8 @@ use crate::cli::print_line;
 
 /// SIGINT and SIGTERM, by their numbers on every architecture of Linux.
 const ENDING: [i32; 2] = [2, 15];
+/// SIGHUP: logs have been rotated.
+const HANGUP: i32 = 1;
 
 /// `fluyt registry serve`.
 pub const SERVE: Command = Command {
@@ -83,6 +85,7 @@ pub fn serve(cli: &Cli, flags: &Parsed) -> Outcome {
     let path = |name: &str| flags.given(name).map(PathBuf::from);
     // Before the first thread, so that all of them leave these signals to the loop below.
     let signals = Signals::block(&ENDING)?;
+    let hangups = Signals::block(&[HANGUP])?;
     let log = if flags.text("access-log-format") == "json" { LogFormat::Json } else { LogFormat::Combined };
     let bound = server::bind(ServeOptions {
         root: cli.root().to_owned(),
@@ -103,10 +106,26 @@ pub fn serve(cli: &Cli, flags: &Parsed) -> Outcome {
     if let Some(address) = bound.metrics {
         print_line(&format!("registry: counters at http://{address}/metrics"))?;
     }
+    reopen_at(hangups, bound.reopener())?;
     bound.serve(signals.as_fd())?;
     // Taken, or they would have their usual effect as soon as they are no longer held back.
     while signals.next()?.is_some() {}
     Ok(0)
+}
+
+/// Does it at every SIGHUP. The thread lives as long as the process.
+fn reopen_at(hangups: Signals, reopen: impl Fn() + Send + 'static) -> Result<()> {
+    let wait = move || {
+        loop {
+            let mut fds = [rustix::event::PollFd::new(&hangups, rustix::event::PollFlags::IN)];
+            let _ = rustix::event::poll(&mut fds, None);
+            if hangups.next().is_ok_and(|signal| signal.is_some()) {
+                reopen();
+            }
+        }
+    };
+    let spawned = std::thread::Builder::new().name("registry-hangup".to_owned()).spawn(wait);
+    spawned.map(drop).map_err(|e| Error::io("starting a thread", e))
 }
 
 fn log_format(text: &str) -> std::result::Result<(), String> {

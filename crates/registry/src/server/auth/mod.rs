@@ -36,6 +36,16 @@ pub(crate) enum Identity {
     Bearer(Option<String>, Vec<Access>),
 }
 
+impl Identity {
+    /// The user's name; empty for nobody in particular.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::User(name) | Self::Bearer(Some(name), _) => name,
+            _ => "",
+        }
+    }
+}
+
 /// The longest form that asks for a token.
 const MAX_FORM: u64 = 64 << 10;
 
