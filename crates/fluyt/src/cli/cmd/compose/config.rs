@@ -67,7 +67,7 @@ pub fn config(called: &Called<'_>) -> Outcome {
             found.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
         return lines_out(parsed.on("quiet"), &lines);
     }
-    let project = called.load(&options)?;
+    let mut project = called.load(&options)?;
     let quiet = parsed.on("quiet");
     let names = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect::<Vec<_>>();
     for section in ["services", "volumes", "networks", "models"] {
@@ -96,7 +96,6 @@ pub fn config(called: &Called<'_>) -> Outcome {
         }
         return lines_out(quiet, &lines);
     }
-    let mut project = project;
     if parsed.on("resolve-image-digests") || parsed.on("lock-image-digests") {
         pin(called, &mut project)?;
     }

@@ -150,7 +150,7 @@ pub fn ps(called: &Called<'_>) -> Outcome {
     let found = called.found()?;
     found.containers(&parsed.args)?;
     let mut status = parsed.list("status");
-    for filter in parsed.given("filter").filter(|f| !f.is_empty()).into_iter() {
+    if let Some(filter) = parsed.given("filter").filter(|f| !f.is_empty()) {
         match filter.split_once('=') {
             Some(("status", value)) => status.push(value.to_owned()),
             _ => {

@@ -40,6 +40,7 @@ pub const COMPOSE: Command = Command {
         text(NONE, "project-directory", "Specify an alternate working directory"),
         text('p', "project-name", "Project name"),
         switch(NONE, "verbose", "Show more output").hidden(),
+        switch('h', "help", "Print usage and the commands").hidden(),
     ]],
     arity: Arity::AtLeast(0),
     interspersed: false,
@@ -97,7 +98,8 @@ const COMMANDS: &[(&Command, Run)] = &[
 /// # Errors
 /// What the command says.
 pub fn compose(cli: &Cli, global: &Parsed) -> Outcome {
-    let Some((word, words)) = global.args.split_first() else {
+    let asked = global.on("help");
+    let Some((word, words)) = global.args.split_first().filter(|_| !asked) else {
         crate::cli::print_text(&overview())?;
         return Ok(0);
     };
