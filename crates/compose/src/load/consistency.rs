@@ -5,10 +5,8 @@ use crate::fault::{Fault, did_you_mean};
 
 /// What objects say that no object of their kind may say, whatever else there is.
 pub fn objects(root: &Node, faults: &mut Vec<Fault>) {
-    for section in ["networks", "volumes", "secrets", "configs"] {
-        for entry in entries(root.get(section)) {
-            external(section, entry, faults);
-        }
+    for entry in entries(root.get("volumes")) {
+        external("volumes", entry, faults);
     }
     file_objects(root, "configs", &["file", "environment", "content"], faults);
     file_objects(root, "secrets", &["file", "environment"], faults);
