@@ -290,12 +290,7 @@ fn last(path: &str) -> &str {
 
 /// The long form of a scalar, or the value as it was and what it must be.
 fn scalar(shape: &Shape, value: Value) -> Result<Option<Value>, (Value, String)> {
-    let text = |value: &Value| match value {
-        Value::Str(text) => Some(text.clone()),
-        Value::Int(n) => Some(n.to_string()),
-        Value::Float(f) => Some(go_float(*f)),
-        _ => None,
-    };
+    let text = value_text;
     let must = |value: Value, what: &str| Err((value, what.to_owned()));
     match (shape, value) {
         (Shape::Str | Shape::StrOrNull | Shape::BoolOrStr | Shape::Scalar, Value::Str(text)) => {
@@ -327,6 +322,32 @@ fn scalar(shape: &Shape, value: Value) -> Result<Option<Value>, (Value, String)>
                 None => must(value, "must be a number"),
             }
         }
+        (Shape::Bytes | Shape::Duration | Shape::Mode | Shape::Count, value) => measure(shape, value),
+        (Shape::Command, Value::Str(text)) => match short::words(&text) {
+            Ok(words) => {
+                Ok(Some(Value::List(words.into_iter().map(|w| Node::text(w, Pos::default())).collect())))
+            }
+            Err(what) => Err((Value::Str(text), what.to_owned())),
+        },
+        (Shape::Test, Value::Str(text)) => {
+            let words = ["CMD-SHELL".to_owned(), text];
+            Ok(Some(Value::List(words.into_iter().map(|w| Node::text(w, Pos::default())).collect())))
+        }
+        (Shape::Command | Shape::Test, Value::List(items)) if items.iter().all(|i| i.str().is_some()) => {
+            Ok(Some(Value::List(items)))
+        }
+        (Shape::Command | Shape::Test, value) => must(value, "must be a text or a list of texts"),
+        (Shape::Bool, value) => must(value, "must be true or false"),
+        (Shape::Scalar, value) => must(value, "must be a text or a number"),
+        (_, value) => must(value, "must be a text"),
+    }
+}
+
+/// Bytes, durations, permissions, numbers of devices.
+fn measure(shape: &Shape, value: Value) -> Result<Option<Value>, (Value, String)> {
+    let text = value_text;
+    let must = |value: Value, what: &str| Err((value, what.to_owned()));
+    match (shape, value) {
         (Shape::Bytes, value) => match text(&value).map_or_else(
             || Err(String::from("must be a number of bytes such as 512m or 2g")),
             |t| units::bytes(&t),
@@ -357,24 +378,17 @@ fn scalar(shape: &Shape, value: Value) -> Result<Option<Value>, (Value, String)>
             Some(n) if n.parse::<i64>().is_ok() => Ok(whole(n).map(Value::Int)),
             _ => must(value, "must be a number or all"),
         },
-        (Shape::Command, Value::Str(text)) => match short::words(&text) {
-            Ok(words) => {
-                Ok(Some(Value::List(words.into_iter().map(|w| Node::text(w, Pos::default())).collect())))
-            }
-            Err(what) => Err((Value::Str(text), what.to_owned())),
-        },
-        (Shape::Test, Value::Str(text)) => {
-            let words = ["CMD-SHELL".to_owned(), text];
-            Ok(Some(Value::List(words.into_iter().map(|w| Node::text(w, Pos::default())).collect())))
-        }
-        (Shape::Command | Shape::Test, Value::List(items)) if items.iter().all(|i| i.str().is_some()) => {
-            Ok(Some(Value::List(items)))
-        }
-        (Shape::Command, value) => must(value, "must be a text or a list of texts"),
-        (Shape::Test, value) => must(value, "must be a text or a list of texts"),
-        (Shape::Bool, value) => must(value, "must be true or false"),
-        (Shape::Scalar, value) => must(value, "must be a text or a number"),
         (_, value) => must(value, "must be a text"),
+    }
+}
+
+/// A scalar that is not a boolean, as text.
+fn value_text(value: &Value) -> Option<String> {
+    match value {
+        Value::Str(text) => Some(text.clone()),
+        Value::Int(n) => Some(n.to_string()),
+        Value::Float(f) => Some(go_float(*f)),
+        _ => None,
     }
 }
 
