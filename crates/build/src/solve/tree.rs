@@ -2,6 +2,7 @@
 //! resolved inside them, as a process with that root would.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -128,16 +129,23 @@ impl Root {
         Ok(format!("/{}", at.join("/")))
     }
 
-    /// The text of a regular file, if it is there and no longer than any that an image has for us. Nothing else is opened:
-    /// what a device of an image does when it is opened, it does to this machine.
-    pub fn text(&self, path: &str) -> Option<String> {
-        let found = self.at(path, true).ok()?;
-        if kind(&rustix::fs::fstat(&found).ok()?) != FileType::RegularFile {
-            return None;
+    /// Opens a regular file, for reading. Nothing else is ever opened: what the device that a foreign tree has does when it
+    /// is opened, it does to this machine.
+    ///
+    /// # Errors
+    /// `InvalidInput` for what is something else; those of looking for it.
+    pub fn regular(&self, path: &str) -> std::io::Result<File> {
+        let found = self.at(path, true)?;
+        if kind(&rustix::fs::fstat(&found)?) != FileType::RegularFile {
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file"));
         }
-        let file = std::fs::File::open(fd_path(&found)).ok()?;
+        File::open(fd_path(&found))
+    }
+
+    /// The text of a regular file, if it is there and no longer than any that an image has for us.
+    pub fn text(&self, path: &str) -> Option<String> {
         let mut text = String::new();
-        let length = file.take(MAX_TEXT + 1).read_to_string(&mut text).ok()?;
+        let length = self.regular(path).ok()?.take(MAX_TEXT + 1).read_to_string(&mut text).ok()?;
         (length as u64 <= MAX_TEXT).then_some(text)
     }
 }

@@ -154,15 +154,14 @@ fn from_stream(wanted: &BuildImage, input: &mut dyn Read, into: NewLayer) -> Res
 
 /// Finds the Dockerfile in a context. Nothing outside of it is read, wherever its links lead.
 fn from_directory(context: &Path, wanted: &BuildImage, into: NewLayer) -> Result<Gathered> {
-    use rustix::fs::OFlags;
     let root = tree::open_dir(context)?;
-    let open = |path: &str| root.open(path, OFlags::RDONLY | OFlags::NONBLOCK).ok().map(std::fs::File::from);
+    let open = |path: &str| root.regular(path).ok();
     let file = if wanted.dockerfile.is_empty() { "Dockerfile" } else { &wanted.dockerfile };
     if Path::new(file).components().any(|part| part == std::path::Component::ParentDir) {
         return Err(Error::invalid(format!("forbidden path outside the build context: {file} ()")));
     }
     let found = open(file).or_else(|| if wanted.dockerfile.is_empty() { open("dockerfile") } else { None });
-    let mut found = found.filter(|f| f.metadata().is_ok_and(|meta| meta.is_file())).ok_or_else(|| {
+    let mut found = found.ok_or_else(|| {
         Error::new(Kind::Internal, format!("Cannot locate specified Dockerfile: {file}"))
             .with_hint("the parameter `dockerfile` is a path in the context")
     })?;
@@ -172,9 +171,15 @@ fn from_directory(context: &Path, wanted: &BuildImage, into: NewLayer) -> Result
     }
     let mut ignore = Ignore::default();
     for path in [format!("{file}.dockerignore"), ".dockerignore".to_owned()] {
-        if let Some(text) = root.text(&path) {
-            ignore = Ignore::parse(&text).map_err(|f| f.error.context(path))?;
-            break;
+        match root.regular(&path) {
+            Ok(mut found) => {
+                let text = read_text(&mut found, &path)?;
+                ignore = Ignore::parse(&text).map_err(|f| f.error.context(path))?;
+                break;
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            // What it leaves out must not get in because it could not be read.
+            Err(e) => return Err(Error::io(path, e)),
         }
     }
     Ok(Gathered { text, context: Some(context.to_owned()), ignore, _unpacked: into })

@@ -12,7 +12,6 @@ use fluyt_engine::Engine;
 use fluyt_image::NewLayer;
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Kind, Result};
-use rustix::fs::OFlags;
 
 use super::wanted::Wanted;
 
@@ -116,9 +115,7 @@ fn open(path: &Path, fetched: Option<&Path>) -> std::io::Result<std::fs::File> {
     let Some(context) = fetched else { return std::fs::File::open(path) };
     let outside = || std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a file of the context");
     let path = path.strip_prefix(context).ok().and_then(Path::to_str).ok_or_else(outside)?;
-    let root = tree::open_dir(context).map_err(|_| outside())?;
-    let file = std::fs::File::from(root.open(path, OFlags::RDONLY | OFlags::NONBLOCK)?);
-    if file.metadata()?.is_file() { Ok(file) } else { Err(outside()) }
+    tree::open_dir(context).map_err(|_| outside())?.regular(path)
 }
 
 fn default_file(context: &Path) -> PathBuf {
