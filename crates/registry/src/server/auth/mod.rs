@@ -181,7 +181,7 @@ impl Auth {
                 Some(passwords.check(user, password).then(|| user.clone()).ok_or_else(refused)?)
             }
             (None, Some(refresh)) => {
-                let user = tokens.verify_refresh(refresh).filter(|user| passwords.knows(user));
+                let user = tokens.verify_refresh(refresh, |user| passwords.hash(user));
                 Some(user.ok_or_else(refused)?)
             }
             (None, None) => None,
@@ -194,8 +194,10 @@ impl Auth {
             "expires_in": token.lifetime,
             "issued_at": token.issued,
         });
-        if let (true, Some(user)) = (asked.offline, &user) {
-            answer["refresh_token"] = json!(tokens.issue_refresh(user)?);
+        if let (true, Some(user)) = (asked.offline, &user)
+            && let Some(hash) = passwords.hash(user)
+        {
+            answer["refresh_token"] = json!(tokens.issue_refresh(user, &hash)?);
         }
         Ok(Response::new(200).json(&answer).header("Cache-Control", "no-store"))
     }

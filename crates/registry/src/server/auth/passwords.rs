@@ -3,7 +3,7 @@
 //! bcrypt is slow by design. A password that was right is remembered for a while as a keyed hash, so that a client
 //! that sends it with each of a hundred requests costs one computation; wrong ones are computed one at a time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -16,8 +16,8 @@ use sha2::{Digest as _, Sha256};
 const REMEMBER: Duration = Duration::from_secs(600);
 /// How many are.
 const REMEMBERED: usize = 4096;
-/// What unknown users are compared with, so that the time does not tell them from known ones.
-const NOBODY: &str = "$2b$10$CwTycUXWue0Thq9StjUM0uJ8.5Q4q4q4q4q4q4q4q4q4q4q4q4q4q";
+/// What unknown users are compared with, after its cost.
+const NOBODY: &str = "$CwTycUXWue0Thq9StjUM0uJ8.5Q4q4q4q4q4q4q4q4q4q4q4q4q4q";
 
 /// The users of a registry.
 #[derive(Debug)]
@@ -47,14 +47,17 @@ impl Passwords {
         Ok(Self { path: path.to_owned(), salt, state: Mutex::new(state), computing: Mutex::default() })
     }
 
-    /// Whether there is such a user.
-    pub fn knows(&self, user: &str) -> bool {
-        self.state().hashes.contains_key(user)
+    /// What is kept of a user's password; `None` if there is no such user.
+    pub fn hash(&self, user: &str) -> Option<String> {
+        self.state().hashes.get(user).cloned()
     }
 
     /// Whether the password is the user's.
     pub fn check(&self, user: &str, password: &str) -> bool {
-        let hash = self.state().hashes.get(user).cloned();
+        let (hash, nobody) = {
+            let state = self.state();
+            (state.hashes.get(user).cloned(), nobody(&state.hashes))
+        };
         let mut hasher = Sha256::new();
         for part in [
             &self.salt[..],
@@ -72,7 +75,7 @@ impl Passwords {
         }
         let turn = self.computing.lock().unwrap_or_else(PoisonError::into_inner);
         let right =
-            bcrypt::verify(password, hash.as_deref().unwrap_or(NOBODY)).unwrap_or(false) && hash.is_some();
+            bcrypt::verify(password, hash.as_deref().unwrap_or(&nobody)).unwrap_or(false) && hash.is_some();
         drop(turn);
         if right {
             let mut state = self.state();
@@ -99,6 +102,16 @@ impl Passwords {
         }
         state
     }
+}
+
+/// What unknown users are compared with: at the cost that most users have, so that the time does not tell who is one.
+fn nobody(hashes: &HashMap<String, String>) -> String {
+    let mut costs: BTreeMap<&str, usize> = BTreeMap::new();
+    for cost in hashes.values().filter_map(|hash| hash.get(4..6)) {
+        *costs.entry(cost).or_default() += 1;
+    }
+    let commonest = costs.into_iter().max_by_key(|(_, users)| *users).map_or("10", |(cost, _)| cost);
+    format!("$2b${commonest}{NOBODY}")
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {
@@ -145,11 +158,24 @@ mod tests {
                 && !passwords.check("bob", "secret")
                 && !passwords.check("", "")
         );
-        assert!(passwords.knows("ann") && !passwords.knows("bob"));
+        assert!(passwords.hash("ann").is_some_and(|h| h.len() == 60) && passwords.hash("bob").is_none());
         std::fs::write(&path, format!("ann:{}\n", hash("other"))).unwrap();
         let later = SystemTime::now() + Duration::from_secs(5);
         std::fs::File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
         assert!(!passwords.check("ann", "secret") && passwords.check("ann", "other"));
+    }
+
+    #[test]
+    fn unknown_users_take_as_long_as_most_known_ones() {
+        let hashes = |costs: &[&str]| {
+            let named = costs.iter().enumerate();
+            named.map(|(user, cost)| (user.to_string(), format!("$2y${cost}{NOBODY}"))).collect()
+        };
+        assert_eq!(&nobody(&hashes(&["05", "12", "05"]))[..7], "$2b$05$");
+        assert_eq!(&nobody(&hashes(&["05", "12"]))[..7], "$2b$12$");
+        assert_eq!(&nobody(&hashes(&[]))[..7], "$2b$10$");
+        // It is computed, not refused at once.
+        assert_eq!(bcrypt::verify("x", &nobody(&hashes(&["04"]))).ok(), Some(false));
     }
 
     #[test]

@@ -94,9 +94,14 @@ impl Tokens {
         Ok(Issued { text, lifetime, issued })
     }
 
-    /// A token that gets others later.
-    pub fn issue_refresh(&self, user: &str) -> Result<String> {
-        self.sign("refresh", user, REFRESH, &json!([]))
+    /// A token that gets others later, for as long as what is kept of the user's password is `hash`.
+    pub fn issue_refresh(&self, user: &str, hash: &str) -> Result<String> {
+        self.sign("refresh", user, REFRESH, &json!(self.fingerprint(hash)))
+    }
+
+    /// What a refresh token says of a password: nothing to anybody without the key.
+    fn fingerprint(&self, hash: &str) -> String {
+        URL_SAFE_NO_PAD.encode(&hmac(&self.key, format!("password {hash}").as_bytes())[..16])
     }
 
     fn sign(&self, kind: &str, user: &str, lifetime: i64, access: &Value) -> Result<String> {
@@ -131,9 +136,12 @@ impl Tokens {
         Some((user, access.collect()))
     }
 
-    /// Whose refresh token this is.
-    pub fn verify_refresh(&self, token: &str) -> Option<String> {
-        self.claims(token, "refresh")?.get("sub")?.as_str().map(str::to_owned)
+    /// Whose refresh token this is; nobody's if the user's password, of which `hash` tells what is kept, is another now.
+    pub fn verify_refresh(&self, token: &str, hash: impl Fn(&str) -> Option<String>) -> Option<String> {
+        let claims = self.claims(token, "refresh")?;
+        let user = claims.get("sub")?.as_str()?;
+        let issued_for = claims.get("access")?.as_str()?;
+        same(issued_for.as_bytes(), self.fingerprint(&hash(user)?).as_bytes()).then(|| user.to_owned())
     }
 
     fn claims(&self, token: &str, kind: &str) -> Option<Value> {
@@ -219,9 +227,14 @@ mod tests {
         let access = vec![Access { name: "a/b".into(), actions: vec![Action::Pull] }];
         let token = tokens.issue(Some("ann"), access.clone()).unwrap().text;
         assert_eq!(tokens.verify(&token), Some((Some("ann".to_owned()), access)));
-        assert_eq!(tokens.verify_refresh(&token), None);
-        let refresh = tokens.issue_refresh("ann").unwrap();
-        assert_eq!(tokens.verify_refresh(&refresh).as_deref(), Some("ann"));
+        let kept = |hash: &'static str| move |user: &str| (user == "ann").then(|| hash.to_owned());
+        assert_eq!(tokens.verify_refresh(&token, kept("$2y$")), None);
+        let refresh = tokens.issue_refresh("ann", "$2y$").unwrap();
+        assert_eq!(tokens.verify_refresh(&refresh, kept("$2y$")).as_deref(), Some("ann"));
+        assert_eq!(tokens.verify_refresh(&refresh, kept("$2y$other")), None, "another password");
+        assert_eq!(tokens.verify_refresh(&refresh, |_| None), None, "no user");
+        let before = tokens.sign("refresh", "ann", REFRESH, &json!([])).unwrap();
+        assert_eq!(tokens.verify_refresh(&before, kept("$2y$")), None, "of an earlier version");
         assert_eq!(tokens.verify(&refresh), None);
         let mut forged = token.clone();
         forged.replace_range(40..41, if &token[40..41] == "A" { "B" } else { "A" });
