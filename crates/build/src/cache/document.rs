@@ -5,7 +5,7 @@
 //!  "layers":  ["sha256:…", …],            diff ids; the layers of the manifest, or of the image, in the same order
 //!  "records": [{"keys": ["sha256:…", …],  the definition key and the content key of a result
 //!               "layers": [0, 1, 4],      its layers, lowest first, by their place above
-//!               "note": "[2/4] RUN make"}, …]}
+//!               "note": "[2/4] RUN"}, …]}
 //! ```
 //!
 //! It is the configuration of a manifest (media type [`MEDIA_TYPE`]), or stands in the configuration of an image under

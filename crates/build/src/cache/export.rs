@@ -101,7 +101,11 @@ impl Ledger {
         for entry in self.entries(store, lease, &Imports::default(), Mode::Max)? {
             let ids: Vec<&Digest> = entry.layers.iter().map(Layer::diff_id).collect();
             if ids.len() <= image.len() && ids.iter().zip(image).all(|(id, layer)| **id == layer.diff_id) {
-                records.push(Record { keys: entry.keys, layers: (0..ids.len()).collect(), note: entry.note });
+                records.push(Record {
+                    keys: entry.keys,
+                    layers: (0..ids.len()).collect(),
+                    note: told(&entry.note),
+                });
             }
         }
         if records.is_empty() {
@@ -155,7 +159,7 @@ impl Ledger {
                     }
                 }
             }
-            records.push(Record { keys: entry.keys, layers: places_of, note: entry.note });
+            records.push(Record { keys: entry.keys, layers: places_of, note: told(&entry.note) });
         }
         let layers: Vec<LayerRef> = here.iter().map(|(_, layer)| layer.clone()).collect();
         for ((at, _), blob) in here.iter().zip(store.packed_layers(lease, &layers, packing, &|_| true)?) {
@@ -233,4 +237,30 @@ fn write(lease: &Lease, document: Document, layers: Vec<Descriptor>) -> Result<E
     let manifest = Descriptor::new(OCI_MANIFEST, blobs.put_bytes(&bytes)?, bytes.len() as u64);
     let blobs = std::iter::once(config).chain(layers).collect();
     Ok(Exported { manifest, blobs, records })
+}
+
+/// What others are told of a step: where it stands and its instruction. The rest of its name has the values of arguments in
+/// it, which may be nobody else's business.
+fn told(note: &str) -> String {
+    let place = note.strip_prefix('[').and_then(|rest| rest.find("] ")).map_or(0, |at| at + "[] ".len());
+    let instruction = note[place..].split(' ').next().unwrap_or_default();
+    format!("{}{instruction}", &note[..place])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_that_leave_the_machine_have_no_values() {
+        for (note, expected) in [
+            ("[2/4] RUN curl -H s3cr3t", "[2/4] RUN"),
+            ("[base 1/2] COPY --from=x /a /b", "[base 1/2] COPY"),
+            ("RUN x", "RUN"),
+            ("[broken", "[broken"),
+            ("", ""),
+        ] {
+            assert_eq!(told(note), expected);
+        }
+    }
 }

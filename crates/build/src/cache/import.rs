@@ -115,25 +115,29 @@ impl Import {
     fn find(&self, store: &Store, lease: &Lease, key: &Digest) -> Result<Option<Vec<LayerRef>>> {
         let Some((_, kept, note)) = self.look(key) else { return Ok(None) };
         let blobs = lease.blobs();
+        let unpacked = Mutex::new(Vec::new());
         let sources: Vec<LayerSource<'_>> = kept
             .iter()
-            .map(|layer| {
-                let (blobs, descriptor) = (blobs.clone(), layer.blob.clone());
+            .enumerate()
+            .map(|(at, layer)| {
+                let (blobs, descriptor, unpacked) = (blobs.clone(), layer.blob.clone(), &unpacked);
                 LayerSource {
                     descriptor: layer.blob.clone(),
                     diff_id: layer.diff_id.clone(),
                     open: Box::new(move || {
                         self.origin.fetch(&blobs, &descriptor)?;
+                        unpacked.lock().unwrap_or_else(PoisonError::into_inner).push(at);
                         Ok(Box::new(blobs.open(&descriptor.digest)?))
                     }),
                 }
             })
             .collect();
         let layers = store.unpack_layers(lease, &sources, &fluyt_image::Silent)?;
-        for layer in &kept {
-            if blobs.has(&layer.blob.digest) {
-                store.remember_blob(&layer.diff_id, &layer.blob)?;
-            }
+        drop(sources);
+        // Only what was unpacked now is known to be the archive of its layer. Of a layer that was here already it is the
+        // document's word, and what is pushed and saved later would be made of it.
+        for at in unpacked.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            store.remember_blob(&kept[at].diff_id, &kept[at].blob)?;
         }
         // Under no other key that the document has beside this one: those are its word only, and builds that do not read
         // this cache would find it.
@@ -173,5 +177,52 @@ impl Imports {
             .iter()
             .filter(|import| import.broken().is_none())
             .find_map(|import| import.look(key).map(|(keys, kept, note)| (import, keys, kept, note)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fluyt_image::Silent;
+    use fluyt_image::layer::writer::TarWriter;
+    use fluyt_image::oci::OCI_LAYER;
+
+    use super::*;
+    use crate::cache::document::Record;
+
+    /// Everything is here already.
+    struct Here;
+
+    impl Origin for Here {
+        fn fetch(&self, _: &Blobs, _: &Descriptor) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_document_says_nothing_about_layers_that_are_here() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let lease = store.lease().unwrap();
+        let archive = |name: &str| {
+            let mut tar = TarWriter::new(Vec::new());
+            tar.append_bytes(name, name.as_bytes(), 1).unwrap();
+            let digest = lease.blobs().put_bytes(&tar.finish().unwrap()).unwrap();
+            let size = store.blobs().size(&digest).unwrap();
+            (digest.clone(), Descriptor::new(OCI_LAYER, digest, size))
+        };
+        let ((base, base_blob), (other, other_blob)) = (archive("base"), archive("other"));
+        // The base's layer is here, its archive is not known any more.
+        let blobs = lease.blobs();
+        let source = LayerSource::blob(&blobs, &base_blob, &base);
+        let here = store.unpack_layers(&lease, &[source], &Silent).unwrap();
+        let key = Digest::of(b"key");
+        let record = Record { keys: vec![key.clone()], layers: vec![0, 1], note: String::new() };
+        let document = Document::new(vec![base, other.clone()], vec![record]);
+        let import =
+            Import::new("evil", Box::new(Here), document, vec![other_blob.clone(), other_blob]).unwrap();
+        let found = import.find(&store, &lease, &key).unwrap().unwrap();
+        assert_eq!(found[0].key, here[0].key);
+        assert_eq!(store.layer_blob(&lease, &found[1]).unwrap().digest, other);
+        assert!(store.layer_blob(&lease, &found[0]).is_ok_and(|blob| blob.digest != other));
     }
 }
