@@ -1,7 +1,10 @@
 //! Pushing images.
 
+use std::collections::BTreeSet;
+
 use fluyt_engine::Engine;
-use fluyt_image::{Digest, Image, Platform, Progress, Silent, Store};
+use fluyt_image::oci::{Document, MAX_DOCUMENT};
+use fluyt_image::{Blobs, Digest, Image, Platform, Progress, Silent, Store};
 use fluyt_model::reference::Reference;
 use fluyt_model::{Error, Kind, Result};
 use fluyt_registry::{PushOptions, Pushed, Registry};
@@ -78,17 +81,39 @@ fn send(
         .filter(|r| r.domain() == reference.domain() && r.path() != reference.path())
         .map(|r| r.path().to_owned())
         .collect();
-    let pushed = registry.push(&store.blobs(), target, reference, &options, report)?;
+    // What is read and what is made for it stays until it is sent and, where it gets a name, recorded.
+    let lease = store.lease()?;
+    let blobs = lease.blobs();
+    protect(&blobs, target)?;
+    let pushed = registry.push(&blobs, target, reference, &options, report)?;
     if let Some(image) = image {
         // The name stands for this digest there now; remember it as Docker does.
         let name = reference.with_digest(pushed.target.digest.as_str())?;
-        store.undoing(|lease| {
-            lease.protect(&pushed.target.digest)?;
-            store.name(&image.id, &[(name, pushed.target.digest.clone())])
-        })?;
+        store.name(&image.id, &[(name, pushed.target.digest.clone())])?;
     }
+    drop(lease);
     engine.emit_image("push", &reference.familiar(), &reference.familiar_name());
     Ok(pushed)
+}
+
+/// Puts everything that a manifest or an index leads to under the lease of `blobs`. What is not here may be there.
+fn protect(blobs: &Blobs, target: &Digest) -> Result<()> {
+    let mut open = vec![target.clone()];
+    let mut seen = BTreeSet::new();
+    while let Some(digest) = open.pop() {
+        if !seen.insert(digest.clone()) || !blobs.has(&digest) {
+            continue;
+        }
+        match Document::parse(&blobs.read_small(&digest, MAX_DOCUMENT)?, digest.as_str())? {
+            Document::Index(index) => open.extend(index.manifests.into_iter().map(|child| child.digest)),
+            Document::Manifest(manifest) => {
+                for part in manifest.layers.iter().chain([&manifest.config]) {
+                    let _ = blobs.has(&part.digest);
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What is pushed for a name: the index that it stands for, if all of its images are here or there; else this image.
