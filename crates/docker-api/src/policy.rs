@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fluyt_engine::Engine;
-use fluyt_image::{Digest, Image, Origin, Store};
+use fluyt_image::{Image, Origin};
 use fluyt_model::reference::Reference;
+use fluyt_model::sandbox::{MountSource, SandboxSpec};
 use fluyt_model::{Error, Result};
 use fluyt_registry::Pulled;
 use fluyt_trust::{Decision, Policy, Signature};
@@ -24,20 +25,32 @@ pub fn policy(given: Option<&str>) -> Result<Option<Arc<Policy>>> {
     Ok(Policy::load(given.as_deref(), &usual)?.map(Arc::new))
 }
 
-/// Remembers where a pulled image came from.
+/// Where a pulled image came from, to be remembered with it.
 ///
 /// # Errors
-/// Those of the record file.
-pub fn remember(store: &Store, image: &Digest, pulled: &Pulled) -> Result<()> {
+/// Signatures that cannot be written.
+pub fn origin(pulled: &Pulled) -> Result<Origin> {
     let signatures = serde_json::to_string(&pulled.signatures)
         .map_err(|e| Error::internal("writing signatures").with_source(e))?;
-    let origin = Origin {
+    Ok(Origin {
         reference: pulled.reference.clone(),
         target: pulled.target.digest.clone(),
         manifest: pulled.manifest.digest.clone(),
         signatures,
-    };
-    store.remember_origin(image, &origin)
+    })
+}
+
+/// [`check`] for the images that a container mounts.
+///
+/// # Errors
+/// `Kind::PermissionDenied`; an image that is not here.
+pub fn check_mounts(engine: &Engine, given: Option<&str>, spec: &SandboxSpec) -> Result<()> {
+    for mount in spec.containers.iter().flat_map(|container| &container.mounts) {
+        if let MountSource::Image { image, .. } = &mount.source {
+            check(engine, given, image, &engine.images().resolve(image)?)?;
+        }
+    }
+    Ok(())
 }
 
 /// Asks the policy about an image that is here, which is used as `name`. What was built here is nobody else's.

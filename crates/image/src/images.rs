@@ -13,6 +13,7 @@ use crate::failpoint;
 use crate::layer::unpack::{LayerRef, LayerSource, chain_ids};
 use crate::lease::Lease;
 use crate::oci::{self, Document, ImageConfig, Manifest, Platform};
+use crate::origins::{Origin, set_origin};
 use crate::progress::Progress;
 use crate::store::Store;
 use crate::time;
@@ -220,6 +221,18 @@ impl Store {
         names: &[Name],
         progress: &dyn Progress,
     ) -> Result<Image> {
+        self.register_from(lease, manifest, names, &[], progress)
+    }
+
+    /// As [`Store::register`], and where it came from.
+    pub(crate) fn register_from(
+        &self,
+        lease: &Lease,
+        manifest: &Digest,
+        names: &[Name],
+        origins: &[Origin],
+        progress: &dyn Progress,
+    ) -> Result<Image> {
         let blobs = lease.blobs();
         let (document, config, _) = self.read_image_documents(lease, manifest)?;
         let mut sources = Vec::new();
@@ -229,7 +242,7 @@ impl Store {
         let layers = self.unpack_layers(lease, &sources, progress)?;
         let new =
             NewImage { manifest: manifest.clone(), config: document.config.digest, layers, parent: None };
-        self.record_image(lease, &new, names)
+        self.record_image_from(lease, &new, names, origins)
     }
 
     /// Reads and checks the manifest and the configuration of an image.
@@ -269,6 +282,20 @@ impl Store {
     /// # Errors
     /// `Kind::NotFound` when a blob is missing; those of the record file.
     pub fn record_image(&self, lease: &Lease, new: &NewImage, names: &[Name]) -> Result<Image> {
+        self.record_image_from(lease, new, names, &[])
+    }
+
+    /// As [`Store::record_image`], and where it came from in the same transaction: an image that is here has its origin.
+    ///
+    /// # Errors
+    /// As [`Store::record_image`].
+    pub fn record_image_from(
+        &self,
+        lease: &Lease,
+        new: &NewImage,
+        names: &[Name],
+        origins: &[Origin],
+    ) -> Result<Image> {
         let raw = lease.blobs().read_small(&new.config, oci::MAX_DOCUMENT)?;
         let config = ImageConfig::parse(&raw, new.config.as_str())?;
         let text = String::from_utf8(raw)
@@ -297,6 +324,9 @@ impl Store {
             .map_err(|e| self.db.error(e))?;
             for (name, target) in names {
                 set_reference(tx, name, target, &new.config).map_err(|e| self.db.error(e))?;
+            }
+            for origin in origins {
+                set_origin(tx, &new.config, origin).map_err(|e| self.db.error(e))?;
             }
             Ok(())
         })?;

@@ -46,12 +46,18 @@ impl Store {
         if own.os.is_empty() || platform.rank(&own) == Some(0) {
             return Ok(image);
         }
-        if let Some((_, index)) = self.index_of(name)?
+        if let Some((target, index)) = self.index_of(name)?
             && let Some(at) = platform.choose(&index.manifests)
         {
             let manifest = &index.manifests[at].digest;
             if *manifest == image.manifest {
                 return Ok(image);
+            }
+            // What is true of the index is true of all that it names.
+            let mut origins = self.origins(&image.id)?;
+            origins.retain(|origin| origin.target == target);
+            for origin in &mut origins {
+                origin.manifest = manifest.clone();
             }
             if let Some(other) = self.by_manifest(manifest)? {
                 return Ok(other);
@@ -59,7 +65,7 @@ impl Store {
             if self.is_whole(manifest)? {
                 return self.undoing(|lease| {
                     lease.protect(manifest)?;
-                    self.register(lease, manifest, &[], progress)
+                    self.register_from(lease, manifest, &[], &origins, progress)
                 });
             }
         }

@@ -3,6 +3,7 @@
 
 use fluyt_model::reference::Reference;
 use fluyt_model::{Error, Result};
+use rusqlite::Connection;
 
 use crate::digest::Digest;
 use crate::store::Store;
@@ -20,29 +21,23 @@ pub struct Origin {
     pub signatures: String,
 }
 
-impl Store {
-    /// Remembers where an image came from; replaces what was known of that name.
-    ///
-    /// # Errors
-    /// Those of the record file; `Kind::NotFound` for an image that is not here.
-    pub fn remember_origin(&self, image: &Digest, origin: &Origin) -> Result<()> {
-        self.db.write(|tx| {
-            tx.execute(
-                "INSERT OR REPLACE INTO origins(image, name, target, manifest, signatures)
-                 SELECT id, ?2, ?3, ?4, ?5 FROM images WHERE id = ?1",
-                rusqlite::params![
-                    image.as_str(),
-                    origin.reference.to_string(),
-                    origin.target.as_str(),
-                    origin.manifest.as_str(),
-                    origin.signatures
-                ],
-            )
-            .map_err(|e| self.db.error(e))
-            .map(|_| ())
-        })
-    }
+/// Remembers where an image came from; replaces what was known of that name.
+pub(crate) fn set_origin(tx: &Connection, image: &Digest, origin: &Origin) -> rusqlite::Result<()> {
+    tx.execute(
+        "INSERT OR REPLACE INTO origins(image, name, target, manifest, signatures)
+         SELECT id, ?2, ?3, ?4, ?5 FROM images WHERE id = ?1",
+        rusqlite::params![
+            image.as_str(),
+            origin.reference.to_string(),
+            origin.target.as_str(),
+            origin.manifest.as_str(),
+            origin.signatures
+        ],
+    )
+    .map(|_| ())
+}
 
+impl Store {
     /// The names that an image was pulled under.
     ///
     /// # Errors

@@ -10,12 +10,14 @@ use crate::download::Download;
 use crate::manifest;
 use crate::platform;
 use crate::registry::Registry;
+use crate::signed::Judge;
 
 /// Indexes within indexes that are followed.
 const MAX_INDEX_DEPTH: usize = 4;
 
 impl Registry {
-    /// The manifest that `reference` names; of an index, the one for `platform`.
+    /// The manifest that `reference` names; of an index, the one for `platform`. [`Settings::policy`](crate::Settings::policy)
+    /// decides about it as about an image.
     ///
     /// # Errors
     /// As [`Registry::pull`].
@@ -26,11 +28,17 @@ impl Registry {
         platform: &Platform,
     ) -> Result<(Digest, Manifest)> {
         let reference = reference.clone().or_latest();
+        let judge = Judge::of(&self.settings, &reference)?;
         let remote = self.remote(reference.domain())?;
         let mut current = manifest::fetch(&remote, blobs, &reference)?;
+        let target = current.descriptor.digest.clone();
         for _ in 0..MAX_INDEX_DEPTH {
             match &current.document {
-                Document::Manifest(manifest) => return Ok((current.descriptor.digest, manifest.clone())),
+                Document::Manifest(manifest) => {
+                    let digest = current.descriptor.digest;
+                    judge.approve(&remote, &reference, &target, &digest)?;
+                    return Ok((digest, manifest.clone()));
+                }
                 Document::Index(index) => {
                     let child = platform::choose(index, platform, &reference.familiar())?;
                     current = manifest::fetch_child(&remote, blobs, &reference, child)?;

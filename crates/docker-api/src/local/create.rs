@@ -27,6 +27,7 @@ pub(super) fn create(engine: &Engine, wanted: CreateContainer) -> Result<CreateR
     }
     one_mac_address(&mut request.config, &mut request.networking_config, &request.host_config.network_mode);
     let spec = lower::container(&request, &defaults, image.id.as_str())?;
+    policy::check_mounts(engine, signature_policy.as_deref(), &spec)?;
     request.config = lower::with_image(&request.config, &defaults);
     let document =
         serde_json::to_value(&request).map_err(|e| Error::internal("the create request").with_source(e))?;

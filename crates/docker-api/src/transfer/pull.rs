@@ -64,8 +64,7 @@ pub fn pull(
         if reference.digest().is_none() {
             names.push((reference.clone(), digest));
         }
-        let image = store.record_image(lease, &new, &names)?;
-        policy::remember(store, &image.id, &pulled)?;
+        let image = store.record_image_from(lease, &new, &names, &[policy::origin(&pulled)?])?;
         Ok((pulled, image))
     })?;
     engine.emit_image("pull", &reference.familiar(), &reference.familiar_name());

@@ -120,6 +120,18 @@ fn a_policy_decides_what_is_pulled_run_and_built() {
     host.fails(125, "of another key", &format!("run --rm --signature-policy {changed} {name} true"));
     host.fails(1, "of another key", &format!("{build} --signature-policy {changed}"));
     host.fails(1, "rejects this name", &format!("pull --signature-policy {changed} 127.0.0.1:1/x"));
+    // A mounted image is a used one, and a cache is what a build is made of.
+    let tagged = format!("build -q -t built {}", context.display());
+    let _ = run_in(&host, host.scratch().path(), &tagged, &variables).success();
+    let mounted = format!("--mount type=image,source={name},target=/x");
+    host.ok(&format!("run --rm --signature-policy {strict} {mounted} built true"));
+    host.fails(125, "of another key", &format!("run --rm --signature-policy {changed} {mounted} built true"));
+    std::fs::write(context.join("Dockerfile"), "FROM built\nLABEL c=d\n").expect("written");
+    for (cache, why) in [("127.0.0.1:1/x", "rejects this name"), (name.as_str(), "of another key")] {
+        let line = format!("build --progress plain --cache-from {cache} {}", context.display());
+        let built = run_in(&host, host.scratch().path(), &line, &[("FLUYT_SIGNATURE_POLICY", &changed)]);
+        assert!(built.code == 0 && built.stderr.contains(why), "{built:?}");
+    }
     let broken = host.scratch().write("broken.json", "{}").display().to_string();
     host.fails(1, "not a valid policy", &format!("pull --signature-policy {broken} {name}"));
 }

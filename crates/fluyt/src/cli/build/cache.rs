@@ -276,6 +276,7 @@ fn from_reference(
     if let Some(image) = engine.images().by_reference(reference)?
         && image.config.build_cache.is_some()
     {
+        crate::cli::cmd::trust::check(engine, None, &name, &image)?;
         let bytes = blobs.read_small(&image.manifest, MAX_DOCUMENT)?;
         if let ImageDocument::Manifest(manifest) = ImageDocument::parse(&bytes, &name)? {
             return inline(&name, &manifest, image.config, Box::new(FromStore));

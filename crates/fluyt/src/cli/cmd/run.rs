@@ -126,6 +126,7 @@ fn make(engine: &Engine, flags: &Parsed, mut request: CreateRequest) -> Result<S
         request.host_config.console_size = [rows, columns];
     }
     let spec = lower::container(&request, &defaults, image.id.as_str())?;
+    trust::check_mounts(engine, policy, &spec)?;
     request.config = lower::with_image(&request.config, &defaults);
     let document =
         serde_json::to_value(&request).map_err(|e| Error::internal("the create request").with_source(e))?;
