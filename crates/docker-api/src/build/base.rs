@@ -2,21 +2,23 @@
 
 use fluyt_build::plan::BaseImage;
 use fluyt_engine::Engine;
-use fluyt_image::{Platform, Silent};
-use fluyt_model::Result;
+use fluyt_image::{Lease, Platform, Silent};
 use fluyt_model::reference::Reference;
+use fluyt_model::{Error, Result};
 
 use crate::policy;
 
 /// Fetches an image by name for a platform.
 pub type Pull<'a> = &'a dyn Fn(&str, &Platform) -> Result<()>;
 
-/// Finds a base image here, or fetches it; with `newest` it is fetched anyway.
+/// Finds a base image here, or fetches it; with `newest` it is fetched anyway. Its layers are under `lease` then, so that
+/// the build finds them later, whatever is removed meanwhile.
 ///
 /// # Errors
-/// What `pull` says; a policy that does not let it be used.
+/// What `pull` says; a policy that does not let it be used; `NotFound` for one that lacks a layer.
 pub fn find(
     engine: &Engine,
+    lease: &Lease,
     name: &str,
     platform: &Platform,
     newest: bool,
@@ -39,6 +41,13 @@ pub fn find(
         }
     };
     policy::check(engine, signature_policy, name, &image)?;
+    for layer in &image.layers {
+        lease.protect(&layer.key)?;
+        if !layer.path(store.root()).is_dir() {
+            return Err(Error::not_found(format!("base image {name}: its layer {} is not here", layer.key))
+                .with_hint("another process has just removed it; build again, with --pull to fetch it"));
+        }
+    }
     let reference = Reference::parse_untagged(name)?.or_latest();
     Ok(BaseImage {
         reference: reference.to_string(),

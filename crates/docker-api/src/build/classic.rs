@@ -14,7 +14,7 @@ use fluyt_build::plan::{BaseImage, Inputs, Joined, Options, plan_for};
 use fluyt_build::solve::{Context, Form, Work, World, solve, tree};
 use fluyt_build::{Cancel, Fetch, Validators};
 use fluyt_engine::Engine;
-use fluyt_image::{NewLayer, Platform};
+use fluyt_image::{Lease, NewLayer, Platform};
 use fluyt_model::error::IoContext;
 use fluyt_model::reference::Reference;
 use fluyt_model::{Error, Kind, Result};
@@ -195,13 +195,15 @@ fn run(
     let mut lint = Lint::default();
     let file = parse(&gathered.text, &mut lint).map_err(|fault| fault.error)?;
     front_end(options.build_args.get("BUILDKIT_SYNTAX"), &file)?;
-    let mut find = |name: &str, platform: &Platform| base_image(engine, wanted, name, platform, sink);
+    let lease = engine.images().lease()?;
+    let mut find = |name: &str, platform: &Platform| base_image(engine, &lease, wanted, name, platform, sink);
     let inputs = Inputs { base: &mut find, ignore: &gathered.ignore };
     let planned = plan_for(&file, options, &[], inputs, &mut lint).map_err(|fault| fault.error)?;
     let cancel = Cancel::default();
     let steps = Steps::new(&file, &options.target, &planned, sink, &cancel, wanted.quiet);
-    let id =
-        watched(sink, &cancel, || carry_out(engine, wanted, gathered, (&planned, names), (&steps, &cancel)))?;
+    let id = watched(sink, &cancel, || {
+        carry_out((engine, &lease), wanted, gathered, (&planned, names), (&steps, &cancel))
+    })?;
     let digest = id.strip_prefix("sha256:").unwrap_or(&id);
     steps.finish(digest);
     if wanted.quiet {
@@ -237,7 +239,7 @@ fn watched<T>(sink: &dyn Progress, cancel: &Cancel, work: impl FnOnce() -> T) ->
 }
 
 fn carry_out(
-    engine: &Engine,
+    (engine, lease): (&Engine, &Lease),
     wanted: &BuildImage,
     gathered: &Gathered,
     (planned, names): (&Joined, &[Reference]),
@@ -246,7 +248,6 @@ fn carry_out(
     let store = engine.images();
     // What a killed build has left must not stand in this one's way, and is no reason to fail.
     let _ = engine.reclaim_steps();
-    let lease = store.lease()?;
     let context = gathered.context.clone().map(|path| Context { path, ignore: gathered.ignore.clone() });
     let contexts: BTreeMap<String, Context> =
         context.into_iter().map(|context| ("context".to_owned(), context)).collect();
@@ -262,8 +263,8 @@ fn carry_out(
         imports: &imports,
         ledger: &ledger,
     };
-    let solved = solve(store, &lease, planned, &world).map_err(|fault| failure(fault, planned, steps))?;
-    let work = Work { store, lease: &lease, plan: planned, goals: &solved.goals, names, carried: &[] };
+    let solved = solve(store, lease, planned, &world).map_err(|fault| failure(fault, planned, steps))?;
+    let work = Work { store, lease, plan: planned, goals: &solved.goals, names, carried: &[] };
     let exported = work.export(&Form::default(), None)?;
     let image = work.record(&exported)?;
     let id = image.id.to_string();
@@ -289,6 +290,7 @@ fn failure(fault: Fault, planned: &Joined, steps: &Steps<'_>) -> Error {
 /// Finds a base image; one that is fetched is told of.
 fn base_image(
     engine: &Engine,
+    lease: &Lease,
     wanted: &BuildImage,
     name: &str,
     platform: &Platform,
@@ -311,7 +313,7 @@ fn base_image(
         tell.status(pulled.status_line());
         Ok(())
     };
-    base::find(engine, name, platform, wanted.pull, None, &pull)
+    base::find(engine, lease, name, platform, wanted.pull, None, &pull)
 }
 
 /// What the client sent for a registry; Docker's own is known by an old address.

@@ -28,7 +28,7 @@ use fluyt_build::plan::{BaseImage, Inputs, Joined, plan_for};
 use fluyt_build::solve::{Context, World, solve};
 use fluyt_docker_api::build::{Fetcher, Runner, base, front_end};
 use fluyt_engine::Engine;
-use fluyt_image::Platform;
+use fluyt_image::{Lease, Platform};
 use fluyt_model::{Error, Result};
 
 use super::cmd::Cli;
@@ -116,7 +116,8 @@ fn run(cli: &Cli, engine: &Engine, wanted: &Wanted, gathered: &Gathered) -> std:
         Call::Build | Call::Graph => {}
     }
     let (began, since) = (Instant::now(), facts::now());
-    let mut find = |name: &str, platform: &Platform| base_image(engine, wanted, name, platform);
+    let lease = engine.images().lease()?;
+    let mut find = |name: &str, platform: &Platform| base_image(engine, &lease, wanted, name, platform);
     let inputs = Inputs { base: &mut find, ignore: &gathered.ignore };
     let planned = plan_for(&file, &wanted.options, &wanted.platforms, inputs, &mut lint)?;
     if wanted.call == Call::Graph {
@@ -138,7 +139,7 @@ fn run(cli: &Cli, engine: &Engine, wanted: &Wanted, gathered: &Gathered) -> std:
         &[format!("transferring dockerfile: {}B done", gathered.text.len())],
         began.elapsed().as_secs_f64(),
     );
-    let done = carry_out(cli, engine, (wanted, gathered), &planned, about, (&progress, &cancel));
+    let done = carry_out((cli, engine, &lease), (wanted, gathered), &planned, about, (&progress, &cancel));
     progress.finish();
     if let Err(Stopped::Fault(fault, _)) = done {
         let output = progress.failure();
@@ -149,8 +150,7 @@ fn run(cli: &Cli, engine: &Engine, wanted: &Wanted, gathered: &Gathered) -> std:
 }
 
 fn carry_out(
-    cli: &Cli,
-    engine: &Engine,
+    (cli, engine, lease): (&Cli, &Engine, &Lease),
     (wanted, gathered): (&Wanted, &Gathered),
     planned: &Joined,
     mut about: About,
@@ -161,14 +161,13 @@ fn carry_out(
     if let Err(e) = engine.reclaim_steps() {
         super::fail::print(&e.context("clearing away what a killed build has left"));
     }
-    let lease = store.lease()?;
     let mut contexts: BTreeMap<String, Context> = wanted.contexts.clone();
     if let Some(path) = &gathered.context {
         contexts
             .insert("context".to_owned(), Context { path: path.clone(), ignore: gathered.ignore.clone() });
     }
     let sources = if wanted.options.no_cache { &[] } else { &wanted.cache_from[..] };
-    let imports = cache::import(engine, &lease, sources, &wanted.options.platform, progress);
+    let imports = cache::import(engine, lease, sources, &wanted.options.platform, progress);
     let ledger = Ledger::default();
     let runner = Runner {
         root: cli.root().to_owned(),
@@ -186,17 +185,17 @@ fn carry_out(
         imports: &imports,
         ledger: &ledger,
     };
-    let solved = solve(store, &lease, planned, &world);
+    let solved = solve(store, lease, planned, &world);
     cache::complain(&imports, progress);
     let solved = solved?;
     about.finish(store, planned, &solved)?;
     let inline = wanted.cache_to.iter().any(|target| target.place == cache::Place::Inline);
     let mut carried = Vec::new();
     for layers in solved.goals.iter().filter(|_| inline) {
-        carried.push(ledger.inline(store, &lease, layers)?);
+        carried.push(ledger.inline(store, lease, layers)?);
     }
-    Export::new(engine, &lease, wanted, (planned, &solved), &about, progress).carrying(carried).run()?;
-    cache::export(engine, &lease, &wanted.cache_to, &ledger, &imports, progress)?;
+    Export::new(engine, lease, wanted, (planned, &solved), &about, progress).carrying(carried).run()?;
+    cache::export(engine, lease, &wanted.cache_to, &ledger, &imports, progress)?;
     Ok(())
 }
 
@@ -223,13 +222,19 @@ fn cancelled_by_signals(cancel: &Arc<Cancel>) -> Result<()> {
 }
 
 /// Finds a base image here, or fetches it.
-fn base_image(engine: &Engine, wanted: &Wanted, name: &str, platform: &Platform) -> Result<BaseImage> {
+fn base_image(
+    engine: &Engine,
+    lease: &Lease,
+    wanted: &Wanted,
+    name: &str,
+    platform: &Platform,
+) -> Result<BaseImage> {
     let pull = |name: &str, platform: &Platform| {
         let quiet = wanted.form == Form::Quiet;
         let platform = platform.to_string();
         super::cmd::pull_for_build(engine, name, Some(&platform), wanted.signature_policy.as_deref(), quiet)
     };
-    base::find(engine, name, platform, wanted.pull, wanted.signature_policy.as_deref(), &pull)
+    base::find(engine, lease, name, platform, wanted.pull, wanted.signature_policy.as_deref(), &pull)
 }
 
 fn show(value: &serde_json::Value) -> std::result::Result<(), Stopped> {
