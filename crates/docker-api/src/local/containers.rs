@@ -40,6 +40,24 @@ impl Local {
     }
 }
 
+impl Local {
+    /// Removes a link, given as `container/alias`.
+    fn unlink(&self, path: &str) -> Result<()> {
+        let (name, alias) = path
+            .split_once('/')
+            .ok_or_else(|| Error::invalid(format!("{path}: a link is named CONTAINER/ALIAS")))?;
+        let (engine, view) = self.found(name)?;
+        let mut request = render::document(&view);
+        let of = |link: &str| link.rsplit(':').next() == Some(alias);
+        let mut links = std::mem::take(&mut request.host_config.links).into_inner();
+        links.retain(|link| !of(link));
+        request.host_config.links = links.into();
+        let document =
+            serde_json::to_value(&request).map_err(|e| Error::internal("the container").with_source(e))?;
+        engine.unlink(&view.id, alias, document)
+    }
+}
+
 /// A container by name; clients may write names with the slash that they are shown with.
 fn find(engine: &Engine, name: &str) -> Result<ContainerView> {
     engine.container(bare(name))
@@ -284,11 +302,10 @@ impl Containers for Local {
     }
 
     fn container_remove(&self, name: &str, how: RemoveContainer) -> Result<()> {
-        let (engine, view) = self.found(name)?;
         if how.link {
-            return Err(Error::unsupported("legacy links cannot be removed one by one")
-                .with_hint("use a network of your own instead of --link"));
+            return self.unlink(bare(name));
         }
+        let (engine, view) = self.found(name)?;
         if is_up(&view) && !how.force {
             let (state, first) = match view.status.phase {
                 Phase::Paused => ("paused", "unpause and then stop"),

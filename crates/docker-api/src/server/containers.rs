@@ -42,10 +42,13 @@ pub const ROUTES: &[Route] = &[
     post("/containers/*/unpause", unpause),
     post("/containers/*/wait", wait),
     post("/containers/*/attach", attach::attach),
+    get("/containers/*/attach/ws", attach::by_web_socket),
     head("/containers/*/archive", archive::stat),
     get("/containers/*/archive", archive::get_archive),
     put("/containers/*/archive", archive::put_archive),
     delete("/containers/*", remove),
+    // A link, by the names of the container and of the alias.
+    delete("/containers/*/*", remove),
 ];
 
 fn list(call: &mut Call<'_, '_>) -> Result<Response> {
@@ -227,6 +230,9 @@ fn wait(call: &mut Call<'_, '_>) -> Result<Response> {
 
 fn remove(call: &mut Call<'_, '_>) -> Result<Response> {
     let how = RemoveContainer { force: call.flag("force"), volumes: call.flag("v"), link: call.flag("link") };
-    call.docker.container_remove(call.name(), how)?;
+    if call.variables.len() > 1 && !how.link {
+        return Err(Error::not_found("page not found"));
+    }
+    call.docker.container_remove(&call.variables.join("/"), how)?;
     done(204)
 }

@@ -31,6 +31,7 @@ mod system;
 mod tolerant;
 mod version;
 mod volumes;
+mod websocket;
 
 use std::sync::Arc;
 

@@ -55,8 +55,8 @@ pub fn response(call: &Call<'_, '_>, framed: bool, speak: impl FnOnce(Duplex) + 
 pub trait Client {
     /// Sends output.
     fn send(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()>;
-    /// Reads what the client sent, when it is ready; empty: it sends no more.
-    fn receive(&mut self) -> io::Result<Vec<u8>>;
+    /// Reads what the client sent, when it is ready; none: it sends no more.
+    fn receive(&mut self) -> io::Result<Option<Vec<u8>>>;
     /// Whether something can be read whatever poll says.
     fn holds(&mut self) -> bool;
     /// What is polled.
@@ -99,11 +99,11 @@ impl Client for Plain {
         self.duplex.flush()
     }
 
-    fn receive(&mut self) -> io::Result<Vec<u8>> {
+    fn receive(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut buffer = vec![0; 32 * 1024];
         let n = self.duplex.read(&mut buffer)?;
         buffer.truncate(n);
-        Ok(buffer)
+        Ok((n > 0).then_some(buffer))
     }
 
     fn holds(&mut self) -> bool {
@@ -185,11 +185,10 @@ fn give(session: &mut dyn Attached, input: &mut Input) -> Result<()> {
 
 /// Reads what the client sent; `false` if it detached.
 fn take(client: &mut dyn Client, input: &mut Input) -> io::Result<bool> {
-    let bytes = client.receive()?;
-    if bytes.is_empty() {
+    let Some(bytes) = client.receive()? else {
         (input.open, input.ends) = (false, true);
         return Ok(true);
-    }
+    };
     match &mut input.keys {
         Some(keys) => {
             let scanned = keys.scan(&bytes);

@@ -305,6 +305,26 @@ impl Engine {
         Ok(())
     }
 
+    /// Takes a link to another container back, by its alias; it holds from the next start on. `document` is the façade's
+    /// own document without it.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such link.
+    pub fn unlink(&self, name: &str, alias: &str, document: serde_json::Value) -> Result<()> {
+        let mut record = self.records().container(name)?;
+        let mut found = false;
+        for attachment in &mut record.spec.networks {
+            let before = attachment.links.len();
+            attachment.links.retain(|(_, other)| other != alias);
+            found |= attachment.links.len() < before;
+        }
+        if !found {
+            return Err(Error::not_found(format!("No such link: /{}/{alias}", record.name)));
+        }
+        record.document = document;
+        self.records().update_container(&record)
+    }
+
     /// Changes limits and the restart policy, at once if the container runs.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ mod buildkit;
 mod compose;
 mod crash;
 mod display;
+mod docker_client;
 mod engine_input;
 mod engine_kill;
 mod engines;
