@@ -2,6 +2,7 @@
 //!
 //! What a notice says is only that it is time to look; what happened is always looked at.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
@@ -66,17 +67,26 @@ pub(crate) enum Woken {
     Enough,
 }
 
+/// Between two looks where the kernel tells nothing: a user may have 128 descriptors of this kind by default.
+const UNTOLD: Duration = Duration::from_millis(25);
+
 /// Tells of changes to files and in directories.
 #[derive(Debug)]
 pub(crate) struct Notices {
-    fd: OwnedFd,
+    /// None, if there is none left.
+    fd: Option<OwnedFd>,
+    /// Something is not watched that should be.
+    blind: Cell<bool>,
 }
 
 impl Notices {
     /// With nothing to tell of yet.
     pub fn new() -> Result<Self> {
-        let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).about(|| "inotify")?;
-        Ok(Self { fd })
+        match inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK) {
+            Ok(fd) => Ok(Self { fd: Some(fd), blind: Cell::new(false) }),
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => Ok(Self { fd: None, blind: Cell::new(true) }),
+            Err(e) => Err(std::io::Error::from(e)).about(|| "inotify"),
+        }
     }
 
     /// Tells of files that are written, made, moved and deleted in `path`, or of `path` itself if it is a file. What does
@@ -89,23 +99,35 @@ impl Notices {
             | WatchFlags::DELETE
             | WatchFlags::DELETE_SELF
             | WatchFlags::MOVE_SELF;
-        match inotify::add_watch(&self.fd, path, flags) {
+        let Some(fd) = &self.fd else { return Ok(()) };
+        match inotify::add_watch(fd, path, flags) {
             Ok(_) | Err(Errno::NOENT) => Ok(()),
+            Err(Errno::NOSPC | Errno::NOMEM) => {
+                self.blind.set(true);
+                Ok(())
+            }
             Err(e) => Err(std::io::Error::from(e)).about(|| format!("watching {}", path.display())),
         }
     }
 
     /// Waits for a change, at most for `look_again`, and as long as `patience` lasts.
     pub fn wait(&self, look_again: Option<Duration>, patience: Patience<'_>) -> Result<Woken> {
+        let untold = self.blind.get().then_some(UNTOLD);
+        let look_again = match (look_again, untold) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
         let shortest = match (look_again, patience.timeout) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
         let enough = patience.timeout.is_some_and(|t| look_again.is_none_or(|l| t <= l));
-        let mut fds = vec![PollFd::from_borrowed_fd(self.fd.as_fd(), PollFlags::IN)];
+        let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(2);
         fds.extend(patience.unless_gone.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::RDHUP)));
+        let peers = fds.len();
+        fds.extend(self.fd.iter().map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)));
         let ready = poll_for(&mut fds, shortest)?;
-        if fds.get(1).is_some_and(|fd| !fd.revents().is_empty()) {
+        if fds[..peers].iter().any(|fd| !fd.revents().is_empty()) {
             return Ok(Woken::Enough);
         }
         if ready == 0 {
@@ -116,14 +138,9 @@ impl Notices {
     }
 
     fn drain(&self) {
+        let Some(fd) = &self.fd else { return };
         let mut buffer = [0_u8; 4096];
-        while matches!(rustix::io::read(&self.fd, &mut buffer), Ok(1..)) {}
-    }
-}
-
-impl AsFd for Notices {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        while matches!(rustix::io::read(fd, &mut buffer), Ok(1..)) {}
     }
 }
 
@@ -158,5 +175,10 @@ mod tests {
         drop(theirs);
         let patience = Patience { unless_gone: Some(ours.as_fd()), ..Patience::ENDLESS };
         assert_eq!(notices.wait(None, patience).unwrap(), Woken::Enough);
+        // Where the kernel tells nothing, it is time to look soon.
+        let blind = Notices { fd: None, blind: Cell::new(true) };
+        blind.add(dir.path()).unwrap();
+        assert_eq!(blind.wait(None, Patience::ENDLESS).unwrap(), Woken::Look);
+        assert_eq!(blind.wait(None, patience).unwrap(), Woken::Enough);
     }
 }

@@ -10,7 +10,7 @@ use fluyt_model::sandbox::{Phase, Stdin};
 use fluyt_model::{Error, Kind, Result};
 
 use super::attach::{Session, Wants};
-use super::create::{check_name, name_conflict};
+use super::create::name_conflict;
 use super::follow::{Ending, Lines, Samples};
 use super::{Held, Local, create};
 use crate::api::*;
@@ -230,10 +230,6 @@ impl Containers for Local {
     fn container_rename(&self, name: &str, new: &str) -> Result<()> {
         let (engine, view) = self.found(name)?;
         let new = bare(new);
-        if new.is_empty() {
-            return Err(Error::invalid("Neither old nor new names may be empty"));
-        }
-        check_name(new)?;
         engine.rename(&view.id, new).map_err(|e| match name_conflict(&engine, new) {
             Some(conflict) if e.kind() == Kind::Conflict => {
                 Error::conflict(format!("Error when allocating new name: {conflict}"))

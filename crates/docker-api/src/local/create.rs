@@ -12,7 +12,6 @@ use crate::{lower, policy};
 pub(super) fn create(engine: &Engine, wanted: CreateContainer) -> Result<CreateResponse> {
     let CreateContainer { name, platform, mut request, signature_policy } = wanted;
     let name = name.strip_prefix('/').unwrap_or(&name).to_owned();
-    check_name(&name)?;
     let image_name = request.config.image.clone();
     if image_name.is_empty() {
         return Err(Error::invalid("no image was given to make the container of")
@@ -53,18 +52,6 @@ pub(super) fn name_conflict(engine: &Engine, name: &str) -> Option<Error> {
     )
 }
 
-/// Refuses what cannot be a name, in the engine's words.
-pub(super) fn check_name(name: &str) -> Result<()> {
-    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    let first = name.chars().next().is_none_or(|c| c.is_ascii_alphanumeric());
-    if name.is_empty() || (first && name.len() > 1 && name.chars().all(good)) {
-        return Ok(());
-    }
-    Err(Error::invalid(format!(
-        "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
-    )))
-}
-
 /// The old place of the MAC address, for the one network that a container is made with.
 fn one_mac_address(config: &mut ContainerConfig, networking: &mut NetworkingConfig, mode: &str) {
     if config.mac_address.is_empty() {
@@ -102,19 +89,5 @@ pub fn local_image(engine: &Engine, name: &str, platform: &str) -> Result<fluyt_
     match platform {
         "" => engine.images().resolve(name),
         wanted => engine.images().resolve_for(name, &Platform::parse(wanted)?, &fluyt_image::Silent),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_checked_in_the_engines_words() {
-        assert!(check_name("").is_ok() && check_name("a.b_c-1").is_ok());
-        for bad in ["a", "-ab", "a b", "a/b", "a!"] {
-            let error = check_name(bad).unwrap_err();
-            assert!(error.to_string().starts_with("Invalid container name ("), "{bad}");
-        }
     }
 }

@@ -141,17 +141,19 @@ fn run(client: &mut dyn Client, session: &mut dyn Attached, terms: Terms) -> Res
     let broken = |e: io::Error| fluyt_model::Error::io("the client", e);
     let mut input = Input { open: terms.stdin, pending: VecDeque::new(), ends: false, keys: terms.keys };
     loop {
+        // First, because what came with the start is buffered from then on, and poll does not see it.
+        let live = session.is_live()?;
         while let Some(received) = session.buffered()? {
             match received {
                 Received::Data(stream, bytes) => client.send(stream, &bytes).map_err(broken)?,
                 Received::Exited(_) | Received::Closed => return Ok(()),
             }
         }
-        let ready = wait(client, session, &input)?;
+        let ready = wait(client, session, &input, live)?;
         if ready.gone {
             return Ok(());
         }
-        if ready.output && session.is_live()? {
+        if ready.output && live {
             match session.read()? {
                 Received::Data(stream, bytes) => client.send(stream, &bytes).map_err(broken)?,
                 Received::Exited(_) | Received::Closed => return Ok(()),
@@ -210,8 +212,7 @@ struct Ready {
     input: bool,
 }
 
-fn wait(client: &mut dyn Client, session: &mut dyn Attached, input: &Input) -> Result<Ready> {
-    let live = session.is_live()?;
+fn wait(client: &mut dyn Client, session: &dyn Attached, input: &Input, live: bool) -> Result<Ready> {
     let gives = !input.pending.is_empty() || input.ends;
     let takes = input.open && input.pending.is_empty();
     if takes && client.holds() {
@@ -241,4 +242,109 @@ fn wait(client: &mut dyn Client, session: &mut dyn Attached, input: &Input) -> R
         output: from_session.intersects(PollFlags::IN | ends),
         room: gives && from_session.intersects(PollFlags::OUT | ends),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::BorrowedFd;
+    use std::os::unix::net::UnixStream;
+
+    struct Caller {
+        socket: UnixStream,
+        got: Vec<u8>,
+    }
+
+    impl Client for Caller {
+        fn send(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
+            self.got.extend(frame(stream, bytes.len()));
+            self.got.extend(bytes);
+            Ok(())
+        }
+
+        fn receive(&mut self) -> io::Result<Option<Vec<u8>>> {
+            let mut buffer = vec![0; 64];
+            let n = self.socket.read(&mut buffer)?;
+            buffer.truncate(n);
+            Ok((n > 0).then_some(buffer))
+        }
+
+        fn holds(&mut self) -> bool {
+            false
+        }
+
+        fn fd(&self) -> BorrowedFd<'_> {
+            self.socket.as_fd()
+        }
+
+        fn finish(&mut self) {}
+    }
+
+    /// A session that is started after some looks, with output that came together with the start; nothing ever makes its
+    /// descriptor readable. It ends when its input does.
+    struct Late {
+        socket: UnixStream,
+        looks: u32,
+        output: VecDeque<Received>,
+        input: Vec<u8>,
+    }
+
+    impl Attached for Late {
+        fn buffered(&mut self) -> Result<Option<Received>> {
+            Ok(if self.looks > 2 { self.output.pop_front() } else { None })
+        }
+
+        fn read(&mut self) -> Result<Received> {
+            Ok(Received::Closed)
+        }
+
+        fn fd(&self) -> Option<BorrowedFd<'_>> {
+            Some(self.socket.as_fd())
+        }
+
+        fn is_live(&mut self) -> Result<bool> {
+            self.looks += 1;
+            Ok(self.looks > 2)
+        }
+
+        fn write(&mut self, bytes: &[u8]) -> Result<()> {
+            self.input.extend(bytes);
+            Ok(())
+        }
+
+        fn close_input(&mut self) -> Result<()> {
+            self.output.push_back(Received::Exited(0));
+            Ok(())
+        }
+
+        fn resize(&mut self, _: u16, _: u16) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_came_with_the_start_is_not_waited_for() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (idle, _kept) = UnixStream::pair().unwrap();
+        let mut client = Caller { socket: ours, got: Vec::new() };
+        let output = VecDeque::from([Received::Data(Stream::Stderr, b"prompt".to_vec())]);
+        let mut session = Late { socket: idle, looks: 0, output, input: Vec::new() };
+        theirs.write_all(b"typed").unwrap();
+        theirs.shutdown(std::net::Shutdown::Write).unwrap();
+        pump(&mut client, &mut session, Terms { stdin: true, keys: None });
+        assert_eq!(client.got, b"\x02\0\0\0\0\0\0\x06prompt");
+        assert_eq!(session.input, b"typed");
+    }
+
+    #[test]
+    fn keys_detach_and_are_no_input() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (idle, _kept) = UnixStream::pair().unwrap();
+        let mut client = Caller { socket: ours, got: Vec::new() };
+        let mut session = Late { socket: idle, looks: 9, output: VecDeque::new(), input: Vec::new() };
+        theirs.write_all(b"x\x10\x11").unwrap();
+        let keys = DetachKeys::parse("").unwrap();
+        pump(&mut client, &mut session, Terms { stdin: true, keys: Some(keys) });
+        assert!(client.got.is_empty() && !session.input.contains(&0x10));
+    }
 }

@@ -138,6 +138,16 @@ impl Engine {
             let directories = cdi::DIRECTORIES.map(Path::new);
             cdi::apply(&cdi::edits(&container.cdi_devices, &directories)?, &mut oci)?;
         }
+        if let Some(process) = &mut oci.process {
+            for p in plugged.iter().filter(|p| p.network.spec.name == network::DEFAULT_NETWORK) {
+                for (other, alias) in &p.attachment.links {
+                    let linked = self.link_environment(&p.network, record, other, alias)?;
+                    let known = |word: &String| process.env.iter().any(|have| same_variable(have, word));
+                    let new: Vec<String> = linked.into_iter().filter(|word| !known(word)).collect();
+                    process.env.extend(new);
+                }
+            }
+        }
         write_json(&dir.join("config.json"), &oci)?;
         self.write_monitor(record, network, &plugged)
     }
@@ -323,6 +333,41 @@ impl Engine {
             extra: &extra,
             host_file: host_file.as_deref(),
         })
+    }
+
+    /// What a link on the default network tells by variables: the other's name, address, ports and variables.
+    fn link_environment(
+        &self,
+        net: &NetworkRecord,
+        record: &ContainerRecord,
+        other: &str,
+        alias: &str,
+    ) -> Result<Vec<String>> {
+        let target = self.records().container(other)?;
+        let prefix = alias.replace('-', "_").to_uppercase();
+        let mut words = vec![format!("{prefix}_NAME=/{}/{alias}", record.name)];
+        let leases = self.records().leases_of_container(&target.id)?;
+        let address = leases.iter().find(|e| e.network_id == net.id).and_then(|e| e.ipv4);
+        let mut ports: Vec<_> =
+            target.spec.ports.iter().map(|p| (p.container_port, p.protocol.as_str())).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        for (index, (port, proto)) in ports.iter().enumerate() {
+            let Some((ip, _)) = address else { break };
+            let url = format!("{proto}://{ip}:{port}");
+            if index == 0 {
+                words.push(format!("{prefix}_PORT={url}"));
+            }
+            let one = format!("{prefix}_PORT_{port}_{}", proto.to_uppercase());
+            words.push(format!("{one}={url}"));
+            words.push(format!("{one}_ADDR={ip}"));
+            words.push(format!("{one}_PORT={port}"));
+            words.push(format!("{one}_PROTO={proto}"));
+        }
+        let own = target.spec.containers.first().map(|c| c.process.env.clone()).unwrap_or_default();
+        let told = own.iter().filter(|word| !word.starts_with("HOME=") && !word.starts_with("PATH="));
+        words.extend(told.map(|word| format!("{prefix}_ENV_{word}")));
+        Ok(words)
     }
 
     /// The lines of a link to another container.
@@ -601,6 +646,11 @@ pub(crate) fn overlay_options(thrown_away: bool) -> Vec<String> {
         options.push("volatile".to_owned());
     }
     options
+}
+
+/// Whether two words of an environment set the same variable.
+fn same_variable(one: &str, other: &str) -> bool {
+    one.split('=').next() == other.split('=').next()
 }
 
 /// Whether something is mounted on `dir` itself.

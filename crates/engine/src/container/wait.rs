@@ -16,7 +16,7 @@ use fluyt_monitor::protocol::{Reply, Request};
 use rustix::event::{PollFd, PollFlags};
 
 use crate::api::WaitCondition;
-use crate::container::tell::status_of;
+use crate::container::tell::{is_served, status_of};
 use crate::notice::{Followed, Notices, Patience, Woken, poll_for};
 use crate::{Engine, Paths};
 
@@ -64,14 +64,19 @@ impl Engine {
             code: 0,
             state: State::Done,
         };
-        // Notices first, then a look: nothing falls in between.
-        let notices = waiter.notices()?;
+        // Notices first, then a look: nothing falls in between. (Who waits for no start needs none.)
+        let notices = match condition {
+            WaitCondition::NotRunning => None,
+            _ => Some(waiter.notices()?),
+        };
         let status = status_of(&waiter.paths, &waiter.id)?;
         (waiter.started, waiter.code) = (status.started_at, status.exit_code);
-        waiter.state = match (waiter.ask()?, condition) {
+        waiter.state = match (waiter.ask()?, notices) {
             (Some(socket), _) => State::Runs(socket),
-            (None, WaitCondition::NotRunning) => State::Done,
-            (None, _) => State::Still(notices),
+            // It is just being started.
+            (None, None) if is_served(&waiter.paths, &waiter.id) => State::Still(waiter.notices()?),
+            (None, None) => State::Done,
+            (None, Some(notices)) => State::Still(notices),
         };
         Ok(waiter)
     }
@@ -101,7 +106,7 @@ impl Waiter {
                 State::Still(notices) => match self.changed()? {
                     Some(next) => next,
                     None => {
-                        let alive = crate::container::tell::is_served(&self.paths, &self.id);
+                        let alive = is_served(&self.paths, &self.id);
                         let enough = notices.wait(Some(if alive { SOON } else { LOOK_AGAIN }), patience)?;
                         self.state = State::Still(notices);
                         if enough == Woken::Enough {
@@ -135,7 +140,7 @@ impl Waiter {
 
     /// Asks its monitor to tell the end; `None` if it has none, or one that is not ready yet.
     fn ask(&self) -> Result<Option<BufReader<UnixStream>>> {
-        if !crate::container::tell::is_served(&self.paths, &self.id) {
+        if !is_served(&self.paths, &self.id) {
             return Ok(None);
         }
         let path = self.paths.run_of(&self.id).join(fluyt_monitor::SOCKET);
@@ -156,7 +161,7 @@ impl Waiter {
             return self.leaving().map(Some);
         }
         let status = status_of(&self.paths, &self.id)?;
-        let served = crate::container::tell::is_served(&self.paths, &self.id);
+        let served = is_served(&self.paths, &self.id);
         if status.started_at != self.started && status.finished_at >= status.started_at && !served {
             self.code = status.exit_code;
             return self.leaving().map(Some);

@@ -111,21 +111,21 @@ fn a_container_lives_its_whole_life() {
 fn commands_have_their_streams_and_their_exit_codes() {
     let host = host!();
     let Some(docker) = Docker::start(&host) else { return };
-    docker.runs("c");
-    let both = docker.outcome(&["exec", "c", "sh", "-c", "echo out; echo err >&2; exit 9"], b"");
+    docker.runs("cmds");
+    let both = docker.outcome(&["exec", "cmds", "sh", "-c", "echo out; echo err >&2; exit 9"], b"");
     assert_eq!((both.code, both.stdout.as_str(), both.stderr.as_str()), (9, "out\n", "err\n"), "{both:?}");
     let input = vec![b'y'; 200_000];
-    let counted = docker.outcome(&["exec", "-i", "c", "wc", "-c"], &input);
+    let counted = docker.outcome(&["exec", "-i", "cmds", "wc", "-c"], &input);
     assert_eq!((counted.code, counted.text()), (0, "200000"), "{counted:?}");
-    let set = docker.words(&["exec", "-e", "A=b", "-w", "/tmp", "c", "sh", "-c", "echo $A; pwd"]);
+    let set = docker.words(&["exec", "-e", "A=b", "-w", "/tmp", "cmds", "sh", "-c", "echo $A; pwd"]);
     assert_eq!(set, "b\n/tmp");
-    let missing = docker.outcome(&["exec", "c", "no-such-program"], b"");
+    let missing = docker.outcome(&["exec", "cmds", "no-such-program"], b"");
     assert!(matches!(missing.code, 126 | 127), "{missing:?}");
-    docker.ok("exec -d c touch /tmp/made");
+    docker.ok("exec -d cmds touch /tmp/made");
     wait::until("what runs apart", 20, || {
-        (docker.outcome(&["exec", "c", "test", "-e", "/tmp/made"], b"").code == 0).then_some(())
+        (docker.outcome(&["exec", "cmds", "test", "-e", "/tmp/made"], b"").code == 0).then_some(())
     });
-    docker.ok("rm -f c");
+    docker.ok("rm -f cmds");
 }
 
 #[test]
@@ -141,12 +141,15 @@ fn logs_and_events_are_followed_to_their_end() {
     assert!(tail.stdout.trim_end().ends_with("Z line 5") && tail.stderr.ends_with("Z last\n"), "{tail:?}");
     docker.ok("wait talks");
     docker.ok("rm talks");
+    // The end of this second, as clients send whole ones: the engine waits for it.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    let until = (now.as_secs() + 1).to_string();
     let events = docker.words(&[
         "events",
         "--since",
         "1h",
         "--until",
-        "0s",
+        &until,
         "--filter",
         "type=container",
         "--format",
@@ -191,7 +194,7 @@ fn the_engine_may_be_killed_while_containers_and_commands_go_on() {
     ]);
     docker.engine.signal(rustix::process::Signal::KILL);
     docker.engine.ended();
-    docker.engine = Engine::start(&host, &[]);
+    docker.engine = Engine::at(&host, &host.scratch().join("next.sock"), &[]);
     assert!(docker.ok("ps --format {{.Status}}").starts_with("Up "));
     docker.ok("exec stays touch /go");
     wait::until("a command that outlived the engine", 20, || {

@@ -89,7 +89,7 @@ fn limits(descriptors: usize) -> Limits {
         // Clients keep connections for a while and are told of no failure when one they had has been closed.
         idle: Duration::from_secs(600),
         body: Duration::from_secs(300),
-        tick: Duration::from_secs(1),
+        tick: Duration::from_secs(5),
         ..Limits::default()
     }
 }
