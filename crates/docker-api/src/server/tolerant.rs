@@ -53,7 +53,7 @@ fn structure(value: &mut Value) {
             for (name, value) in fields.iter_mut() {
                 match MAPS.iter().position(|map| map == name) {
                     // A port without bindings is exposed, and that is what `null` says there.
-                    Some(_) if name == "PortBindings" => {}
+                    Some(_) if name == "PortBindings" => bindings(value),
                     Some(at) if value.is_object() => map(value, at >= STRUCTURES_FROM),
                     _ => structure(value),
                 }
@@ -74,6 +74,12 @@ fn add_capitalised(fields: &mut Map<String, Value>) {
             fields.insert(capital, value);
         }
     }
+}
+
+/// Bindings by port: those that are there are structures.
+fn bindings(value: &mut Value) {
+    let Value::Object(ports) = value else { return };
+    ports.values_mut().for_each(structure);
 }
 
 /// Keys stay, as they are; without a value they have an empty one.
