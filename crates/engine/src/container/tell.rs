@@ -174,8 +174,9 @@ impl Engine {
         if !self.is_running(&record.id) {
             return Err(Self::not_running(&record, "kill"));
         }
-        self.ask(&record, &Request::Kill { signal: number })?;
+        // Before it is done: its end is told by others, and comes after.
         self.emit_container("kill", &record, &[("signal", &number.to_string())]);
+        self.ask(&record, &Request::Kill { signal: number })?;
         if number == 9 {
             // Nothing survives it: whoever removes the container next shall find it ended.
             self.settle(&record.id);
