@@ -5,13 +5,14 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
+use std::io::Read;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::{Connection, OpenFlags};
 
 use super::Package;
-use crate::solve::tree::fd_path;
 
 const NAME: u32 = 1000;
 const VERSION: u32 = 1001;
@@ -27,14 +28,16 @@ const TEXTS: [u32; 2] = [6, 9];
 
 /// Packages of one database; a system has some thousand.
 const MOST_PACKAGES: usize = 200_000;
+/// The largest database that is looked at, in bytes.
+const MOST_DATABASE: u64 = 1 << 30;
 /// The longest header, in bytes.
 const MOST_HEADER: u32 = 64 << 20;
 
 /// The packages of a database in SQLite.
 pub fn sqlite(file: &File, path: &str) -> Vec<Package> {
-    let Ok(own) = file.as_fd().try_clone_to_owned() else { return Vec::new() };
-    // Nobody else writes to the tree of an image; nothing is made beside the file.
-    let address = format!("file:{}?immutable=1", fd_path(&own));
+    let Some(copy) = Copy::of(file) else { return Vec::new() };
+    // Nobody else writes to it, and nothing is made beside it.
+    let address = format!("file:{}?immutable=1", copy.0.display());
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let read = || -> rusqlite::Result<Vec<Package>> {
@@ -53,6 +56,32 @@ pub fn sqlite(file: &File, path: &str) -> Vec<Package> {
         Ok(found)
     };
     read().unwrap_or_default()
+}
+
+/// A copy of a file, for a library that takes paths: the path of an open file of an image, which SQLite would look up
+/// itself, is one inside of that image, where this machine may have a file of its own.
+struct Copy(PathBuf);
+
+impl Copy {
+    fn of(file: &File) -> Option<Self> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        if file.metadata().ok()?.len() > MOST_DATABASE {
+            return None;
+        }
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("fluyt-rpm-{}-{number}", std::process::id()));
+        let mut to = File::options().write(true).create_new(true).mode(0o600).open(&path).ok()?;
+        let copy = Self(path);
+        let mut from = file.take(MOST_DATABASE);
+        std::io::copy(&mut from, &mut to).ok()?;
+        Some(copy)
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// The packages of an `ndb`: pages of slots that say where in the file a header is, in blocks of sixteen bytes.
@@ -195,8 +224,14 @@ mod tests {
         database.execute("INSERT INTO Packages VALUES (1, ?1)", [bash()]).unwrap();
         database.execute("INSERT INTO Packages VALUES (2, x'00')", []).unwrap();
         drop(database);
-        let found = sqlite(&File::open(&path).unwrap(), "/db");
+        let open = File::open(&path).unwrap();
+        let found = sqlite(&open, "/db");
         assert_eq!(found.len(), 1);
+        // The file that is open is meant, not what is at its path.
+        std::fs::rename(&path, dir.path().join("moved")).unwrap();
+        std::fs::write(&path, "another").unwrap();
+        assert_eq!(sqlite(&File::open(dir.path().join("moved")).unwrap(), "/db"), found);
+        std::fs::rename(dir.path().join("moved"), &path).unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is made beside it");
         std::fs::write(&path, "SQLite format 3\0nonsense").unwrap();
         assert_eq!(sqlite(&File::open(&path).unwrap(), "/db"), []);
