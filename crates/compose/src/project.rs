@@ -76,7 +76,7 @@ impl Project {
         let mut tree = services_always(self.tree.clone());
         if let Some(map) = tree.map_mut() {
             map.remove("models");
-            each(map, "services", |service| as_json_service(service));
+            each(map, "services", as_json_service);
             each(map, "networks", |network| {
                 if network.get("ipam").is_none() {
                     insert_before(

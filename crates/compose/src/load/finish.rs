@@ -105,15 +105,10 @@ impl Loader<'_> {
                 self.stop(&mut faults)?;
             }
             profiles::select(&mut root, &mut disabled, &self.options.services)?;
-            if self.options.resolve_environment {
-                if let Some(services) =
-                    root.map_mut().and_then(|m| m.get_mut("services")).and_then(Node::map_mut)
-                {
-                    for entry in services.iter_mut() {
-                        if let Some(service) = entry.node.map_mut() {
-                            self.read_files(service, &environment)?;
-                        }
-                    }
+            let services = root.map_mut().and_then(|m| m.get_mut("services")).and_then(Node::map_mut);
+            if let (true, Some(services)) = (self.options.resolve_environment, services) {
+                for service in services.iter_mut().filter_map(|e| e.node.map_mut()) {
+                    self.read_files(service, &environment)?;
                 }
             }
         }
