@@ -36,6 +36,9 @@ pub fn with_tag(name: &str) -> String {
 
 /// Runs `fluyt load`.
 pub fn load(cli: &Cli, flags: &Parsed) -> Outcome {
+    if let Some(remote) = cli.remote()? {
+        return super::remotely::load(remote, flags);
+    }
     let engine = cli.engine()?;
     let quiet = flags.on("quiet");
     let platform = flags.given("platform").map(Platform::parse).transpose()?;

@@ -1,16 +1,18 @@
-//! `attach`, and what `run`, `start` and `attach` share: the pump on a container's monitor.
+//! `attach`, and what `run`, `start` and `attach` share: the pump on an attached container.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
-use fluyt_engine::{Attach, Engine, Frame, WaitCondition};
-use fluyt_model::sandbox::{Phase, Stdin};
+use fluyt_docker_api::api::{
+    AttachContainer, Attached, Docker, Follow, Next, Received, Wait, WaitCondition, Waited,
+};
+use fluyt_docker_api::types::ContainerInspect;
 use fluyt_model::{Error, Kind, Result};
 
-use super::Cli;
+use super::{Cli, lifecycle};
 use crate::cli::fail::{Failure, Outcome};
 use crate::cli::flags::{Arity, Command, NONE, Parsed, switch, text};
 use crate::cli::terminal::keys::DetachKeys;
-use crate::cli::terminal::pump::{self, End, Options, Received, Session};
+use crate::cli::terminal::pump::{self, End, Options, Session};
 use crate::cli::terminal::{self, RawMode};
 
 /// `fluyt attach`.
@@ -30,21 +32,22 @@ pub const ATTACH: Command = Command {
 /// Runs `fluyt attach`.
 pub fn attach(cli: &Cli, flags: &Parsed) -> Outcome {
     let keys = DetachKeys::parse(flags.text("detach-keys"))?;
-    let engine = cli.engine()?;
-    let view = engine.container(&flags.args[0])?;
-    let refused = match view.status.phase {
-        Phase::Running => None,
-        Phase::Paused => Some("You cannot attach to a paused container, unpause it first"),
-        Phase::Restarting => Some("You cannot attach to a restarting container, wait until it is running"),
-        _ => Some("You cannot attach to a stopped container, start it first"),
+    let docker = cli.docker()?;
+    let found = docker.container_inspect(&flags.args[0], false)?;
+    let refused = match &found.state {
+        state if state.restarting => {
+            Some("You cannot attach to a restarting container, wait until it is running")
+        }
+        state if state.paused => Some("You cannot attach to a paused container, unpause it first"),
+        state if !state.running => Some("You cannot attach to a stopped container, start it first"),
+        _ => None,
     };
     if let Some(why) = refused {
         return Err(Error::conflict(why).into());
     }
-    let (tty, open) = io_of(&view);
+    let (tty, open) = io_of(&found);
     let stdin = open && !flags.on("no-stdin");
     terminal::check_tty(stdin, tty)?;
-    let attached = engine.attach(&view.id, stdin)?;
     let wanted = Wanted {
         stdin,
         stdout: true,
@@ -54,12 +57,13 @@ pub fn attach(cli: &Cli, flags: &Parsed) -> Outcome {
         sig_proxy: flags.on("sig-proxy"),
         removes: false,
     };
-    follow(engine, &view.id, attached, wanted)
+    let connection = connect(cli, &found.id, &wanted, WaitCondition::NotRunning)?;
+    follow(cli, docker, &found.id, connection, wanted)
 }
 
 /// Whether a container has a terminal, and whether its standard input is open.
-pub fn io_of(view: &fluyt_engine::ContainerView) -> (bool, bool) {
-    view.spec.containers.first().map_or((false, false), |c| (c.process.tty, c.process.stdin != Stdin::Null))
+pub fn io_of(found: &ContainerInspect) -> (bool, bool) {
+    (found.config.tty, found.config.open_stdin)
 }
 
 /// What a client wants of an attached container.
@@ -77,23 +81,61 @@ pub struct Wanted {
     pub keys: DetachKeys,
     /// Signals are passed on.
     pub sig_proxy: bool,
-    /// This process removes the container when it has ended.
+    /// It is removed when it has ended: by this process, unless there is a daemon that does it.
     pub removes: bool,
+}
+
+/// An attached container, and what will tell how it ended.
+pub struct Connection {
+    session: Box<dyn Attached>,
+    /// A daemon's connection does not tell; it is asked before the start, or a quick end would be missed.
+    end: Option<Box<dyn Follow<Waited>>>,
+}
+
+impl Connection {
+    /// Looks whether the container has been started: until then a session keeps its input.
+    ///
+    /// # Errors
+    /// The container has gone.
+    pub fn begin(&mut self) -> Result<()> {
+        self.session.is_live().map(drop)
+    }
+}
+
+/// Attaches to a container that runs, or that will be started next. `end` is what a daemon is asked to wait for.
+///
+/// # Errors
+/// The container cannot be attached to.
+pub fn connect(cli: &Cli, id: &str, wanted: &Wanted, end: WaitCondition) -> Result<Connection> {
+    let docker = cli.docker()?;
+    let remote = cli.remote()?.is_some();
+    let how = AttachContainer {
+        stream: true,
+        stdin: wanted.stdin,
+        stdout: wanted.stdout,
+        stderr: wanted.stderr,
+        removes: wanted.removes && !remote,
+        ..AttachContainer::default()
+    };
+    let session = docker.container_attach(id, how)?.session;
+    let end = if remote { Some(docker.container_wait(id, end)?) } else { None };
+    Ok(Connection { session, end })
 }
 
 /// Pumps until the container ends or the user detaches; the exit code is the container's.
 ///
 /// # Errors
 /// The connection breaks.
-pub fn follow(engine: &Engine, id: &str, attach: Attach, wanted: Wanted) -> Outcome {
+pub fn follow(cli: &Cli, docker: &dyn Docker, id: &str, connection: Connection, wanted: Wanted) -> Outcome {
     // With a terminal in raw mode, Ctrl-C reaches the container as a key.
     let signals = pump::signals(wanted.sig_proxy)?;
     let raw = if wanted.tty && wanted.stdin { RawMode::enter()? } else { None };
-    let mut session = Container { engine, id, attach };
+    let Connection { session, end } = connection;
+    let mut session = Container { docker, id, session };
     if wanted.tty
         && let Some((rows, columns)) = terminal::size()
     {
-        session.attach.resize(rows, columns).or_else(unless_gone)?;
+        session.session.resize(rows, columns).or_else(unless_gone)?;
     }
     let options = Options {
         stdin: wanted.stdin,
@@ -102,17 +144,17 @@ pub fn follow(engine: &Engine, id: &str, attach: Attach, wanted: Wanted) -> Outc
         keys: (wanted.stdin && wanted.tty).then_some(wanted.keys),
         resize: wanted.tty,
     };
-    let end = pump::run(&mut session, options, &signals);
+    let ended = pump::run(&mut session, options, &signals);
     drop(raw);
-    match end? {
+    match ended? {
         End::Exited(code) => {
-            if wanted.removes {
-                engine.reap(id)?;
+            if wanted.removes && cli.remote()?.is_none() {
+                cli.local()?.engine()?.reap(id)?;
             }
-            code_of(code)
+            code_of(code.into())
         }
         End::Detached => Ok(0),
-        End::Closed => match engine.wait(id, WaitCondition::NotRunning) {
+        End::Closed => match exit_code(docker, id, end) {
             Ok(code) => code_of(code),
             Err(error) if error.kind() == Kind::NotFound => Ok(0),
             Err(error) => Err(error.into()),
@@ -120,60 +162,64 @@ pub fn follow(engine: &Engine, id: &str, attach: Attach, wanted: Wanted) -> Outc
     }
 }
 
-fn code_of(code: i32) -> Outcome {
-    if code == 0 { Ok(0) } else { Err(Failure::Code(code)) }
+fn exit_code(docker: &dyn Docker, id: &str, end: Option<Box<dyn Follow<Waited>>>) -> Result<i64> {
+    let Some(mut end) = end else { return lifecycle::ended(docker, id, WaitCondition::NotRunning) };
+    match end.next(Wait::FOREVER)? {
+        Next::Item(waited) if !waited.error.is_empty() => Err(Error::internal(waited.error)),
+        Next::Item(waited) => Ok(waited.code),
+        Next::Idle | Next::End => Err(Error::new(Kind::Unavailable, "the daemon does not say how it ended")),
+    }
+}
+
+fn code_of(code: i64) -> Outcome {
+    match i32::try_from(code).unwrap_or(255) {
+        0 => Ok(0),
+        code => Err(Failure::Code(code)),
+    }
 }
 
 fn unless_gone(error: Error) -> Result<()> {
     if error.kind() == Kind::Unavailable { Ok(()) } else { Err(error) }
 }
 
-/// A container's monitor as the pump sees it.
+/// An attached container as the pump sees it.
 struct Container<'a> {
-    engine: &'a Engine,
+    docker: &'a dyn Docker,
     id: &'a str,
-    attach: Attach,
-}
-
-fn received(frame: Frame) -> Received {
-    match frame {
-        Frame::Data(stream, bytes) => Received::Data(stream, bytes),
-        Frame::Exited(code) => Received::Exited(code),
-        Frame::Lost => Received::Closed,
-    }
+    session: Box<dyn Attached>,
 }
 
 impl Session for Container<'_> {
     fn buffered(&mut self) -> Result<Option<Received>> {
-        Ok(self.attach.buffered()?.map(received))
+        self.session.buffered()
     }
 
     fn outputs(&self) -> Vec<BorrowedFd<'_>> {
-        vec![self.attach.as_fd()]
+        self.session.fd().into_iter().collect()
     }
 
     fn input(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.attach.as_fd())
+        self.session.fd()
     }
 
     fn receive(&mut self, _: usize) -> Result<Received> {
-        self.attach.read().map(received)
+        self.session.read()
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        self.attach.write(bytes)
+        self.session.write(bytes)
     }
 
     fn close_input(&mut self) -> Result<()> {
-        self.attach.close_stdin()
+        self.session.close_input()
     }
 
     fn resize(&mut self, rows: u16, columns: u16) -> Result<()> {
-        self.attach.resize(rows, columns)
+        self.session.resize(rows, columns)
     }
 
     fn signal(&mut self, number: i32) -> Result<()> {
-        match self.engine.kill(self.id, &number.to_string()) {
+        match self.docker.container_kill(self.id, &number.to_string()) {
             // It may have ended in between.
             Err(e) if matches!(e.kind(), Kind::Conflict | Kind::NotFound) => Ok(()),
             other => other,

@@ -2,6 +2,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
+use fluyt_docker_api::api::{Attached, Docker, Received, StartExec};
+use fluyt_docker_api::types::ExecOptions as ApiExecOptions;
 use fluyt_engine::{Exec, ExecOptions, ExecTarget, Stream};
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Kind, Result};
@@ -11,7 +13,7 @@ use crate::cli::create::{self, ThisHost};
 use crate::cli::fail::{Failure, Outcome};
 use crate::cli::flags::{Arity, Command, NONE, Parsed, list, many, switch, text, values};
 use crate::cli::terminal::keys::DetachKeys;
-use crate::cli::terminal::pump::{self, End, Options, Received, Session};
+use crate::cli::terminal::pump::{self, End, Options, Session};
 use crate::cli::terminal::{self, RawMode};
 
 /// `fluyt exec`.
@@ -36,6 +38,9 @@ pub const EXEC: Command = Command {
 
 /// Runs `fluyt exec`.
 pub fn exec(cli: &Cli, flags: &Parsed) -> Outcome {
+    if let Some(remote) = cli.remote()? {
+        return exec_remotely(remote, flags);
+    }
     // What this process becomes in the container must not lead back to a file that the container could write.
     fluyt_engine::seal(cli.root()).about(|| "running from a sealed executable")?;
     let keys = DetachKeys::parse(flags.text("detach-keys"))?;
@@ -71,6 +76,92 @@ pub fn exec(cli: &Cli, flags: &Parsed) -> Outcome {
     }
     let exec = target.exec(&options).map_err(unstarted)?;
     follow(exec, stdin, tty, keys)
+}
+
+/// By a daemon. Here no process of this machine enters the container, so that there is nothing to seal.
+fn exec_remotely(docker: &dyn Docker, flags: &Parsed) -> Outcome {
+    let keys = DetachKeys::parse(flags.text("detach-keys"))?;
+    let (detach, tty) = (flags.on("detach"), flags.on("tty"));
+    let stdin = flags.on("interactive") && !detach;
+    if !detach {
+        terminal::check_tty(stdin, tty)?;
+    }
+    let size = if tty { terminal::size() } else { None };
+    let plain = |error: Error| Failure::Coded(error, 1);
+    let options = ApiExecOptions {
+        user: flags.text("user").to_owned(),
+        privileged: flags.on("privileged"),
+        tty,
+        console_size: size.map(|(rows, columns)| [rows, columns]),
+        attach_stdin: stdin,
+        attach_stdout: !detach,
+        attach_stderr: !detach,
+        detach_keys: flags.text("detach-keys").to_owned(),
+        env: create::environment(flags, &ThisHost).map_err(Error::invalid)?.into(),
+        working_dir: flags.text("workdir").to_owned(),
+        cmd: flags.args[1..].to_vec().into(),
+        detach,
+    };
+    let id = docker.exec_create(&flags.args[0], &options).map_err(plain)?;
+    let started = docker.exec_start(&id, StartExec { detach, tty, size }).map_err(|e| match e.kind() {
+        Kind::CommandNotFound | Kind::CommandNotExecutable => Failure::Error(e),
+        Kind::Conflict | Kind::NotFound => plain(e),
+        _ => Failure::Coded(e, 126),
+    })?;
+    let Some(session) = started else { return Ok(0) };
+    let signals = pump::signals(false)?;
+    let raw = if tty && stdin { RawMode::enter()? } else { None };
+    let options =
+        Options { stdin, stdout: true, stderr: true, keys: (stdin && tty).then_some(keys), resize: tty };
+    let end = pump::run(&mut Remotely { session, tty }, options, &signals);
+    drop(raw);
+    let code = match end? {
+        End::Exited(code) => i64::from(code),
+        End::Detached => return Ok(0),
+        End::Closed => docker.exec_inspect(&id)?.exit_code.unwrap_or(0),
+    };
+    if code == 0 { Ok(0) } else { Err(Failure::Code(i32::try_from(code).unwrap_or(255))) }
+}
+
+/// A daemon's command as the pump sees it.
+struct Remotely {
+    session: Box<dyn Attached>,
+    tty: bool,
+}
+
+impl Session for Remotely {
+    fn buffered(&mut self) -> Result<Option<Received>> {
+        self.session.buffered()
+    }
+
+    fn outputs(&self) -> Vec<BorrowedFd<'_>> {
+        self.session.fd().into_iter().collect()
+    }
+
+    fn input(&self) -> Option<BorrowedFd<'_>> {
+        self.session.fd()
+    }
+
+    fn receive(&mut self, _: usize) -> Result<Received> {
+        self.session.read()
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        self.session.write(bytes)
+    }
+
+    fn close_input(&mut self) -> Result<()> {
+        // A terminal has no half to close; its end of input is a key.
+        if self.tty { Ok(()) } else { self.session.close_input() }
+    }
+
+    fn resize(&mut self, rows: u16, columns: u16) -> Result<()> {
+        self.session.resize(rows, columns)
+    }
+
+    fn signal(&mut self, _: i32) -> Result<()> {
+        Ok(())
+    }
 }
 
 fn follow(exec: Exec, stdin: bool, tty: bool, keys: DetachKeys) -> Outcome {

@@ -1,5 +1,6 @@
 //! `images`, `history`, `tag`.
 
+use fluyt_docker_api::api::ListImages;
 use fluyt_docker_api::select::images as select;
 
 use super::Cli;
@@ -7,7 +8,7 @@ use crate::cli::fail::Outcome;
 use crate::cli::filter::Filters;
 use crate::cli::flags::{Arity, Command, NONE, Parsed, many, switch, text, values};
 use crate::cli::format::{self, rows};
-use crate::cli::{print_text, render, time};
+use crate::cli::{print_text, time};
 
 /// `fluyt images`.
 pub const IMAGES: Command = Command {
@@ -55,12 +56,13 @@ pub const TAG: Command = Command {
 
 /// Runs `fluyt images`.
 pub fn images(cli: &Cli, flags: &Parsed) -> Outcome {
-    let engine = cli.engine()?;
+    let docker = cli.docker()?;
     let now = time::now();
     let pattern = flags.args.first().map(|pattern| format!("reference={pattern}"));
     let filters = Filters::parse(flags.all("filter").chain(pattern.as_deref()), select::FILTERS)?;
     let digests = flags.on("digests") || flags.text("format").contains(".Digest");
-    let rows = select::select(engine, &filters, now)?;
+    let wanted = ListImages { all: flags.on("all"), filters, ..ListImages::default() };
+    let rows = docker.image_list(&wanted)?;
     let trunc = !flags.on("no-trunc");
     let mut template = format::choose(&rows::IMAGES, flags.text("format"), flags.on("quiet"));
     if template == rows::IMAGES.table && flags.on("digests") {
@@ -81,15 +83,13 @@ pub fn images(cli: &Cli, flags: &Parsed) -> Outcome {
 
 /// Runs `fluyt history`.
 pub fn history(cli: &Cli, flags: &Parsed) -> Outcome {
-    let platform = flags.given("platform").filter(|text| !text.is_empty());
-    let image = super::run::local_image(cli.engine()?, &flags.args[0], platform)?;
+    let items = cli.docker()?.image_history(&flags.args[0], flags.text("platform"))?;
     let now = time::now();
     let mut template = format::choose(&rows::HISTORY, flags.text("format"), flags.on("quiet"));
     let human = flags.on("human");
     if template == rows::HISTORY.table && !human {
         template = rows::HISTORY_PLAIN;
     }
-    let items = render::image_history(&image);
     let trunc = !flags.on("no-trunc");
     print_text(&format::render(
         &rows::HISTORY,
@@ -101,9 +101,7 @@ pub fn history(cli: &Cli, flags: &Parsed) -> Outcome {
 
 /// Runs `fluyt tag`.
 pub fn tag(cli: &Cli, flags: &Parsed) -> Outcome {
-    let engine = cli.engine()?;
-    let source = engine.images().resolve(&flags.args[0])?;
-    let name = engine.images().tag(&flags.args[0], &flags.args[1])?;
-    engine.emit_image("tag", &source.id.to_string(), &name.familiar());
+    let (repository, tag) = super::content::apart(&flags.args[1]);
+    cli.docker()?.image_tag(&flags.args[0], repository, tag)?;
     Ok(0)
 }

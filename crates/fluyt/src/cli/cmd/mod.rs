@@ -24,6 +24,7 @@ mod meta;
 mod networks;
 mod prune;
 mod registry;
+mod remotely;
 mod reset;
 mod resume;
 mod run;

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use fluyt_docker_api::lower;
 use fluyt_docker_api::select::networks as select;
-use fluyt_engine::{NetworkSpec, SubnetSpec};
+use fluyt_docker_api::types::{Ipam, IpamConfig, NetworkCreate};
+use fluyt_engine::SubnetSpec;
 use fluyt_model::{Error, Kind, Result};
 
 use super::Cli;
@@ -13,7 +13,7 @@ use crate::cli::fail::{Outcome, for_each};
 use crate::cli::filter::Filters;
 use crate::cli::flags::{Arity, Command, NONE, Parsed, int, list, many, one, switch, text, values};
 use crate::cli::format::{self, rows};
-use crate::cli::{fail, print_line, print_text, render};
+use crate::cli::{fail, print_line, print_text, time};
 
 /// `fluyt network create`.
 pub const CREATE: Command = Command {
@@ -111,19 +111,33 @@ pub fn create(cli: &Cli, flags: &Parsed) -> Outcome {
     if !matches!(flags.text("ipam-driver"), "default" | "null") {
         return Err(Error::not_found(format!("no IPAM driver {:?}", flags.text("ipam-driver"))).into());
     }
-    let spec = NetworkSpec {
+    let config = |s: SubnetSpec| IpamConfig {
+        subnet: s.subnet,
+        ip_range: s.range,
+        gateway: s.gateway,
+        auxiliary_addresses: s.aux.into_iter().map(|(name, ip)| (name, ip.to_string())).collect(),
+    };
+    let wanted = NetworkCreate {
         name: flags.args[0].clone(),
         driver: flags.text("driver").to_owned(),
+        enable_ipv4: flags.changed("ipv4").then(|| flags.on("ipv4")),
+        enable_ipv6: flags.changed("ipv6").then(|| flags.on("ipv6")),
+        ipam: Some(Ipam {
+            driver: flags.text("ipam-driver").to_owned(),
+            options: key_values(flags.all("ipam-opt")),
+            config: subnets(flags)?.into_iter().map(config).collect(),
+        }),
         internal: flags.on("internal"),
-        ipv4: flags.on("ipv4"),
-        ipv6: flags.on("ipv6"),
-        subnets: subnets(flags)?,
-        options: key_values(flags.all("opt")).into_inner(),
-        ipam_options: key_values(flags.all("ipam-opt")).into_inner(),
-        labels: key_values(flags.all("label")).into_inner(),
         attachable: flags.on("attachable"),
+        options: key_values(flags.all("opt")),
+        labels: key_values(flags.all("label")),
+        ..NetworkCreate::default()
     };
-    print_line(&cli.engine()?.network_create(spec)?)?;
+    let made = cli.docker()?.network_create(&wanted)?;
+    if !made.warning.is_empty() {
+        eprintln!("WARNING: {}", made.warning);
+    }
+    print_line(&made.id)?;
     Ok(0)
 }
 
@@ -222,21 +236,20 @@ fn network_bits(address: IpAddr, prefix: u8) -> u128 {
 /// Runs `fluyt network ls`.
 pub fn ls(cli: &Cli, flags: &Parsed) -> Outcome {
     let filters = Filters::parse(flags.all("filter"), select::FILTERS)?;
-    let mut views = cli.engine()?.networks()?;
-    select::select(&mut views, &filters)?;
-    views.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
+    let mut networks = cli.docker()?.network_list(&filters)?;
+    networks.sort_by(|a, b| a.name.cmp(&b.name));
     let template = format::choose(&rows::NETWORKS, flags.text("format"), flags.on("quiet"));
     let trunc = !flags.on("no-trunc");
-    let rows = views.iter().map(|n| rows::network(&render::network(n), n.created, trunc));
+    let rows = networks.iter().map(|n| rows::network(n, time::stamp(&n.created).unwrap_or(0), trunc));
     print_text(&format::render(&rows::NETWORKS, template, rows)?)?;
     Ok(0)
 }
 
 /// Runs `fluyt network rm`.
 pub fn rm(cli: &Cli, flags: &Parsed) -> Outcome {
-    let engine = cli.engine()?;
+    let docker = cli.docker()?;
     let force = flags.on("force");
-    for_each(&flags.args, |name| match engine.network_remove(name) {
+    for_each(&flags.args, |name| match docker.network_remove(name) {
         Ok(()) => Ok(Some(name.to_owned())),
         Err(e) if force && e.kind() == Kind::NotFound => {
             fail::print(&e);
@@ -249,13 +262,12 @@ pub fn rm(cli: &Cli, flags: &Parsed) -> Outcome {
 /// Runs `fluyt network connect`.
 pub fn connect(cli: &Cli, flags: &Parsed) -> Outcome {
     let settings = endpoints::connect_settings(flags).map_err(Error::invalid)?;
-    let attachment = lower::attachment(&flags.args[0], &settings)?;
-    cli.engine()?.network_connect(&flags.args[0], &flags.args[1], attachment)?;
+    cli.docker()?.network_connect(&flags.args[0], &flags.args[1], &settings)?;
     Ok(0)
 }
 
 /// Runs `fluyt network disconnect`.
 pub fn disconnect(cli: &Cli, flags: &Parsed) -> Outcome {
-    cli.engine()?.network_disconnect(&flags.args[0], &flags.args[1], flags.on("force"))?;
+    cli.docker()?.network_disconnect(&flags.args[0], &flags.args[1], flags.on("force"))?;
     Ok(0)
 }

@@ -10,8 +10,8 @@ use fluyt_model::reference::Reference;
 use fluyt_model::{Error, Kind, Result};
 use fluyt_registry::{Credentials, Registry};
 
-use super::Cli;
 use super::trust::SIGNATURE_POLICY;
+use super::{Cli, remotely};
 use crate::cli::fail::Outcome;
 use crate::cli::flags::{Arity, Command, Flag, NONE, Parsed, switch, text};
 use crate::cli::progress::Report;
@@ -106,10 +106,42 @@ pub enum Where {
     },
 }
 
+/// An image that another command needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Pulled<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// For which platform.
+    pub platform: Option<&'a str>,
+    /// A policy of signatures.
+    pub policy: Option<&'a str>,
+}
+
+/// Pulls an image for another command, here or at the daemon that is named.
+///
+/// # Errors
+/// What the registry says.
+pub fn pull_for(cli: &Cli, pulled: &Pulled<'_>, quiet: bool) -> Result<()> {
+    let place = Where::Stderr { quiet };
+    match cli.remote()? {
+        Some(remote) => remotely::pull(remote, pulled, false, place),
+        None => {
+            let engine = cli.local()?.engine()?;
+            pull_one(&engine, pulled.name, pulled.platform, pulled.policy, place)
+        }
+    }
+}
+
 /// Runs `fluyt pull`.
 pub fn pull(cli: &Cli, flags: &Parsed) -> Outcome {
-    let engine = cli.engine()?;
     let (name, quiet) = (&flags.args[0], flags.on("quiet"));
+    if let Some(remote) = cli.remote()? {
+        let policy = flags.given("signature-policy");
+        let pulled = Pulled { name, platform: flags.given("platform"), policy };
+        remotely::pull(remote, &pulled, flags.on("all-tags"), Where::Stdout { quiet })?;
+        return Ok(0);
+    }
+    let engine = cli.engine()?;
     let platform = flags.given("platform");
     let place = Where::Stdout { quiet };
     let registry = transfer::client(flags.on("tls-verify"), flags.given("signature-policy"))?;
@@ -181,6 +213,9 @@ fn pull_from(
 
 /// Runs `fluyt push`.
 pub fn push(cli: &Cli, flags: &Parsed) -> Outcome {
+    if let Some(remote) = cli.remote()? {
+        return remotely::push(remote, flags);
+    }
     let engine = cli.engine()?;
     let given = Reference::parse_untagged(&flags.args[0])?;
     if given.digest().is_some() {

@@ -2,16 +2,14 @@
 
 use std::path::Path;
 
-use fluyt_docker_api::lower;
-use fluyt_docker_api::types::{ContainerConfig, CreateRequest};
-use fluyt_engine::{CreateRequest as Request, Engine, RemoveOptions, StartOptions};
-use fluyt_image::oci::Platform;
+use fluyt_docker_api::api::{CreateContainer, Docker, RemoveContainer, StartContainer, WaitCondition};
+use fluyt_docker_api::types::CreateRequest;
 use fluyt_model::error::IoContext;
-use fluyt_model::sandbox::Phase;
 use fluyt_model::{Error, Kind, Result};
 
 use super::attach::{self, Wanted};
-use super::{Cli, archives, registry, trust};
+use super::registry::{self, Pulled};
+use super::{Cli, archives};
 use crate::cli::create::{self, ThisHost};
 use crate::cli::fail::{Failure, Outcome, for_each};
 use crate::cli::flags::{Arity, Command, NONE, Parsed, switch, text};
@@ -59,38 +57,34 @@ pub fn run(cli: &Cli, flags: &Parsed) -> Outcome {
         removes: request.host_config.auto_remove,
     };
     let attached = wanted.stdin || wanted.stdout || wanted.stderr;
-    let auto_remove = wanted.removes;
-    let engine = cli.engine()?;
-    let id = make(engine, flags, request)?;
-    let options = StartOptions {
-        attach: attached,
-        stdin: wanted.stdin,
-        size: if wanted.tty { terminal::size() } else { None },
-        caller_removes: attached && auto_remove,
-    };
-    let started = engine.start(&id, options);
-    if let Some(complaint) = engine.apparmor_complaint_once() {
+    let docker = cli.docker()?;
+    let id = make(cli, docker, flags, request)?;
+    let how = StartContainer { size: if wanted.tty { terminal::size() } else { None } };
+    let end = if wanted.removes { WaitCondition::Removed } else { WaitCondition::NextExit };
+    let connection = if attached { Some(attach::connect(cli, &id, &wanted, end)?) } else { None };
+    let started = docker.container_start(&id, &how);
+    if cli.remote()?.is_none()
+        && let Some(complaint) = cli.local()?.engine()?.apparmor_complaint_once()
+    {
         eprintln!("WARNING: {complaint}");
     }
-    match started {
-        Err(error) => {
-            if auto_remove {
-                remove_failed(engine, &id);
-            }
-            Err(error.into())
-        }
-        Ok(None) => {
+    started?;
+    match connection {
+        None => {
             print_line(&id)?;
             Ok(0)
         }
-        Ok(Some(attach)) => attach::follow(engine, &id, attach, wanted),
+        Some(mut connection) => {
+            connection.begin()?;
+            attach::follow(cli, docker, &id, connection, wanted)
+        }
     }
 }
 
 /// Runs `fluyt create`.
 pub fn create(cli: &Cli, flags: &Parsed) -> Outcome {
     let request = create::request(flags, &ThisHost).map_err(|why| usage("create", why))?;
-    let id = make(cli.engine()?, flags, request)?;
+    let id = make(cli, cli.docker()?, flags, request)?;
     print_line(&id)?;
     Ok(0)
 }
@@ -100,7 +94,7 @@ fn usage(command: &str, why: String) -> Failure {
 }
 
 /// Makes the container and writes its id to `--cidfile`.
-fn make(engine: &Engine, flags: &Parsed, mut request: CreateRequest) -> Result<String> {
+fn make(cli: &Cli, docker: &dyn Docker, flags: &Parsed, mut request: CreateRequest) -> Result<String> {
     let pull = flags.text("pull");
     if !matches!(pull, "always" | "missing" | "never") {
         return Err(Error::invalid(format!(
@@ -111,37 +105,58 @@ fn make(engine: &Engine, flags: &Parsed, mut request: CreateRequest) -> Result<S
     if let Some(path) = cidfile {
         check_cidfile(path)?;
     }
-    let platform = flags.given("platform").filter(|text| !text.is_empty()).map(str::to_owned);
-    if request.host_config.network_mode == "host" && !request.host_config.port_bindings.is_empty() {
-        eprintln!("WARNING: Published ports are discarded when using host network mode");
-    }
-    let name = request.config.image.clone();
-    let policy = flags.given("signature-policy");
-    let image = image_for(engine, &name, pull, platform.as_deref(), policy, flags.on("quiet"))?;
-    trust::check(engine, policy, &name, &image)?;
-    let defaults = defaults(engine, &image)?;
     if request.config.tty
         && let Some((rows, columns)) = terminal::size()
     {
         request.host_config.console_size = [rows, columns];
     }
-    let spec = lower::container(&request, &defaults, image.id.as_str())?;
-    trust::check_mounts(engine, policy, &spec)?;
-    request.config = lower::with_image(&request.config, &defaults);
-    let document =
-        serde_json::to_value(&request).map_err(|e| Error::internal("the create request").with_source(e))?;
-    let id = engine.create(Request {
-        name: flags.given("name").filter(|n| !n.is_empty()).map(str::to_owned),
-        spec,
-        document,
-    })?;
+    let name = request.config.image.clone();
+    let fetch = || {
+        let pulled = Pulled {
+            name: &name,
+            platform: flags.given("platform").filter(|text| !text.is_empty()),
+            policy: flags.given("signature-policy"),
+        };
+        registry::pull_for(cli, &pulled, flags.on("quiet"))
+    };
+    if pull == "always" {
+        fetch()?;
+    }
+    let wanted = CreateContainer {
+        name: flags.text("name").to_owned(),
+        platform: flags.text("platform").to_owned(),
+        request,
+        signature_policy: flags.given("signature-policy").map(str::to_owned),
+    };
+    let made = if pull == "missing" {
+        match docker.container_create(wanted.clone()) {
+            Err(error) if lacks_image(&error) => {
+                if !flags.on("quiet") {
+                    eprintln!("Unable to find image '{}' locally", archives::with_tag(&name));
+                }
+                fetch()?;
+                docker.container_create(wanted)
+            }
+            other => other,
+        }
+    } else {
+        docker.container_create(wanted)
+    }?;
+    for warning in &made.warnings {
+        eprintln!("WARNING: {warning}");
+    }
     if let Some(path) = cidfile
-        && let Err(error) = std::fs::write(path, &id).about(|| format!("container ID file {path}"))
+        && let Err(error) = std::fs::write(path, &made.id).about(|| format!("container ID file {path}"))
     {
-        remove_failed(engine, &id);
+        remove_failed(docker, &made.id);
         return Err(error);
     }
-    Ok(id)
+    Ok(made.id)
+}
+
+/// Whether a container could not be made because its image is not there: other things can be missing too.
+fn lacks_image(error: &Error) -> bool {
+    error.kind() == Kind::NotFound && error.to_string().contains("No such image")
 }
 
 fn check_cidfile(path: &str) -> Result<()> {
@@ -153,54 +168,10 @@ fn check_cidfile(path: &str) -> Result<()> {
     Ok(())
 }
 
-/// The image's own configuration, in the shape of a container's.
-pub fn defaults(engine: &Engine, image: &fluyt_image::Image) -> Result<ContainerConfig> {
-    #[derive(serde::Deserialize)]
-    struct Config {
-        #[serde(default)]
-        config: Option<ContainerConfig>,
-    }
-    let raw = engine.images().raw_config(&image.id)?;
-    let parsed: Config = serde_json::from_str(&raw)
-        .map_err(|e| Error::corrupt(format!("configuration of image {}", image.id)).with_source(e))?;
-    Ok(parsed.config.unwrap_or_default())
-}
-
-/// The image, pulled if `--pull` says so.
-fn image_for(
-    engine: &Engine,
-    name: &str,
-    pull: &str,
-    platform: Option<&str>,
-    policy: Option<&str>,
-    quiet: bool,
-) -> Result<fluyt_image::Image> {
-    let local = || local_image(engine, name, platform);
-    if pull != "always" {
-        match local() {
-            Err(error) if error.kind() == Kind::NotFound && pull == "missing" => {
-                if !quiet {
-                    eprintln!("Unable to find image '{}' locally", archives::with_tag(name));
-                }
-            }
-            other => return other,
-        }
-    }
-    registry::pull_one(engine, name, platform, policy, registry::Where::Stderr { quiet })?;
-    local()
-}
-
-/// The image that is here for a platform, which need not be the one that the name stands for.
-pub fn local_image(engine: &Engine, name: &str, platform: Option<&str>) -> Result<fluyt_image::Image> {
-    match platform {
-        Some(wanted) => engine.images().resolve_for(name, &Platform::parse(wanted)?, &fluyt_image::Silent),
-        None => engine.images().resolve(name),
-    }
-}
-
 /// A container that never ran leaves nothing behind; its failure is what the user hears about.
-fn remove_failed(engine: &Engine, id: &str) {
-    if let Err(error) = engine.remove(id, RemoveOptions { force: true, volumes: true })
+fn remove_failed(docker: &dyn Docker, id: &str) {
+    let how = RemoveContainer { force: true, volumes: true, link: false };
+    if let Err(error) = docker.container_remove(id, how)
         && error.kind() != Kind::NotFound
     {
         crate::cli::fail::print(&error);
@@ -209,11 +180,11 @@ fn remove_failed(engine: &Engine, id: &str) {
 
 /// Runs `fluyt start`.
 pub fn start(cli: &Cli, flags: &Parsed) -> Outcome {
-    let engine = cli.engine()?;
+    let docker = cli.docker()?;
     let (attach, interactive) = (flags.on("attach"), flags.on("interactive"));
     if !attach && !interactive {
         let outcome = for_each(&flags.args, |name| {
-            engine.start(name, StartOptions::default()).map(|_| Some(name.to_owned()))
+            docker.container_start(name, &StartContainer::default()).map(|_| Some(name.to_owned()))
         });
         return outcome.map_err(|_| Failure::Code(1));
     }
@@ -224,20 +195,23 @@ pub fn start(cli: &Cli, flags: &Parsed) -> Outcome {
         ));
     };
     let keys = DetachKeys::parse(flags.text("detach-keys"))?;
-    let view = engine.container(name).map_err(|e| Failure::Coded(e, 1))?;
-    let (tty, open) = attach::io_of(&view);
+    let found = docker.container_inspect(name, false).map_err(|e| Failure::Coded(e, 1))?;
+    let (tty, open) = attach::io_of(&found);
     let stdin = interactive && open;
     terminal::check_tty(stdin, tty)?;
-    let running = matches!(view.status.phase, Phase::Running | Phase::Paused);
-    let removes = view.spec.auto_remove && !running;
+    let running = found.state.running && !found.state.restarting;
+    let removes = found.host_config.auto_remove && !running;
     let wanted = Wanted { stdin, stdout: true, stderr: true, tty, keys, sig_proxy: true, removes };
-    let session = if running {
-        engine.attach(&view.id, stdin)?
-    } else {
-        let size = if tty { terminal::size() } else { None };
-        let options = StartOptions { attach: true, stdin, size, caller_removes: removes };
-        let failed = || Error::internal("the engine started the container without attaching to it");
-        engine.start(&view.id, options)?.ok_or_else(failed)?
+    let end = match (running, found.host_config.auto_remove) {
+        (_, true) => WaitCondition::Removed,
+        (true, false) => WaitCondition::NotRunning,
+        (false, false) => WaitCondition::NextExit,
     };
-    attach::follow(engine, &view.id, session, wanted)
+    let mut connection = attach::connect(cli, &found.id, &wanted, end)?;
+    if !running {
+        let size = if tty { terminal::size() } else { None };
+        docker.container_start(&found.id, &StartContainer { size })?;
+        connection.begin()?;
+    }
+    attach::follow(cli, docker, &found.id, connection, wanted)
 }

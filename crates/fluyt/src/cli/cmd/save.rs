@@ -44,6 +44,9 @@ pub const IMPORT: Command = Command {
 
 /// Runs `fluyt save`.
 pub fn save(cli: &Cli, flags: &Parsed) -> Outcome {
+    if let Some(remote) = cli.remote()? {
+        return super::remotely::save(remote, flags);
+    }
     let engine = cli.engine()?;
     let platform = flags.given("platform").map(Platform::parse).transpose()?;
     let names: Vec<&str> = flags.args.iter().map(String::as_str).collect();
@@ -70,6 +73,9 @@ pub fn save(cli: &Cli, flags: &Parsed) -> Outcome {
 
 /// Runs `fluyt import`.
 pub fn import(cli: &Cli, flags: &Parsed) -> Outcome {
+    if let Some(remote) = cli.remote()? {
+        return super::remotely::import(remote, flags);
+    }
     let engine = cli.engine()?;
     let source = flags.args[0].as_str();
     if source.starts_with("http://") || source.starts_with("https://") {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fluyt_docker_api::machine;
+use fluyt_docker_api::api::{EventsOf, Next, System, Wait};
 use fluyt_docker_api::render::API_VERSION;
 use fluyt_docker_api::select::events as select;
 use fluyt_docker_api::types::{EventMessage, SystemInfo};
@@ -53,24 +53,50 @@ pub const EVENTS: Command = Command {
     interspersed: true,
 };
 
-/// Runs `fluyt version`. There is one program; both halves of Docker's document are it.
-pub fn version(_: &Cli, flags: &Parsed) -> Outcome {
-    let server = render::version();
+/// Runs `fluyt version`. Without a daemon there is one program; both halves of Docker's document are it.
+pub fn version(cli: &Cli, flags: &Parsed) -> Outcome {
+    let client = render::version();
+    let server = match cli.remote()? {
+        Some(remote) => Some((remote.version()?, remote.client().host().to_string())),
+        None => None,
+    };
     match flags.text("format") {
-        "" => print_text(&format!(
-            "fluyt version {}\n API version:  {API_VERSION} (no daemon)\n OS/Arch:      linux/{}\n Kernel:       {}\n",
-            server.version, server.arch, server.kernel_version
-        ))?,
+        "" => {
+            let daemon = match &server {
+                None => "no daemon".to_owned(),
+                Some((_, host)) => host.clone(),
+            };
+            let mut text = format!(
+                "fluyt version {}\n API version:  {API_VERSION} ({daemon})\n OS/Arch:      linux/{}\n Kernel:       {}\n",
+                client.version, client.arch, client.kernel_version
+            );
+            if let Some((server, _)) = &server {
+                text.push_str(&format!(
+                    "\nServer: {}\n Version:      {}\n API version:  {} (minimum version {})\n OS/Arch:      {}/{}\n Kernel:       {}\n",
+                    server.platform.name,
+                    server.version,
+                    server.api_version,
+                    server.min_api_version,
+                    server.os,
+                    server.arch,
+                    server.kernel_version
+                ));
+            }
+            print_text(&text)?;
+        }
         format => {
-            let client = json!({
+            let context = cli.options().name()?;
+            let own = json!({
                 "Platform": {"Name": "fluyt"},
-                "Version": server.version, "ApiVersion": API_VERSION, "DefaultAPIVersion": API_VERSION,
-                "APIVersion": API_VERSION, "GitCommit": "", "GoVersion": "", "Os": "linux", "Arch": server.arch,
-                "BuildTime": "", "Context": "default",
+                "Version": client.version, "ApiVersion": API_VERSION, "DefaultAPIVersion": API_VERSION,
+                "APIVersion": API_VERSION, "GitCommit": "", "GoVersion": "", "Os": "linux", "Arch": client.arch,
+                "BuildTime": "", "Context": context,
             });
+            let server = server.map_or(client, |(server, _)| server);
+            let api_version = server.api_version.clone();
             let mut server = json(&server)?;
-            server["APIVersion"] = json!(API_VERSION);
-            print_formatted(format, &json!({"Client": client, "Server": server}))?;
+            server["APIVersion"] = json!(api_version);
+            print_formatted(format, &json!({"Client": own, "Server": server}))?;
         }
     }
     Ok(0)
@@ -100,8 +126,7 @@ pub fn print_formatted(format: &str, document: &Value) -> Result<(), Failure> {
 
 /// Runs `fluyt info`.
 pub fn info(cli: &Cli, flags: &Parsed) -> Outcome {
-    let engine = cli.engine()?;
-    let document = machine::info(engine)?;
+    let document = cli.docker()?.info()?;
     match flags.text("format") {
         "" => print_text(&info_text(&document))?,
         format => print_formatted(format, &json(&document)?)?,
@@ -180,14 +205,8 @@ pub fn events(cli: &Cli, flags: &Parsed) -> Outcome {
         "" | "json" => None,
         text => Some(format::parse(text).map_err(|e| Failure::Coded(e, 64))?),
     };
-    let engine = cli.engine()?;
-    // A point in the past ends the stream; one in the future is waited for.
-    let mut reader = engine.events(since, until, until.is_none_or(|until| until > now))?;
-    while let Some(event) = reader.next_event()? {
-        if !select::passes(&event, &filters) {
-            continue;
-        }
-        let message = render::event(event);
+    let mut stream = cli.docker()?.events(&EventsOf { since, until, filters })?;
+    while let Next::Item(message) = stream.next(Wait::FOREVER)? {
         match &template {
             Some(template) => {
                 let value = TemplateValue::from_json_struct(&json(&message)?, "events.Message");

@@ -1,7 +1,7 @@
 //! `volume create`, `ls`, `rm`.
 
 use fluyt_docker_api::select::volumes as select;
-use fluyt_engine::VolumeSpec;
+use fluyt_docker_api::types::VolumeCreate;
 use fluyt_model::{Error, Kind};
 
 use super::Cli;
@@ -10,7 +10,7 @@ use crate::cli::fail::{Outcome, for_each};
 use crate::cli::filter::Filters;
 use crate::cli::flags::{Arity, Command, NONE, Parsed, list, many, switch, text, values};
 use crate::cli::format::{self, rows};
-use crate::cli::{print_line, print_text, render};
+use crate::cli::{print_line, print_text};
 
 /// `fluyt volume create`.
 pub const CREATE: Command = Command {
@@ -60,33 +60,34 @@ pub fn create(cli: &Cli, flags: &Parsed) -> Outcome {
         .into());
     }
     let name = flags.args.first().map_or_else(|| flags.text("name"), String::as_str);
-    let spec = VolumeSpec {
+    let wanted = VolumeCreate {
         name: name.to_owned(),
         driver: flags.text("driver").to_owned(),
-        options: key_values(flags.all("opt")).into_inner(),
-        labels: key_values(flags.all("label")).into_inner(),
+        driver_opts: key_values(flags.all("opt")),
+        labels: key_values(flags.all("label")),
     };
-    print_line(&cli.engine()?.volume_create(spec)?.spec.name)?;
+    print_line(&cli.docker()?.volume_create(&wanted)?.name)?;
     Ok(0)
 }
 
 /// Runs `fluyt volume ls`.
 pub fn ls(cli: &Cli, flags: &Parsed) -> Outcome {
     let filters = Filters::parse(flags.all("filter"), select::FILTERS)?;
-    let mut views = cli.engine()?.volumes()?;
-    select::select(&mut views, &filters)?;
-    views.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
+    let mut found = cli.docker()?.volume_list(&filters)?;
+    found.volumes.sort_by(|a, b| a.name.cmp(&b.name));
     let template = format::choose(&rows::VOLUMES, flags.text("format"), flags.on("quiet"));
-    let rows = views.iter().map(|v| rows::volume(&render::volume(v)));
-    print_text(&format::render(&rows::VOLUMES, template, rows)?)?;
+    print_text(&format::render(&rows::VOLUMES, template, found.volumes.iter().map(rows::volume))?)?;
+    for warning in &found.warnings {
+        eprintln!("WARNING: {warning}");
+    }
     Ok(0)
 }
 
 /// Runs `fluyt volume rm`.
 pub fn rm(cli: &Cli, flags: &Parsed) -> Outcome {
-    let engine = cli.engine()?;
+    let docker = cli.docker()?;
     let force = flags.on("force");
-    for_each(&flags.args, |name| match engine.volume_remove(name, force) {
+    for_each(&flags.args, |name| match docker.volume_remove(name, force) {
         Ok(()) => Ok(Some(name.to_owned())),
         Err(e) if force && e.kind() == Kind::NotFound => Ok(Some(name.to_owned())),
         Err(e) => Err(e),

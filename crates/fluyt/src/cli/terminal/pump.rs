@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use fluyt_engine::Stream;
+use fluyt_docker_api::api::{Received, Stream};
 use fluyt_model::error::IoContext;
 use fluyt_model::{Kind, Result};
 use fluyt_sys::signals::Signals;
@@ -33,17 +33,6 @@ pub trait Session {
     fn resize(&mut self, rows: u16, columns: u16) -> Result<()>;
     /// Passes a signal on.
     fn signal(&mut self, number: i32) -> Result<()>;
-}
-
-/// What came out of a session.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Received {
-    /// Output.
-    Data(Stream, Vec<u8>),
-    /// This output is at its end; others may go on.
-    Closed,
-    /// The process ended.
-    Exited(i32),
 }
 
 /// Why the pump stopped.
