@@ -153,6 +153,12 @@ impl Host {
     pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(&self.program);
         command.args(arguments).env("FLUYT_ROOT", &self.scope.root).env_remove("FLUYT_LOG");
+        if !self.reference {
+            // Where a daemon is, a test says itself.
+            for name in ["DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"] {
+                command.env_remove(name);
+            }
+        }
         command.env("DOCKER_CONFIG", self.scratch.join("docker-config")).current_dir(self.scratch.path());
         command
     }

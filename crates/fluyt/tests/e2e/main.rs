@@ -37,6 +37,7 @@ mod networks;
 mod outputs;
 mod parity;
 mod registry;
+mod remote;
 mod reset;
 mod run;
 mod screen;

@@ -13,6 +13,7 @@ mod named;
 mod output;
 mod outputs;
 mod progress;
+mod remote;
 mod wanted;
 
 use std::collections::BTreeMap;
@@ -42,6 +43,9 @@ use wanted::{Call, Wanted};
 
 /// Runs `fluyt build`.
 pub fn build(cli: &Cli, flags: &Parsed) -> Outcome {
+    if let Some(daemon) = cli.remote()? {
+        return remote::build(daemon, flags);
+    }
     let mut wanted = Wanted::read(flags)?;
     let engine = cli.engine()?;
     let gathered = context::gather(engine, &wanted)?;

@@ -2,10 +2,13 @@
 //! where it listens, who gets in, and how it begins and ends. Nothing depends on it: containers go on without.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fluyt_docker_api::remote::dial::Stream;
 use fluyt_http::{Access, Limits, Listener, Place, Server, TlsFiles};
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Kind, Result};
@@ -71,6 +74,37 @@ pub fn engine(cli: &Cli, flags: &Parsed) -> Outcome {
     // Taken, or they would have their usual effect as soon as they are no longer held back.
     while signals.next()?.is_some() {}
     Ok(0)
+}
+
+/// An engine in this process that serves one connection, for as long as the process lives.
+///
+/// # Errors
+/// The data root cannot be opened; a socket cannot be made.
+pub fn within(cli: &Cli) -> Result<Stream> {
+    let handler = super::engine_handler::handler(cli)?;
+    let about = || "a socket within this process";
+    // A directory of this user only, and the name goes as soon as this process has connected: nobody else can.
+    let run = cli.local()?.engine()?.paths().run().to_owned();
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&run)
+        .about(|| run.display().to_string())?;
+    let path = run.join(format!("dial-{}.sock", std::process::id()));
+    let listener = Listener::unix(&path, Access { mode: 0o600, uid: None, gid: None })?;
+    let ours = UnixStream::connect(&path).about(about);
+    let _ = std::fs::remove_file(&path);
+    let ours = ours?;
+    let server = Server::new("engine-request", vec![listener], limits(256));
+    let never = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC);
+    let never = never.map_err(std::io::Error::from).about(about)?;
+    let serve = move || {
+        if let Err(e) = server.run(handler, never.as_fd()) {
+            eprintln!("engine: {}", e.chain());
+        }
+    };
+    std::thread::Builder::new().name("engine".to_owned()).spawn(serve).about(about)?;
+    Ok(Stream::Unix(ours))
 }
 
 /// Who waits for it should not be the reason that it does not run.

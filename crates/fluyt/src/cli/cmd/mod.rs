@@ -196,13 +196,24 @@ impl Cli {
     }
 }
 
-/// A connection to the engine that serves this machine's data root.
+/// A connection to the engine that serves this machine's data root; where none runs, to one in this process.
 ///
 /// # Errors
-/// None runs.
-fn engine_socket(_: &Cli) -> Result<Stream> {
-    Dialer::new(Host::Unix(PathBuf::from(ENGINE_SOCKET)), None).dial()
+/// The data root cannot be opened.
+fn engine_socket(cli: &Cli) -> Result<Stream> {
+    match Dialer::new(Host::Unix(PathBuf::from(ENGINE_SOCKET)), None).dial() {
+        // The usual engine serves the usual data root.
+        Ok(stream) if cli.root() == Path::new(super::DEFAULT_ROOT) => Ok(stream),
+        _ => engine::within(cli),
+    }
 }
+
+/// What a daemon tells of long work, on standard output.
+pub fn remote_display() -> remotely::Display {
+    remotely::Display::on_stdout()
+}
+
+pub use remotely::auth_for;
 
 /// All words after `fluyt`.
 pub const ROOT: &[Node] = &[

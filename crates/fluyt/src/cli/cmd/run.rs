@@ -130,7 +130,7 @@ fn make(cli: &Cli, docker: &dyn Docker, flags: &Parsed, mut request: CreateReque
     };
     let made = if pull == "missing" {
         match docker.container_create(wanted.clone()) {
-            Err(error) if lacks_image(&error) => {
+            Err(error) if lacks_image(&error, &name) => {
                 if !flags.on("quiet") {
                     eprintln!("Unable to find image '{}' locally", archives::with_tag(&name));
                 }
@@ -154,9 +154,11 @@ fn make(cli: &Cli, docker: &dyn Docker, flags: &Parsed, mut request: CreateReque
     Ok(made.id)
 }
 
-/// Whether a container could not be made because its image is not there: other things can be missing too.
-fn lacks_image(error: &Error) -> bool {
-    error.kind() == Kind::NotFound && error.to_string().contains("No such image")
+/// Whether a container could not be made because its image is not there: other things, other images too, can be missing.
+fn lacks_image(error: &Error, name: &str) -> bool {
+    let missing = error.to_string();
+    let missing = missing.strip_prefix("No such image: ");
+    error.kind() == Kind::NotFound && missing.is_some_and(|m| m == name || m == archives::with_tag(name))
 }
 
 fn check_cidfile(path: &str) -> Result<()> {
