@@ -244,7 +244,8 @@ impl Client {
     fn exchange(&self, mut request: Request<'_>, prefix: &str, raw: bool) -> Result<Answer> {
         let head = self.head_of(&request, prefix);
         let to_head = request.method == "HEAD";
-        let mut reuse = request.repeatable();
+        // A connection that will be handed over is one of its own, as Docker's client has it.
+        let mut reuse = request.repeatable() && !raw;
         loop {
             let idle = if reuse { self.pool.take() } else { None };
             let fresh = idle.is_none();
@@ -508,5 +509,84 @@ impl Write for Hijacked {
 impl AsFd for Hijacked {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.wire.stream.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::BufRead;
+    use std::os::unix::net::UnixListener;
+    use std::path::PathBuf;
+
+    /// Answers each connection with the texts of its list, one a request, and closes it; says what was asked.
+    fn served(name: &str, answers: Vec<Vec<&'static str>>) -> (Client, std::thread::JoinHandle<Vec<String>>) {
+        let place = std::env::temp_dir().join(format!("fluyt-client-{name}-{}.sock", std::process::id()));
+        let _ = std::fs::remove_file(&place);
+        let listener = UnixListener::bind(&place).unwrap();
+        let client = Client::new(Dialer::new(Host::Unix(PathBuf::from(&place)), None), None, vec![]).unwrap();
+        let server = std::thread::spawn(move || {
+            let mut asked = Vec::new();
+            for list in answers {
+                let (mut socket, _) = listener.accept().unwrap();
+                let mut reader = io::BufReader::new(socket.try_clone().unwrap());
+                for answer in list {
+                    let mut line = String::new();
+                    reader.read_line(&mut line).unwrap();
+                    asked.push(line.trim_end().to_owned());
+                    while line != "\r\n" {
+                        line.clear();
+                        reader.read_line(&mut line).unwrap();
+                    }
+                    socket.write_all(answer.as_bytes()).unwrap();
+                }
+            }
+            let _ = std::fs::remove_file(&place);
+            asked
+        });
+        (client, server)
+    }
+
+    const PING: &str = "HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Length: 0\r\n\r\n";
+
+    #[test]
+    fn a_version_is_agreed_on_and_connections_are_used_again() {
+        let document = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n[1,2]\r\n0\r\n\r\n";
+        // The first connection ends when its third request would come: it goes out again by another.
+        let (client, server) = served("reuse", vec![vec![PING, document], vec![document]]);
+        let list = || client.call(Request::new("GET", "/x").query("a", "b c&d")).unwrap().json::<Vec<u8>>();
+        assert_eq!(list().unwrap(), [1, 2]);
+        assert_eq!(client.version().unwrap(), (1, 41));
+        assert_eq!(list().unwrap(), [1, 2]);
+        let asked = server.join().unwrap();
+        let line = "GET /v1.41/x?a=b%20c%26d HTTP/1.1";
+        assert_eq!(asked, ["HEAD /_ping HTTP/1.1", line, line]);
+    }
+
+    #[test]
+    fn refusals_are_errors_in_the_daemons_words() {
+        let json = "HTTP/1.1 409 Conflict\r\nContent-Type: application/json\r\nContent-Length: 18\r\n\r\n{\"message\":\"busy\"}";
+        let text = "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\ngone\n";
+        let same = "HTTP/1.1 304 Not Modified\r\n\r\n";
+        let (client, server) = served("refusals", vec![vec![PING, json, text, same]]);
+        let call = || client.call(Request::new("POST", "/x"));
+        let refused = |answer: Result<Answer>| match answer {
+            Err(e) => (e.kind(), e.to_string()),
+            Ok(answer) => panic!("{}", answer.status()),
+        };
+        assert_eq!(refused(call()), (Kind::Conflict, "busy".to_owned()));
+        assert_eq!(refused(call()), (Kind::NotFound, "gone".to_owned()));
+        assert_eq!(call().unwrap().status(), 304);
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn nobody_there_is_said_in_dockers_words() {
+        let dialer = Dialer::new(Host::Unix(PathBuf::from("/nobody/here")), None);
+        let error = Client::new(dialer, Some("1.30"), vec![]).unwrap().ping().unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable);
+        assert!(error.to_string().starts_with("Cannot connect to the Docker daemon at unix:///nobody/here."));
+        let dialer = Dialer::new(Host::Unix(PathBuf::from("/nobody/here")), None);
+        assert!(Client::new(dialer, Some("new"), vec![]).is_err());
     }
 }

@@ -1,5 +1,7 @@
 //! `builder du` and `builder prune`: what the build cache takes, and making room in it.
 
+use fluyt_docker_api::api::{Docker, PruneBuilds};
+use fluyt_docker_api::filter::Filters;
 use fluyt_docker_api::render::cache::parents;
 use fluyt_docker_api::select::cache::Wanted;
 use fluyt_engine::build_cache::{CacheEntry, Limits, private_bytes};
@@ -192,6 +194,9 @@ pub fn prune(cli: &Cli, flags: &Parsed) -> Outcome {
     if !flags.on("force") && !terminal::confirm(question) {
         return Ok(0);
     }
+    if let Some(remote) = cli.remote()? {
+        return prune_at(remote, flags, &limits);
+    }
     let names = |entry: &CacheEntry| (all || !entry.shared) && wanted.names(entry);
     let engine = cli.engine()?;
     let pruned = engine.prune_build_cache(&names, limits)?;
@@ -199,6 +204,25 @@ pub fn prune(cli: &Cli, flags: &Parsed) -> Outcome {
         print_line(id)?;
     }
     print_line(&format!("Total:\t{}", human_size(pruned.bytes as f64)))?;
+    Ok(0)
+}
+
+/// The same at a daemon.
+fn prune_at(docker: &dyn Docker, flags: &Parsed, limits: &Limits) -> Outcome {
+    const FILTERS: [&str; 8] = ["description", "id", "inuse", "parent", "private", "shared", "type", "until"];
+    let some = |bytes: u64| Some(bytes).filter(|n| *n > 0);
+    let wanted = PruneBuilds {
+        all: flags.on("all"),
+        reserved_space: some(limits.reserved),
+        max_used_space: some(limits.max_used),
+        min_free_space: some(limits.min_free),
+        filters: Filters::parse(flags.all("filter"), &FILTERS)?,
+    };
+    let pruned = docker.build_prune(&wanted)?;
+    for id in &pruned.deleted {
+        print_line(id)?;
+    }
+    print_line(&format!("Total:\t{}", human_size(pruned.space as f64)))?;
     Ok(0)
 }
 

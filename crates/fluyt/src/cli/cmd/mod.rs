@@ -173,14 +173,21 @@ impl Cli {
     /// # Errors
     /// `Unsupported` when a daemon is named; the data root cannot be opened.
     pub fn engine(&self) -> Result<&Engine> {
-        if let Some(endpoint) = self.options.endpoint()? {
-            let text =
-                format!("this command works on a machine's own data root, and {} is named", endpoint.host);
-            return Err(Error::unsupported(text).with_hint(
-                "run it on that machine, or leave out --host, --context, DOCKER_HOST and DOCKER_CONTEXT",
-            ));
-        }
+        self.only_here()?;
         self.own_engine()
+    }
+
+    /// Refuses when a daemon is named: what follows is about this machine's data root.
+    ///
+    /// # Errors
+    /// `Unsupported`; what names the daemon is malformed.
+    pub fn only_here(&self) -> Result<()> {
+        let Some(remote) = self.remote()? else { return Ok(()) };
+        let host = remote.client().host();
+        let text = format!("this command works on a machine's own data root, and {host} is named");
+        Err(Error::unsupported(text).with_hint(
+            "run it on that machine, or leave out --host, --context, DOCKER_HOST and DOCKER_CONTEXT",
+        ))
     }
 
     /// The same, whatever is named: for what monitors run, whose environment is that of whoever started a container.

@@ -19,6 +19,7 @@ pub const RESET: Command = Command {
 
 /// Runs `fluyt system reset`.
 pub fn reset(cli: &Cli, flags: &Parsed) -> Outcome {
+    cli.only_here()?;
     if !flags.on("force") {
         if !terminal::stdin_is_terminal() {
             return Err(Error::invalid("nobody is there to confirm the removal of the whole data root")

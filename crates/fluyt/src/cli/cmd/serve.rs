@@ -82,6 +82,7 @@ pub const GC: Command = Command {
 
 /// Runs `fluyt registry serve` until it is told to end.
 pub fn serve(cli: &Cli, flags: &Parsed) -> Outcome {
+    cli.only_here()?;
     let path = |name: &str| flags.given(name).map(PathBuf::from);
     // Before the first thread, so that all of them leave these signals to the loop below.
     let signals = Signals::block(&ENDING)?;
@@ -153,6 +154,7 @@ fn tls(certificate: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<(Pat
 
 /// Runs `fluyt registry gc`.
 pub fn gc(cli: &Cli, flags: &Parsed) -> Outcome {
+    cli.only_here()?;
     let options = CollectOptions {
         grace: Duration::from_nanos(u64::try_from(flags.nanos("grace")).unwrap_or(0)),
         untagged: flags.on("untagged"),
