@@ -21,7 +21,8 @@ fn with_input(host: &Host, place: &str, words: &[&str], input: &[u8]) -> Outcome
 
 /// What was printed, whatever the order of fields in it: docker sorts them where it passes documents on.
 fn read(text: &str) -> Result<Vec<serde_json::Value>, String> {
-    let values = serde_json::Deserializer::from_str(text).into_iter().collect::<Result<_, _>>();
+    let values = serde_json::Deserializer::from_str(text).into_iter::<serde_json::Value>();
+    let values: Result<Vec<_>, serde_json::Error> = values.collect();
     values.map_err(|_| text.to_owned())
 }
 
