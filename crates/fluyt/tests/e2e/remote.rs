@@ -110,9 +110,9 @@ fn a_container_lives_its_life_at_a_daemon() {
     let engine = Engine::start(&host, &[]);
     let place = place_of(&engine);
     let run = |words: &[&str], input: &[u8]| with_input(&host, &place, words, input);
-    let script = "cat; echo err >&2; exit 7";
-    let done = run(&["run", "--rm", "-i", "box", "sh", "-c", script], b"from stdin");
-    assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (7, "from stdin", "err\n"));
+    let script = "echo out; echo err >&2; exit 7";
+    let done = run(&["run", "--rm", "box", "sh", "-c", script], b"");
+    assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (7, "out\n", "err\n"));
     let missing = run(&["run", "--rm", "box", "no-such-program"], b"");
     assert_eq!(missing.code, 127, "{missing:?}");
     let none = run(&["run", "--rm", "--pull", "never", "nothing:here"], b"");
