@@ -1,6 +1,6 @@
 //! The flag of the signature policy; what the policy says of images is `docker-api`'s part.
 
-pub use fluyt_docker_api::policy::{check_archive, now};
+pub use fluyt_docker_api::policy::{check, check_archive, now};
 
 use crate::cli::flags::{Flag, NONE, text};
 
