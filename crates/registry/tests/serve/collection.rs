@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fluyt_image::Digest;
 use fluyt_image::gc::PARTIAL_AGE;
+use fluyt_image::remove::nobody;
 use fluyt_registry::server::{CollectOptions, Swept, collect};
 use serde_json::json;
 
@@ -48,7 +49,7 @@ fn the_image_store_s_collection_leaves_the_registry_s_blobs() {
     registry.image("a", "x", b"layer");
     let before = blobs_in(&registry.root());
     let store = fluyt_image::Store::open(&registry.root()).unwrap();
-    store.collect(&[], PARTIAL_AGE).unwrap();
+    store.collect(&nobody, PARTIAL_AGE).unwrap();
     assert_eq!(blobs_in(&registry.root()), before);
     registry.ask("GET", "/v2/a/manifests/x").is(200);
 }
