@@ -231,7 +231,9 @@ impl Containers for Local {
         let (engine, view) = self.found(name)?;
         let new = bare(new);
         engine.rename(&view.id, new).map_err(|e| match name_conflict(&engine, new) {
-            Some(conflict) if e.kind() == Kind::Conflict => {
+            Some(conflict)
+                if e.kind() == Kind::Conflict && engine.container(new).is_ok_and(|o| o.id != view.id) =>
+            {
                 Error::conflict(format!("Error when allocating new name: {conflict}"))
             }
             _ => e,

@@ -300,7 +300,11 @@ impl Engine {
         let renamed = self.records().container(&record.id)?;
         if self.is_running(&record.id) {
             self.write_monitor_spec(&renamed)?;
-            self.ask(&renamed, &Request::Reload)?;
+            match self.ask(&renamed, &Request::Reload) {
+                // It has just ended.
+                Err(_) if !self.is_running(&record.id) => {}
+                other => drop(other?),
+            }
         }
         self.emit_container("rename", &renamed, &[("oldName", &format!("/{}", record.name))]);
         Ok(())
@@ -358,7 +362,11 @@ impl Engine {
             std::fs::write(dir.join("config.json"), text)
                 .map_err(|e| Error::io(dir.display().to_string(), e))?;
             self.write_monitor_spec(&record)?;
-            self.ask(&record, &Request::Reload)?;
+            match self.ask(&record, &Request::Reload) {
+                // It has just ended.
+                Err(_) if !self.is_running(&record.id) => {}
+                other => drop(other?),
+            }
         }
         self.emit_container("update", &record, &[]);
         Ok(())
