@@ -26,6 +26,9 @@ const RUNTIME_FILES: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/hostna
 /// Directories that the runtime mounts into every container.
 const RUNTIME_DIRS: [&str; 3] = ["/proc", "/sys", "/dev"];
 
+/// How a cache mount is shared, what it begins with, and its mode and owner.
+type CacheMount<'a> = (Sharing, (&'a Tree, &'a str), (u32, u32, u32));
+
 /// What a step holds while it runs: cache directories in use.
 #[derive(Default)]
 struct Held {
@@ -202,7 +205,7 @@ impl Solver<'_> {
             Sharing::Private => 1,
             Sharing::Locked => 2,
         };
-        let mut wanted: BTreeMap<String, (Sharing, (&Tree, &str), (u32, u32, u32))> = BTreeMap::new();
+        let mut wanted: BTreeMap<String, CacheMount<'_>> = BTreeMap::new();
         for mount in &exec.mounts {
             if let MountSource::Cache { id, sharing, tree, path, owner } = &mount.source {
                 let name = self.cache_name(id, (tree, path));
