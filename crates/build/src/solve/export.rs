@@ -195,7 +195,7 @@ impl Work<'_> {
         Ok(config)
     }
 
-    /// The time of the image that one of the names stands for, if it is the same but for its times: a build from the
+    /// The time of an image that is the same but for its times, the one that a name stands for first: a build from the
     /// cache gives the image that is there.
     fn existing(&self, config: &ImageConfig) -> Result<Option<String>> {
         let bare = |config: &ImageConfig| {
@@ -219,12 +219,9 @@ impl Work<'_> {
                 }
             }
         }
-        if self.names.is_empty() {
-            // Without a name it is whichever image of this content is here.
-            let same = |image: &Image| bare(&image.config) == wanted;
-            return Ok(self.store.images()?.into_iter().find(same).and_then(|image| image.config.created));
-        }
-        Ok(None)
+        // It may be here under another name, or under none.
+        let same = |image: &Image| bare(&image.config) == wanted;
+        Ok(self.store.images()?.into_iter().find(same).and_then(|image| image.config.created))
     }
 
     fn read_config(&self, manifest: &Digest) -> Option<ImageConfig> {

@@ -144,7 +144,7 @@ impl<'a> Steps<'a> {
         while let Some(step) = state.steps.get(state.at) {
             // The last one waits for the image's id.
             let last = state.at + 1 == state.steps.len();
-            if last || !step.vertices.iter().all(|id| state.done.contains(id)) {
+            if last || !step.vertices.iter().all(|id| state.done.contains(id)) || !decided(state) {
                 break;
             }
             self.close(state, None);
@@ -205,6 +205,10 @@ impl Steps<'_> {
         if stream == Output::Stderr {
             shown.extend_from_slice(b"\x1b[0m");
         }
+        // It runs, so what only changes the configuration before it is told of.
+        while state.at < at && state.steps[state.at..at].iter().all(|step| !step.works()) {
+            self.close(state, None);
+        }
         if at == state.at {
             self.begin(state);
             self.output(&mut state.steps[at], &shown);
@@ -214,14 +218,31 @@ impl Steps<'_> {
     }
 }
 
+impl Step {
+    /// Whether it is more than a change of the configuration.
+    fn works(&self) -> bool {
+        self.from || !self.vertices.is_empty()
+    }
+}
+
+/// Whether it is known if the present step was there already: one that only changes the configuration waits for the next
+/// that does more.
+fn decided(state: &State) -> bool {
+    let rest = &state.steps[state.at..];
+    match rest.iter().find(|step| step.works()) {
+        Some(next) => next.from || next.vertices.iter().all(|id| state.done.contains(id)),
+        None => true,
+    }
+}
+
 /// Whether a step was there already. One that only changes the configuration counts as the work after it does, or,
 /// where there is none, as that before it.
 fn is_cached(steps: &[Step], at: usize) -> bool {
     let Some(step) = steps.get(at) else { return false };
-    if step.from || !step.vertices.is_empty() {
+    if step.works() {
         return step.cached;
     }
-    let works = |step: &&Step| step.from || !step.vertices.is_empty();
+    let works = |step: &&Step| step.works();
     match steps[at..].iter().find(works).filter(|step| !step.from) {
         Some(next) => next.cached,
         None => steps[..at].iter().rfind(works).is_some_and(|step| step.cached),

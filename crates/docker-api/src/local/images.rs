@@ -93,19 +93,18 @@ impl Images for Local {
         if given.digest().is_some() {
             return Err(Error::invalid("cannot push a digest reference"));
         }
-        let engine = self.engine()?;
         let platform = platform(&wanted.platform)?;
+        // What fails from here on is told in the stream, as with Docker's engine: an answer of 401 would make the client ask
+        // its user who he is.
+        let tell = Tell::new(progress, Work::Push, Vec::new());
+        tell.status(format!("The push refers to repository [{}]", given.name()));
+        let engine = self.engine()?;
         let references = match (wanted.tag.as_str(), given.tag()) {
             ("", None) => transfer::local_tags(&engine, &given)?,
             ("", Some(_)) => vec![given.clone()],
             (tag, _) => vec![given.with_tag(tag)?],
         };
         let registry = transfer::client_for(given.domain(), wanted.auth.as_ref(), None)?;
-        let opening = ProgressMessage {
-            status: format!("The push refers to repository [{}]", given.name()),
-            ..ProgressMessage::default()
-        };
-        let tell = Tell::new(progress, Work::Push, vec![opening]);
         for reference in references {
             if let Ok(Some(image)) = engine.images().by_reference(&reference) {
                 tell.hide(image.id.as_str());

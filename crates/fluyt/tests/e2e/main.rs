@@ -21,6 +21,8 @@ mod compose;
 mod crash;
 mod display;
 mod docker_client;
+mod docker_client_images;
+mod docker_client_objects;
 mod engine_input;
 mod engine_kill;
 mod engines;
