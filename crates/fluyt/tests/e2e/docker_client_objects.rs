@@ -36,7 +36,7 @@ fn networks() {
     docker.fails("is not connected to network one", "network disconnect one cc");
     docker.ok("rm -f cc");
     assert!(docker.ok("network prune -f").contains("one"));
-    assert_eq!(docker.ok("network ls -q --filter name=one"), "");
+    assert_eq!(docker.ok("network ls -q --filter name=^one$"), "");
 }
 
 #[test]
