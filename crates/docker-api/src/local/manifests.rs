@@ -140,7 +140,7 @@ pub fn platforms(
             Ok(index.manifests.iter().filter_map(|m| m.platform.as_ref()).map(platform_of).collect())
         }
         Document::Manifest(manifest) => {
-            let config = registry.blob(reference, &manifest.config, oci::MAX_DOCUMENT as u64)?;
+            let config = registry.blob(reference, &manifest.config, oci::MAX_DOCUMENT)?;
             let config: ImageConfig = serde_json::from_slice(&config).map_err(|e| {
                 Error::corrupt(format!("the configuration of {}", reference.familiar())).with_source(e)
             })?;

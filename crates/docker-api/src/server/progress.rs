@@ -156,9 +156,8 @@ impl Kept {
     /// A message that cannot be written down: a defect.
     pub fn whole(self, done: Result<()>) -> Result<Response> {
         let mut text = self.0.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match done {
-            Err(e) => write(&mut text, &failure(&e)).about(|| "a message")?,
-            Ok(()) => {}
+        if let Err(e) = done {
+            write(&mut text, &failure(&e)).about(|| "a message")?;
         }
         Ok(lines().payload(Payload::Bytes(text)))
     }

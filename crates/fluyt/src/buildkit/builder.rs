@@ -356,7 +356,7 @@ fn files(prepared: &mut Prepared, build: &Build, session: &Session) -> Result<Op
     }
     make(&own)?;
     let ignore_name = format!("{name}.dockerignore");
-    let follow = vec![name.to_owned(), ignore_name.clone(), format!("{name}").to_lowercase()];
+    let follow = vec![name.to_owned(), ignore_name.clone(), name.to_lowercase()];
     session.directory(
         attr("dockerfilekey").unwrap_or("dockerfile"),
         &Selection { follow, ..Selection::default() },

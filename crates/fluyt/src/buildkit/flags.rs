@@ -17,6 +17,9 @@ pub enum Handed {
     Directory(PathBuf),
 }
 
+/// What of the outputs the client gets: the output's number, and where it is made.
+pub type Gift = (usize, Handed);
+
 /// An entry of the attribute `cache-imports`.
 #[derive(Deserialize)]
 struct Import {
@@ -113,7 +116,7 @@ fn fields(kind: &str, attrs: &BTreeMap<String, String>) -> String {
 ///
 /// # Errors
 /// An output that does not exist here.
-pub fn of_outputs(exporters: &[Exporter], scratch: &Path) -> Result<(Vec<String>, Vec<(usize, Handed)>)> {
+pub fn of_outputs(exporters: &[Exporter], scratch: &Path) -> Result<(Vec<String>, Vec<Gift>)> {
     let (mut flags, mut handed) = (Vec::new(), Vec::new());
     for (number, exporter) in exporters.iter().enumerate() {
         let mut attrs = exporter.attrs.clone();

@@ -72,9 +72,9 @@ impl<'a> Docker<'a> {
 
 fn context(host: &Host, name: &str, files: &[(&str, &str)]) -> String {
     let dir = host.scratch().join(name);
-    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::create_dir_all(&dir).expect("a directory");
     for (file, text) in files {
-        std::fs::write(dir.join(file), text).unwrap();
+        std::fs::write(dir.join(file), text).expect("a file");
     }
     dir.display().to_string()
 }

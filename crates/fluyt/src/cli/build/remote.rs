@@ -99,7 +99,7 @@ fn wanted(flags: &Parsed) -> Result<BuildImage> {
         build_args,
         labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         cgroup_parent: flags.text("cgroup-parent").to_owned(),
-        shm_size: i64::try_from(shm_size).unwrap_or(i64::MAX),
+        shm_size,
         ulimits: ulimits.map_err(Error::invalid)?,
         network_mode: flags.text("network").to_owned(),
         platform: platforms.into_iter().next().unwrap_or_default(),

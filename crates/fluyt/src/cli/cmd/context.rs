@@ -154,7 +154,10 @@ fn find(cli: &Cli, name: &str) -> Result<Meta> {
     if name == DEFAULT { Ok(default_meta(cli)?.0) } else { cli.options().store()?.get(name) }
 }
 
-fn pem_files(tls: &Material) -> Vec<(String, Vec<u8>)> {
+/// A name and a content.
+type PemFile = (String, Vec<u8>);
+
+fn pem_files(tls: &Material) -> Vec<PemFile> {
     [("ca.pem", &tls.ca), ("cert.pem", &tls.cert), ("key.pem", &tls.key)]
         .into_iter()
         .filter_map(|(name, bytes)| Some((name.to_owned(), bytes.clone()?)))
@@ -162,7 +165,7 @@ fn pem_files(tls: &Material) -> Vec<(String, Vec<u8>)> {
 }
 
 /// The files with certificates of a context, by endpoint.
-fn tls_of(cli: &Cli, name: &str) -> Result<BTreeMap<String, Vec<(String, Vec<u8>)>>> {
+fn tls_of(cli: &Cli, name: &str) -> Result<BTreeMap<String, Vec<PemFile>>> {
     let mut found = BTreeMap::new();
     if name == DEFAULT {
         if let Some(tls) = default_meta(cli)?.1 {
