@@ -146,7 +146,7 @@ pub trait Attached: Send {
     /// The other side speaks nonsense.
     fn buffered(&mut self) -> Result<Option<Received>>;
 
-    /// The next output; waits for it.
+    /// The next output; waits for it. It is empty when something came that is none.
     ///
     /// # Errors
     /// The connection fails.

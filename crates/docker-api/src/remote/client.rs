@@ -481,6 +481,14 @@ impl Hijacked {
         !self.wire.pending().is_empty() || self.wire.stream.has_plaintext()
     }
 
+    /// Takes in what has just become readable; whether a read finds something now.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn settle(&mut self) -> io::Result<bool> {
+        Ok(!self.wire.pending().is_empty() || self.wire.stream.settle()?)
+    }
+
     /// Tells the daemon that nothing more comes; what it sends is still read.
     ///
     /// # Errors

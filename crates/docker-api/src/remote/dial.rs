@@ -188,6 +188,32 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// Takes in what has just become readable; whether a read finds something now (the end counts). Behind TLS what came
+    /// may be no content at all: tickets for later sessions, for which a read would go on to wait.
+    ///
+    /// # Errors
+    /// The connection is gone, or what came is not TLS.
+    pub fn settle(&mut self) -> io::Result<bool> {
+        if self.has_plaintext() {
+            return Ok(true);
+        }
+        let Self::Tls(stream) = self else { return Ok(true) };
+        let came = loop {
+            match stream.conn.read_tls(&mut stream.sock) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                other => break other?,
+            }
+        };
+        let state = stream.conn.process_new_packets().map_err(io::Error::other)?;
+        let ready = came == 0 || state.peer_has_closed() || state.plaintext_bytes_to_read() > 0;
+        while stream.conn.wants_write() {
+            stream.conn.write_tls(&mut stream.sock)?;
+        }
+        Ok(ready)
+    }
+}
+
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {

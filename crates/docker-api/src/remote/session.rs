@@ -143,6 +143,13 @@ impl Attached for Session {
             if let Some(received) = self.parsed()? {
                 return Ok(received);
             }
+            match self.connection.settle() {
+                Ok(true) => {}
+                Ok(false) => return Ok(Received::Data(Stream::Stdout, Vec::new())),
+                // As in `fill`.
+                Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => return Ok(Received::Closed),
+                Err(e) => return Err(gone(e)),
+            }
             if self.fill()? == 0 {
                 return Ok(Received::Closed);
             }

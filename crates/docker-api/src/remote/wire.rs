@@ -138,7 +138,7 @@ impl Wire {
                 Err(e) => return Err(e.into()),
             }
             let ready = fds[0].revents();
-            if ready.intersects(PollFlags::IN | PollFlags::HUP) {
+            if ready.intersects(PollFlags::IN | PollFlags::HUP) && self.stream.settle()? {
                 if self.pending().len() > MAX_EARLY {
                     return Err(io::Error::new(io::ErrorKind::InvalidData, "too long an answer, too early"));
                 }

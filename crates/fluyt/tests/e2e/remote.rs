@@ -373,6 +373,10 @@ fn tls_with_certificates_on_both_sides() {
     let path = dir.display().to_string();
     let variables = [("DOCKER_HOST", place), ("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", path.as_str())];
     assert_eq!(run(&names, &variables).success(), "secret");
+    // Several times: what comes after the handshake must not be waited for as if it were an answer.
+    for _ in 0..5 {
+        assert_eq!(run(&["exec", "secret", "sh", "-c", "exit 4"], &variables).code, 4);
+    }
     // A context keeps copies of the files.
     let endpoint = format!("host={place},ca={ca},cert={client},key={client_key}");
     fine(&run(&["context", "create", "safe", "--docker", &endpoint], &[]));
