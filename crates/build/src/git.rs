@@ -40,6 +40,16 @@ const LOCAL: [&str; 13] = [
     "GIT_WORK_TREE",
 ];
 
+/// A `git` for which nothing holds of the repository that this process may have been started for, as by a hook.
+#[must_use]
+pub fn command() -> Command {
+    let mut command = Command::new("git");
+    for name in LOCAL {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// What a reference leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
@@ -51,12 +61,8 @@ pub struct Resolved {
 
 impl Wanted<'_> {
     fn git(&self, dir: Option<&Path>, args: &[&str]) -> Result<String> {
-        let mut command = Command::new("git");
+        let mut command = command();
         command.args(args).env("GIT_TERMINAL_PROMPT", "0").stdin(std::process::Stdio::null());
-        // Of the repository that this process may have been started for, as by a hook, nothing holds here.
-        for name in LOCAL {
-            command.env_remove(name);
-        }
         if let Some(dir) = dir {
             command.current_dir(dir);
         }

@@ -94,7 +94,10 @@ impl LeaseFile {
             return Ok(());
         }
         let _guard = lock_shared(&self.root)?;
-        (&self.file).write_all(format!("{digest}\n").as_bytes()).about(|| self.path.display().to_string())?;
+        // A line of its own, even if a full disk has cut off the one before.
+        (&self.file)
+            .write_all(format!("\n{digest}\n").as_bytes())
+            .about(|| self.path.display().to_string())?;
         held.insert(digest.clone());
         Ok(())
     }

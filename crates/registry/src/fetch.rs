@@ -49,11 +49,12 @@ pub fn fetch_file(settings: &Settings, ask: FileAsk<'_>, path: &Path) -> Result<
     let host = host.split(['/', '?', '#']).next().unwrap_or("");
     let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
     if host.is_empty() {
-        return Err(Error::invalid(format!("{url}: not an address of a web server")));
+        return Err(Error::invalid(format!("{}: not an address of a web server", shown(url))));
     }
     // A redirect may lead to https.
     let http = Http::new(settings, host, true)?;
-    let mut request = Ask::get(url.split('#').next().unwrap_or(url), url);
+    let shown = shown(url);
+    let mut request = Ask::get(url.split('#').next().unwrap_or(url), &shown);
     let conditional = !ask.etag.is_empty() || !ask.modified.is_empty();
     // A server that knows an ETag does not look at the date (RFC 9110, 13.2.2).
     for (header, value) in [("if-none-match", ask.etag), ("if-modified-since", ask.modified)] {
@@ -68,14 +69,23 @@ pub fn fetch_file(settings: &Settings, ask: FileAsk<'_>, path: &Path) -> Result<
     }
     if !status.is_success() {
         let kind = if matches!(status.as_u16(), 404 | 410) { Kind::NotFound } else { Kind::Unavailable };
-        return Err(Error::new(kind, format!("{url}: invalid response status {}", status.as_u16())));
+        return Err(Error::new(kind, format!("{shown}: invalid response status {}", status.as_u16())));
     }
     let text = |name: &str| answer.header(name).unwrap_or_default().to_owned();
     let (etag, modified) = (text("etag"), text("last-modified"));
     let (name, time) = (disposed_name(&text("content-disposition")), http_date(&modified));
     let mut file = File::create_new(path).about(|| path.display().to_string())?;
-    std::io::copy(&mut answer.reader(), &mut file).about(|| format!("fetching {url}"))?;
+    std::io::copy(&mut answer.reader(), &mut file).about(|| format!("fetching {shown}"))?;
     Ok(FileAnswer::Fetched { name, time, etag, modified })
+}
+
+/// An address as messages have it: without a password, and without a query, which may be signed.
+fn shown(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or(url);
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (machine, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let machine = machine.rsplit_once('@').map_or(machine, |(_, machine)| machine);
+    format!("{scheme}://{machine}{path}")
 }
 
 /// The file name in a `Content-Disposition` (RFC 6266), if there is a usable one.
@@ -138,5 +148,16 @@ mod tests {
         }
         assert_eq!(disposed_name("attachment; filename*=UTF-8''%4").as_deref(), Some("%4"));
         assert_eq!(disposed_name("attachment; filename*=UTF-8''%\u{20ac}").as_deref(), Some("%\u{20ac}"));
+    }
+
+    #[test]
+    fn messages_have_no_passwords() {
+        for (url, expected) in [
+            ("https://u:p@h:1/x?sig=s#f", "https://h:1/x"),
+            ("http://h/a@b", "http://h/a@b"),
+            ("https://token@h", "https://h"),
+        ] {
+            assert_eq!(shown(url), expected);
+        }
     }
 }

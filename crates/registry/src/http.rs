@@ -247,7 +247,9 @@ pub(crate) fn host_of(url: &str) -> &str {
 
 /// A `Location` relative to the URL that it came from.
 pub(crate) fn join(base: &str, location: &str) -> String {
-    if location.contains("://") {
+    // A scheme ends before anything else does (RFC 3986, section 3.1): an address in a query makes nothing absolute.
+    let first = location.find([':', '/', '?', '#']).map_or("", |at| &location[at..]);
+    if first.starts_with("://") {
         return location.to_owned();
     }
     if let Some(rest) = location.strip_prefix("//") {
@@ -343,6 +345,7 @@ mod tests {
             ("http://a:1/v2/x/blobs/uploads/", "/v2/y?z=1", "http://a:1/v2/y?z=1"),
             ("http://a:1/v2/x", "https://b/c", "https://b/c"),
             ("https://a/v2/x", "//b/c", "https://b/c"),
+            ("http://a:1/v2/x", "/v2/y?back=https://b/c", "http://a:1/v2/y?back=https://b/c"),
             ("http://a:1/v2/x/y?q", "z", "http://a:1/v2/x/z"),
             ("http://a:1", "z", "http://a:1/z"),
         ] {

@@ -87,6 +87,8 @@ impl Builds {
             .args(&prepared.flags)
             .env("DOCKER_CONFIG", &dir)
             .env("PATH", format!("{}:{path}", bin.display()))
+            // A repository that a client sends is not to be looked at: its configuration may name programs.
+            .env("BUILDX_GIT_INFO", "false")
             .env(credentials::SOCKET, prepared.path.join("credentials.sock"));
         // What concerns this process, or would change what the client asked for.
         for name in [

@@ -26,7 +26,7 @@ pub struct Gathered {
     /// What of it is left out.
     pub ignore: Ignore,
     /// The directory into which a context was unpacked; it goes with this.
-    _unpacked: Option<NewLayer>,
+    pub unpacked: Option<NewLayer>,
 }
 
 /// Finds Dockerfile and context.
@@ -106,7 +106,7 @@ fn from_directory(context: PathBuf, wanted: &Wanted, unpacked: Option<NewLayer>)
             Err(e) => return Err(Error::io(path.display().to_string(), e)),
         }
     }
-    Ok(Gathered { text, name, context: Some(context), ignore, _unpacked: unpacked })
+    Ok(Gathered { text, name, context: Some(context), ignore, unpacked })
 }
 
 /// Opens a file for reading. What `fetched`, a context from elsewhere, has may be anything: in there links lead to nothing
@@ -147,7 +147,7 @@ fn from_stream(engine: &Engine, wanted: &Wanted, input: &mut dyn Read) -> Result
                 return Err(Error::invalid("failed to solve: the Dockerfile cannot be empty"));
             }
             let ignore = Ignore::default();
-            Ok(Gathered { text, name: "Dockerfile".to_owned(), context: None, ignore, _unpacked: None })
+            Ok(Gathered { text, name: "Dockerfile".to_owned(), context: None, ignore, unpacked: None })
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use fluyt_build::attest::Attestation;
 use fluyt_build::attest::provenance::{self, Facts, Options};
@@ -31,7 +31,8 @@ impl About {
         let git = fluyt_build::gitref::parse(&wanted.path).ok().flatten();
         let git = git.is_some_and(|git| !(git.like_a_path && Path::new(&wanted.path).exists()));
         let remote = git || wanted.path.contains("://");
-        let local = gathered.context.as_deref().filter(|_| !remote);
+        // A repository that came with an archive is the sender's, and its configuration may name programs.
+        let local = gathered.context.as_deref().filter(|_| !remote && gathered.unpacked.is_none());
         let about_source = !wanted.attests.is_empty() || wanted.metadata.is_some();
         let facts = Facts {
             context: if remote { wanted.path.clone() } else { String::new() },
@@ -175,7 +176,9 @@ fn repository(context: &Path) -> BTreeMap<String, String> {
         return found;
     }
     let git = |words: &[&str]| {
-        let mut command = Command::new("git");
+        let mut command = fluyt_build::git::command();
+        // Looking must not run what the repository's own configuration names.
+        command.args(["--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"]);
         command.arg("-C").arg(context).args(words).stdin(Stdio::null()).stderr(Stdio::null());
         let output = command.output().ok().filter(|output| output.status.success())?;
         Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
