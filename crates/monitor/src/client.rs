@@ -4,6 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use crate::protocol::{self, FrameKind, Reply, Request};
 
 /// Output for a client that does not read is held back, and with it the container's output, beyond this, bytes.
@@ -82,6 +84,15 @@ impl Client {
     #[must_use]
     pub fn is_slow(&self) -> bool {
         self.outgoing.len() - self.sent > HIGH_WATER
+    }
+
+    /// Whether it removes the container, and is still there to do so: not only as far as has been noticed.
+    #[must_use]
+    pub fn will_remove(&self) -> bool {
+        let ends = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        let mut fds = [PollFd::new(&self.socket, ends)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        self.removes && !self.gone && matches!(poll(&mut fds, Some(&now)), Ok(0))
     }
 
     /// Whether nothing more will come of it.

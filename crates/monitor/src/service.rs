@@ -415,13 +415,15 @@ impl Service {
                 self.status.phase = Phase::Exited;
                 self.over = true;
                 self.volumes.clear();
-                self.removed_by_client = self.clients.iter().any(|c| c.removes);
                 // A stale name misleads nobody for long: the next start on the network writes them anew.
                 let _ = crate::network::withdraw(&self.spec);
             }
         }
         self.status.restart_count = self.series.count;
         self.save();
+        // After the status is on disk: a client that breaks off looks there. Either it has gone by now, and this process
+        // removes the container, or it will see that the container is over, and removes it.
+        self.removed_by_client = self.over && self.clients.iter().any(Client::will_remove);
         for client in &mut self.clients {
             match client.mode {
                 Mode::Waiting => {

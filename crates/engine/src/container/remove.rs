@@ -54,6 +54,19 @@ impl Engine {
         }
     }
 
+    /// [`Engine::reap`], if the container has ended.
+    ///
+    /// # Errors
+    /// As [`Engine::reap`].
+    pub fn reap_if_over(&self, id: &str) -> Result<()> {
+        match self.container(id) {
+            Ok(view) if matches!(view.status.phase, Phase::Exited | Phase::Dead) => self.reap(id),
+            Ok(_) => Ok(()),
+            Err(e) if e.kind() == Kind::NotFound => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Whatever moment this is interrupted at: as long as the record is there, somebody meets it and goes on.
     fn erase(&self, record: &ContainerRecord, volumes: bool) -> Result<()> {
         let doomed = match self.hide(&self.paths.container(&record.id)) {

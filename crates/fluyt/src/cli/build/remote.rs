@@ -353,10 +353,10 @@ mod tests {
         write("c/src/main", "x");
         write("elsewhere", "FROM scratch");
         let context = dir.join("c");
-        assert_eq!(names(&context, None), [".dockerignore", "Dockerfile", "logs/keep", "src/", "src/main"]);
+        assert_eq!(names(&context, None), [".dockerignore", "Dockerfile", "logs/keep", "src", "src/main"]);
         let other = dir.join("elsewhere").display().to_string();
         let found = names(&context, Some(&other));
-        assert_eq!(found, ["logs/keep", "src/", "src/main", FOREIGN, ".dockerignore"]);
+        assert_eq!(found, ["logs/keep", "src", "src/main", FOREIGN, ".dockerignore"]);
         assert!(Directory::open("/nowhere/at/all", None).is_err());
     }
 }

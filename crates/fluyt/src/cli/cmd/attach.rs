@@ -146,6 +146,12 @@ pub fn follow(cli: &Cli, docker: &dyn Docker, id: &str, connection: Connection, 
     };
     let ended = pump::run(&mut session, options, &signals);
     drop(raw);
+    if ended.is_err() && wanted.removes && cli.remote()?.is_none() {
+        // The monitor removes the container, unless it has left that to this process; then the container is over already.
+        drop(session);
+        cli.local()?.engine()?.reap_if_over(id)?;
+        return ended.map(|_| 0).map_err(Failure::from);
+    }
     match ended? {
         End::Exited(code) => {
             if wanted.removes && cli.remote()?.is_none() {
