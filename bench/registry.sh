@@ -64,7 +64,13 @@ middle() { tr ' ' '\n' <<<"$1" | grep . | sort -n | awk '{ x[NR] = $1 } END { pr
 load() { # who, what, path, more words for sink
     local before after n rate failed
     before=$(ticks "$1")
-    read -r n rate failed <<<"$("$work/sink" 127.0.0.1 "${port[$1]}" "$3" "${CONNECTIONS:-64}" "${SECONDS_EACH:-3}" ${4:-})"
+    # A client process for each processor: one alone is busy with receiving before a server is with sending.
+    read -r n rate failed <<<"$(
+        for _ in $(seq "$(nproc)"); do
+            "$work/sink" 127.0.0.1 "${port[$1]}" "$3" $((${CONNECTIONS:-64} / $(nproc))) "${SECONDS_EACH:-3}" ${4:-} &
+        done | awk '{ n += $1; rate += $2; failed += $3 } END { printf "%.0f %.0f %.0f\n", n, rate, failed }'
+        wait
+    )"
     after=$(ticks "$1")
     [ "$failed" = 0 ] || echo "${name[$1]}: $failed connections failed"
     # Requests count for the small one, bytes for the large one.
