@@ -49,6 +49,15 @@ impl Target<'_> {
     /// # Panics
     /// It did.
     pub fn run(&self, check: impl Fn(&[u8])) {
+        self.run_mended(|_| {}, check);
+    }
+
+    /// As [`Target::run`], with most changed inputs given to `mend` first: it puts right what is made of the rest, such as
+    /// checksums, which else are all that a change breaks.
+    ///
+    /// # Panics
+    /// `check` did.
+    pub fn run_mended(&self, mend: impl Fn(&mut [u8]), check: impl Fn(&[u8])) {
         let variable = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
         let seconds = variable("FLUYT_FUZZ");
         let mut numbers =
@@ -63,7 +72,10 @@ impl Target<'_> {
             self.one(seed, &check);
         }
         while !over(rounds) {
-            let input = self.changed(&mut numbers);
+            let mut input = self.changed(&mut numbers);
+            if numbers.below(8) != 0 {
+                mend(&mut input);
+            }
             self.one(&input, &check);
             rounds += 1;
         }
@@ -133,7 +145,8 @@ impl Target<'_> {
             }
             _ if !self.words.is_empty() => {
                 let word = self.words[numbers.below(self.words.len())];
-                let over = if numbers.below(2) == 0 { at } else { end.max(at) };
+                // In addition, instead of something, or in place: what follows stays where it was.
+                let over = [at, end.max(at), (at + word.len()).min(input.len())][numbers.below(3)];
                 input.splice(at..over, word.iter().copied());
             }
             _ => {}

@@ -353,26 +353,13 @@ impl Solver<'_> {
         Ok(Some(StepSource::Host(place)))
     }
 
-    /// What mounting will leave in the layer: for each mount point that is not there, the topmost path that is missing.
+    /// What mounting will leave in the layer: for each mount point that is not there, where it will be made (links lead
+    /// there, those that lead to nothing too), and the topmost path that is missing.
     fn stubs(&self, before: &Root, mounts: &[StepMount]) -> Vec<(String, String)> {
         let own = RUNTIME_FILES.iter().chain(&RUNTIME_DIRS).copied();
-        let mut found = Vec::new();
-        for target in own.chain(mounts.iter().map(|mount| mount.target.as_str())) {
-            let mut at = String::new();
-            for part in target.split('/').filter(|part| !part.is_empty()) {
-                at = format!("{at}/{part}");
-                if before.at(&at, true).is_err() {
-                    // Where links lead to: there it will be made.
-                    let (above, name) = at.rsplit_once('/').unwrap_or_default();
-                    let Ok(above) = before.real_path(above) else { break };
-                    let top = format!("{}/{name}", above.trim_end_matches('/'));
-                    let rest = target.trim_end_matches('/').get(at.len()..).unwrap_or_default();
-                    found.push((format!("{top}{rest}"), top));
-                    break;
-                }
-            }
-        }
-        found
+        let targets = own.chain(mounts.iter().map(|mount| mount.target.as_str()));
+        let lost = targets.filter_map(|target| before.missing(target).ok());
+        lost.filter_map(|(place, top)| Some((place, top?))).collect()
     }
 }
 

@@ -302,7 +302,11 @@ pub fn digest(source: &Source<'_>, selection: &mut Selection, memo: Option<&Memo
             number += 1;
             let stat = &entry.stat;
             let (uid, gid) = if source.anonymous { (0, 0) } else { (stat.st_uid, stat.st_gid) };
-            let head = format!("{}\0{:o}\0{uid}\0{gid}\0{}\0", entry.to, stat.st_mode, rdev(stat));
+            // The directory whose content is taken is not copied itself: what mode somebody's checkout has is nothing of the
+            // result's. Of a stage it is the same each time, and a mount shows it.
+            let passed_through = source.anonymous && !selected.single && entry.to.is_empty();
+            let mode = if passed_through { stat.st_mode & !0o7777 } else { stat.st_mode };
+            let head = format!("{}\0{mode:o}\0{uid}\0{gid}\0{}\0", entry.to, rdev(stat));
             hasher.update(head.as_bytes());
             if kind(stat) != FileType::Directory && stat.st_nlink > 1 {
                 let (first, seen) = inodes.entry(inode(stat)).or_insert((number, entry.seen));

@@ -93,23 +93,56 @@ impl Root {
 
     /// The path that `path` leads to when links are followed inside the tree: absolute, without links.
     pub fn real_path(&self, path: &str) -> Result<String> {
+        let (path, missing) = self.lead(path)?;
+        missing.map_or(Ok(path), |(_, error)| Err(error))
+    }
+
+    /// The path that `path` leads to, and of it the topmost path that is not there: what making it would make.
+    ///
+    /// # Errors
+    /// Those of looking, but for what is missing; links in a circle.
+    pub fn missing(&self, path: &str) -> Result<(String, Option<String>)> {
+        let (path, missing) = self.lead(path)?;
+        Ok((path, missing.map(|(top, _)| top)))
+    }
+
+    /// Follows `path` through all links; with the topmost path that is missing and the error of looking for it.
+    fn lead(&self, path: &str) -> Result<(String, Option<(String, Error)>)> {
         let split = |path: &str| -> Vec<String> {
             path.split('/').filter(|part| !matches!(*part, "" | ".")).rev().map(str::to_owned).collect()
         };
         let mut todo = split(path);
         let mut at: Vec<String> = Vec::new();
         let mut links = 0;
+        let mut missing: Option<(String, Error)> = None;
         while let Some(part) = todo.pop() {
             if part == ".." {
                 at.pop();
+                // Out of what is missing: nothing of it is on the way any more.
+                let here = format!("/{}", at.join("/"));
+                if missing.as_ref().is_some_and(|(top, _)| here.len() < top.len()) {
+                    missing = None;
+                }
                 continue;
             }
             at.push(part);
+            if missing.is_some() {
+                continue;
+            }
             let here = format!("/{}", at.join("/"));
-            let missing = |e: rustix::io::Errno| {
-                Error::io(format!("failed to calculate checksum: {path:?}: not found"), e.into())
+            let fd = match self.at(&here, false) {
+                Ok(fd) => fd,
+                Err(e) => {
+                    let text = format!("failed to calculate checksum: {path:?}: not found");
+                    let absent = e == rustix::io::Errno::NOENT;
+                    let error = Error::io(text, e.into());
+                    if !absent {
+                        return Err(error);
+                    }
+                    missing = Some((here, error));
+                    continue;
+                }
             };
-            let fd = self.at(&here, false).map_err(missing)?;
             let stat = rustix::fs::fstat(&fd).about(|| here.clone())?;
             if kind(&stat) != FileType::Symlink {
                 continue;
@@ -126,7 +159,7 @@ impl Root {
             }
             todo.extend(split(&target));
         }
-        Ok(format!("/{}", at.join("/")))
+        Ok((format!("/{}", at.join("/")), missing))
     }
 
     /// Opens a regular file, for reading. Nothing else is ever opened: what the device that a foreign tree has does when it
@@ -219,6 +252,24 @@ mod tests {
         {
             assert_eq!(root.text("zero"), None);
         }
+    }
+
+    #[test]
+    fn a_path_is_followed_to_what_is_missing_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = open_dir(dir.path()).unwrap();
+        std::fs::create_dir(dir.path().join("etc")).unwrap();
+        std::os::unix::fs::symlink("../run/systemd/resolv.conf", dir.path().join("etc/resolv.conf")).unwrap();
+        std::os::unix::fs::symlink("circle", dir.path().join("circle")).unwrap();
+        let missing = |path: &str| root.missing(path).unwrap();
+        assert_eq!(missing("/etc"), ("/etc".into(), None));
+        assert_eq!(missing("/etc/a/b"), ("/etc/a/b".into(), Some("/etc/a".into())));
+        assert_eq!(missing("/etc/a/../b/c"), ("/etc/b/c".into(), Some("/etc/b".into())));
+        assert_eq!(missing("/gone/../etc"), ("/etc".into(), None));
+        assert_eq!(missing("etc/resolv.conf"), ("/run/systemd/resolv.conf".into(), Some("/run".into())));
+        assert!(root.missing("circle/x").is_err());
+        assert!(root.real_path("/etc/resolv.conf").is_err());
+        assert_eq!(root.real_path("//etc/./").unwrap(), "/etc");
     }
 
     #[test]

@@ -44,6 +44,19 @@ fn clearing_up_after_a_step_stays_in_its_layer() {
                 CMD find /p /real /kept\n";
     build(&host, "stubs", text);
     assert_eq!(host.ok("run --rm stubs"), "/p\n/p/q\n/p/q/f\n/real\n/kept");
+    // And where a link leads that leads to nothing, as /etc/resolv.conf of many systems does.
+    let (tree, out) = (host.scratch().join("tree"), host.scratch().join("out"));
+    std::fs::create_dir_all(tree.join("etc")).expect("made");
+    std::os::unix::fs::symlink("../run/systemd/stub.conf", tree.join("etc/resolv.conf")).expect("a link");
+    host.scratch().write("dangling/Dockerfile", "FROM box\nCOPY --from=tree / /\nRUN true\n");
+    host.ok(&format!(
+        "build -q -o {} --build-context tree={} {}",
+        out.display(),
+        tree.display(),
+        host.scratch().join("dangling").display()
+    ));
+    assert!(out.join("etc/resolv.conf").is_symlink(), "the link is not there");
+    assert!(!out.join("run").exists(), "mounting left something where the link leads");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //!
 //! The bytes are kept as they came; nothing here writes a document.
 
+use std::sync::{Mutex, PoisonError};
+
 use fluyt_image::{Digest, oci};
 use serde_json::Value;
 
@@ -26,8 +28,14 @@ fn invalid(text: impl Into<String>) -> Failure {
     Failure::new(Code::ManifestInvalid, text)
 }
 
+/// From this size on manifests are read one after the other: read, one may take twenty times its size of memory, and a
+/// thousand connections may bring one each.
+const LARGE: usize = 64 << 10;
+static READING: Mutex<()> = Mutex::new(());
+
 /// Reads a manifest that came with `content_type`.
 pub(crate) fn read(bytes: &[u8], content_type: Option<&str>) -> Answered<Document> {
+    let _turn = (bytes.len() >= LARGE).then(|| READING.lock().unwrap_or_else(PoisonError::into_inner));
     let value: Value =
         serde_json::from_slice(bytes).map_err(|e| invalid(format!("the manifest is not JSON: {e}")))?;
     if !value.is_object() {

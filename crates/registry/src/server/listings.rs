@@ -11,8 +11,9 @@ use fluyt_http::{Head, Payload, Response};
 const PAGE: u32 = 1000;
 /// Entries of a page at most.
 const LARGEST_PAGE: u32 = 10_000;
-/// Descriptors on one page of referrers.
-const REFERRERS: u32 = 500;
+/// Descriptors on one page of referrers, and bytes of their annotations: distribution-spec ("Listing Referrers") wants no
+/// page to be longer than manifests may be, which is 4 MiB.
+const REFERRERS: (u32, usize) = (500, 3 << 20);
 
 /// How many entries a client wants; `None` when it leaves that to us.
 fn wanted(head: &Head) -> Answered<Option<u32>> {
@@ -70,9 +71,7 @@ pub(crate) fn catalog(records: &Records, head: &Head, visible: &dyn Fn(&str) -> 
 pub(crate) fn referrers(records: &Records, head: &Head, repository: &str, subject: &Digest) -> Answered {
     let kind = head.parameter("artifactType").filter(|t| !t.is_empty());
     let last = head.parameter("last").unwrap_or_default();
-    let mut found = records.referrers(repository, subject, kind, last, REFERRERS + 1)?;
-    let more = found.len() > REFERRERS as usize;
-    found.truncate(REFERRERS as usize);
+    let (found, more) = records.referrers(repository, subject, kind, last, REFERRERS)?;
     let next = if more { found.last().map(|m| m.digest.clone()) } else { None };
     let manifests: Vec<Value> = found.into_iter().map(descriptor).collect();
     let index = json!({"schemaVersion": 2, "mediaType": oci::OCI_INDEX, "manifests": manifests});

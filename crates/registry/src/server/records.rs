@@ -317,23 +317,34 @@ impl Records {
         })
     }
 
-    /// Manifests that refer to `subject`, behind `last` in the order of their digests, at most `limit`.
+    /// Manifests that refer to `subject`, behind `last` in the order of their digests: at most as many, with as many bytes of
+    /// annotations, as `page` says (but one always), and whether there are more.
     pub fn referrers(
         &self,
         repository: &str,
         subject: &Digest,
         artifact_type: Option<&str>,
         last: &str,
-        limit: u32,
-    ) -> Result<Vec<Manifest>> {
+        page: (u32, usize),
+    ) -> Result<(Vec<Manifest>, bool)> {
+        let (most, room) = page;
         self.read(|c| {
-            c.prepare_cached(
+            let mut query = c.prepare_cached(
                 "SELECT digest, media_type, size, artifact_type, annotations FROM registry_manifests
                  WHERE repo = (SELECT id FROM registry_repos WHERE name = ?1) AND subject = ?2 AND digest > ?4
                  AND (?3 IS NULL OR artifact_type = ?3) ORDER BY digest LIMIT ?5",
-            )?
-            .query_map(params![repository, subject.as_str(), artifact_type, last, limit], manifest_row)?
-            .collect()
+            )?;
+            let wanted = params![repository, subject.as_str(), artifact_type, last, most + 1];
+            let (mut found, mut bytes) = (Vec::new(), 0);
+            for manifest in query.query_map(wanted, manifest_row)? {
+                let manifest = manifest?;
+                bytes += manifest.annotations.as_ref().map_or(0, String::len);
+                if found.len() >= most as usize || (bytes > room && !found.is_empty()) {
+                    return Ok((found, true));
+                }
+                found.push(manifest);
+            }
+            Ok((found, false))
         })
     }
 

@@ -123,3 +123,25 @@ fn many_referrers_come_in_pages() {
     assert_eq!(second.is(200).json()["manifests"].as_array().unwrap().len(), 20);
     assert!(next(&second).is_none());
 }
+
+#[test]
+fn a_page_of_referrers_is_no_longer_than_a_manifest_may_be() {
+    const LARGEST: usize = 4 << 20;
+    let registry = Served::new();
+    let (manifest, subject) = registry.image("a", "x", b"layer");
+    for n in 0..4 {
+        let mut referrer = manifest.clone();
+        referrer["subject"] = json!({"mediaType": MANIFEST, "digest": subject.as_str(), "size": 1});
+        referrer["annotations"] = json!({"n": n.to_string(), "long": "x".repeat(2 << 20)});
+        registry.manifest("a", "", &referrer);
+    }
+    let mut path = Some(format!("/v2/a/referrers/{subject}"));
+    let mut pages = Vec::new();
+    while let Some(this) = path.take() {
+        let answer = registry.ask("GET", &this);
+        assert!(answer.is(200).body.len() <= LARGEST, "{} bytes", answer.body.len());
+        pages.push(answer.json()["manifests"].as_array().unwrap().len());
+        path = next(&answer);
+    }
+    assert_eq!(pages, [1, 1, 1, 1]);
+}
