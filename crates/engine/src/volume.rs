@@ -51,9 +51,13 @@ impl Engine {
             .mode(0o755)
             .create(&data)
             .about(|| data.display().to_string())?;
+        let (uid, gid) = owner(&spec)?;
         let record = VolumeRecord { spec, created: fluyt_monitor::state::now(), anonymous };
         let volume = self.records().write(|tx| self.records().ensure_volume(tx, &record))?;
         if volume.created == record.created {
+            if uid.is_some() || gid.is_some() {
+                std::os::unix::fs::chown(&data, uid, gid).about(|| data.display().to_string())?;
+            }
             self.emit_volume("create", &volume);
         }
         Ok(volume)
@@ -172,7 +176,8 @@ impl Engine {
 }
 
 fn check_options(spec: &VolumeSpec) -> Result<()> {
-    let known = ["type", "o", "device", "size"];
+    // The last two are Podman's: whether an empty volume takes the files of an image.
+    let known = ["type", "o", "device", "size", "copy", "nocopy"];
     if let Some(option) = spec.options.keys().find(|k| !known.contains(&k.as_str())) {
         return Err(Error::invalid(format!("create {}: invalid option: \"{option}\"", spec.name))
             .with_hint("the local driver knows type, o, device and size"));
@@ -182,6 +187,28 @@ fn check_options(spec: &VolumeSpec) -> Result<()> {
         return Err(Error::invalid(format!("create {}: missing device in volume options", spec.name)));
     }
     Ok(())
+}
+
+/// The owner that the options of a plain directory name, as Podman's do: `o=uid=1000,gid=1000`.
+fn owner(spec: &VolumeSpec) -> Result<(Option<u32>, Option<u32>)> {
+    let (mut uid, mut gid) = (None, None);
+    if driver_mount(spec).is_none() {
+        for option in spec.options.get("o").into_iter().flat_map(|o| o.split(',')) {
+            let (place, text) = match option.split_once('=') {
+                Some(("uid", text)) => (&mut uid, text),
+                Some(("gid", text)) => (&mut gid, text),
+                _ => continue,
+            };
+            let bad = |_| Error::invalid(format!("create {}: {option}: not an id", spec.name));
+            *place = Some(text.parse().map_err(bad)?);
+        }
+    }
+    Ok((uid, gid))
+}
+
+/// Whether an empty volume takes the files that an image has at its place: not if it is a file system of its own.
+pub(crate) fn takes_files(spec: &VolumeSpec) -> bool {
+    driver_mount(spec).is_none() && !spec.options.contains_key("nocopy")
 }
 
 /// What a volume with options is, as a mount: type, source, options. `None` for a plain directory.
@@ -236,6 +263,19 @@ pub(crate) fn disk_use(path: &std::path::Path) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_plain_volume_has_an_owner_and_may_stay_empty() {
+        let spec = |options: &[(&str, &str)]| VolumeSpec {
+            options: options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            ..VolumeSpec::default()
+        };
+        assert_eq!(owner(&spec(&[("o", "uid=7,gid=8")])).unwrap(), (Some(7), Some(8)));
+        assert_eq!(owner(&spec(&[("o", "gid=8"), ("device", "/d")])).unwrap(), (None, None));
+        assert!(owner(&spec(&[("o", "uid=me")])).is_err());
+        assert!(takes_files(&spec(&[("o", "uid=7")])) && !takes_files(&spec(&[("nocopy", "")])));
+        assert!(!takes_files(&spec(&[("device", "/d")])));
+    }
 
     #[test]
     fn servers_get_addresses() {

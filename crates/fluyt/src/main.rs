@@ -6,6 +6,7 @@
 
 mod buildkit;
 mod cli;
+mod quadlet;
 mod runtime_cli;
 
 use std::os::unix::ffi::OsStrExt;
@@ -25,6 +26,9 @@ fn run(args: &[String]) -> i32 {
     }
     if name.is_some_and(|n| n.as_bytes() == buildkit::credentials::NAME.as_bytes()) {
         return buildkit::credentials::main(&args[1..]);
+    }
+    if let Some(user) = name.and_then(|n| quadlet::role(n.to_str()?)) {
+        return quadlet::main(user, &args[1..]);
     }
     match args.get(1).map(String::as_str) {
         Some("monitor") => fluyt_monitor::main(&args[2..]),

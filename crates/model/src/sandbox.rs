@@ -45,6 +45,30 @@ pub struct SandboxSpec {
     pub labels: BTreeMap<String, String>,
     /// Annotations handed through to the OCI configuration.
     pub annotations: BTreeMap<String, String>,
+    /// The service manager that is told when the sandbox is up, and whose main process its monitor is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notify: Option<Notify>,
+}
+
+/// A service manager that waits for a sandbox (sd_notify(3)).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notify {
+    /// The socket that it listens on, as in `NOTIFY_SOCKET`: a path, or `@` and an abstract name.
+    pub socket: String,
+    /// When the sandbox counts as up.
+    pub ready: Ready,
+}
+
+/// When a sandbox counts as up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ready {
+    /// When its command has been executed.
+    Started,
+    /// When its command says so itself, on the socket that it is given.
+    Said,
+    /// When its health check has passed for the first time.
+    Healthy,
 }
 
 /// One container of a sandbox.
@@ -528,6 +552,22 @@ pub struct HealthCheck {
     pub start_period: u64,
     /// Interval within the start period.
     pub start_interval: u64,
+    /// What happens when the container turns unhealthy.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+}
+
+/// What happens to a container that turns unhealthy, beside what its restart policy says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// It goes on.
+    #[default]
+    Nothing,
+    /// It is killed.
+    Kill,
+    /// It is stopped.
+    Stop,
 }
 
 /// Where a container's output goes.

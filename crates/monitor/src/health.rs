@@ -48,6 +48,8 @@ pub fn record(
 
 #[cfg(test)]
 mod tests {
+    use fluyt_model::sandbox::OnFailure;
+
     use super::*;
 
     const SECOND: u64 = 1_000_000_000;
@@ -60,6 +62,7 @@ mod tests {
             retries: 3,
             start_period: 10 * SECOND,
             start_interval: 5 * SECOND,
+            on_failure: OnFailure::Nothing,
         }
     }
 

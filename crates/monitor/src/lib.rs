@@ -12,10 +12,11 @@ mod guard;
 pub mod health;
 pub mod log;
 pub mod network;
+pub mod notify;
 pub mod pid1;
 mod probe;
 pub mod protocol;
-mod refuge;
+pub mod refuge;
 pub mod restart;
 mod run;
 mod service;
@@ -73,8 +74,8 @@ pub fn main(args: &[String]) -> i32 {
         let _ = rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC);
     }
     match serve(Path::new(dir), starter) {
-        Ok(None) => 0,
-        Ok(Some(spec)) => remove(&spec),
+        Ok((spec, end)) if end.remove => remove(&spec, end.code),
+        Ok((spec, end)) => exit_code(&spec, end.code),
         Err(e) => {
             eprintln!("fluyt: monitor of {dir}: {}", e.chain());
             125
@@ -82,8 +83,13 @@ pub fn main(args: &[String]) -> i32 {
     }
 }
 
-/// Serves until the container has ended for good; the specification comes back if the container is to be removed.
-fn serve(dir: &Path, starter: Option<UnixStream>) -> Result<Option<MonitorSpec>> {
+/// The main process of a service ends as the container did; nobody else asks.
+fn exit_code(spec: &MonitorSpec, code: i32) -> i32 {
+    if spec.notify.is_some() { code & 0xff } else { 0 }
+}
+
+/// Serves until the container has ended for good; how that was.
+fn serve(dir: &Path, starter: Option<UnixStream>) -> Result<(MonitorSpec, service::End)> {
     // Executed by a descriptor, it would be listed under that number. The name is for people: nothing depends on it.
     let _ = rustix::thread::set_name(c"fluyt-monitor");
     // A session of its own: signals of the caller's terminal are not meant for it.
@@ -105,7 +111,7 @@ fn serve(dir: &Path, starter: Option<UnixStream>) -> Result<Option<MonitorSpec>>
     // The socket goes before the lock, so that nobody meets the socket of a monitor that has let go.
     let _ = std::fs::remove_file(socket);
     drop(lock);
-    outcome.map(|remove| remove.then_some(spec))
+    outcome.map(|end| (spec, end))
 }
 
 fn tell(starter: Option<UnixStream>, error: &Error) {
@@ -140,10 +146,14 @@ fn listen_at(path: &Path) -> Result<UnixListener> {
 }
 
 /// The last act for a container that removes itself: become the command that removes it.
-fn remove(spec: &MonitorSpec) -> i32 {
+fn remove(spec: &MonitorSpec, code: i32) -> i32 {
     use std::os::unix::process::CommandExt;
     let mut command = std::process::Command::new("/proc/self/exe");
-    command.arg0("fluyt").arg("--root").arg(&spec.root).args(["container", "reap", &spec.id]);
+    command.arg0("fluyt").arg("--root").arg(&spec.root).args(["container", "reap"]);
+    if spec.notify.is_some() {
+        command.arg("--exit-code").arg(exit_code(spec, code).to_string());
+    }
+    command.arg(&spec.id);
     let error = command.exec();
     eprintln!("fluyt: cannot remove container {}: {error}", spec.id);
     125

@@ -20,7 +20,23 @@ pub fn enter(container: &CgroupPaths) -> Result<()> {
         return Ok(());
     }
     let Some(group) = beside(container) else { return Ok(()) };
-    std::fs::create_dir_all(&group).about(|| group.display().to_string())?;
+    join(&group)
+}
+
+/// Moves this process out of its way: a group that has processes cannot have groups with limits below it (version 2).
+/// For who makes a container in the group `parent`, its own, which a service manager has delegated to it.
+///
+/// # Errors
+/// The group `monitors` in it cannot be made or joined.
+pub fn stand_aside(parent: &str) -> Result<()> {
+    if parent.is_empty() || !fluyt_runtime::is_unified() {
+        return Ok(());
+    }
+    join(&Path::new("/sys/fs/cgroup").join(parent.trim_start_matches('/')).join("monitors"))
+}
+
+fn join(group: &Path) -> Result<()> {
+    std::fs::create_dir_all(group).about(|| group.display().to_string())?;
     let procs = group.join("cgroup.procs");
     std::fs::write(&procs, std::process::id().to_string()).about(|| procs.display().to_string())
 }

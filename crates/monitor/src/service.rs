@@ -14,7 +14,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use fluyt_model::error::IoContext;
-use fluyt_model::sandbox::{Health, HealthStatus, Phase, RestartCondition, SandboxStatus, Stdin};
+use fluyt_model::sandbox::{Health, HealthStatus, OnFailure, Phase, RestartCondition, SandboxStatus, Stdin};
 use fluyt_model::{Error, Kind, Result};
 use fluyt_net::Firewall;
 use fluyt_runtime::spec::Spec;
@@ -23,6 +23,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::client::{Client, Mode, Said};
 use crate::guard::Guard;
 use crate::log::{Sink, Source};
+use crate::notify::Notifier;
 use crate::probe::{self, Probe};
 use crate::protocol::{FrameKind, Reply, Request};
 use crate::run::{BURST, CHUNK, Run, Taken};
@@ -47,8 +48,18 @@ enum Token {
     Dns,
     Probe,
     Watcher,
+    Notify,
     Listener,
     Client(usize),
+}
+
+/// How a monitor's work ended.
+#[derive(Clone, Copy, Debug)]
+pub struct End {
+    /// The monitor should remove the container.
+    pub remove: bool,
+    /// The container's exit code.
+    pub code: i32,
 }
 
 /// The monitor of one container.
@@ -68,6 +79,8 @@ pub struct Service {
     series: restart::Series,
     /// The connection to the watcher of the data root.
     guard: Guard,
+    /// The service manager that waits for the container.
+    notifier: Option<Notifier>,
     /// Mounted volumes, as long as the container is meant to live.
     volumes: Vec<crate::volumes::Held>,
     buffer: Vec<u8>,
@@ -98,6 +111,7 @@ impl Service {
             again_at: None,
             series: restart::Series::default(),
             guard: Guard::default(),
+            notifier: None,
             volumes: Vec::new(),
             buffer: Vec::new(),
             calm_at: None,
@@ -113,11 +127,11 @@ impl Service {
         Ok(service)
     }
 
-    /// Runs until the container has ended for good. Says whether the monitor should remove it.
+    /// Runs until the container has ended for good; says how.
     ///
     /// # Errors
     /// The first start failed (the starter has been told), or polling is impossible.
-    pub fn serve(mut self) -> Result<bool> {
+    pub fn serve(mut self) -> Result<End> {
         while !self.over {
             let ready = self.wait()?;
             for token in ready {
@@ -137,7 +151,8 @@ impl Service {
         self.clients.iter_mut().for_each(Client::send_all);
         // The end of the process closes it: nobody need wait for that.
         std::mem::forget(self.firewall.take());
-        Ok(self.spec.auto_remove && !self.removed_by_client)
+        let remove = self.spec.auto_remove && !self.removed_by_client;
+        Ok(End { remove, code: self.status.exit_code })
     }
 
     /// What can wait until everybody has been answered.
@@ -188,6 +203,8 @@ impl Service {
             input_full = run.input.is_full();
         }
         list.extend(self.guard.fd().map(|fd| (Token::Watcher, watch(fd, PollFlags::IN))));
+        let said = self.notifier.as_ref().and_then(Notifier::fd);
+        list.extend(said.map(|fd| (Token::Notify, PollFd::from_borrowed_fd(fd, PollFlags::IN))));
         list.push((Token::Listener, watch(self.listener.as_fd(), PollFlags::IN)));
         for (index, client) in self.clients.iter().enumerate() {
             let mut flags = PollFlags::empty();
@@ -221,6 +238,7 @@ impl Service {
             Token::Dns => self.resolve_names(),
             Token::Probe => self.poll_probe(),
             Token::Watcher => self.guard.lost(),
+            Token::Notify => self.notifier.iter().for_each(Notifier::pass_on),
             Token::Listener => self.accept(),
             Token::Client(index) => self.hear(index),
         }
@@ -267,6 +285,11 @@ impl Service {
     fn begin(&mut self) -> Result<()> {
         let oci = configuration(&self.spec)?;
         let env = oci.process.as_ref().map(|p| p.env.clone()).unwrap_or_default();
+        if self.notifier.is_none()
+            && let Some(notify) = &self.spec.notify
+        {
+            self.notifier = Some(Notifier::open(notify, &self.spec.run_dir)?);
+        }
         if matches!(self.sink, Sink::None) {
             self.sink = Sink::open(&self.spec.log, &self.spec.log_path, &origin(&self.spec, env))?;
         }
@@ -293,6 +316,8 @@ impl Service {
         self.run = Some(run);
         self.guard.follow(&self.spec);
         self.save();
+        // While this process is where the service manager started it.
+        self.notifier.iter_mut().for_each(Notifier::started);
         self.events("start", &[], Companions::Taken);
         Ok(())
     }
@@ -484,6 +509,9 @@ impl Service {
         run.probe_at = Some(Instant::now() + health::delay(check, &after, since_start));
         let is = after.status;
         self.status.health = Some(after);
+        if is == HealthStatus::Healthy {
+            self.notifier.iter_mut().for_each(Notifier::healthy);
+        }
         if is != was
             && is == HealthStatus::Unhealthy
             && self.spec.restart.condition == RestartCondition::OnUnhealthy
@@ -491,6 +519,16 @@ impl Service {
             run.unhealthy = true;
             let _ = run.signal(stop_signal(&self.spec));
             run.kill_at = stop_timeout(&self.spec).map(|t| Instant::now() + t);
+        } else if is != was && is == HealthStatus::Unhealthy {
+            // It may have ended this very moment.
+            match check.on_failure {
+                OnFailure::Nothing => {}
+                OnFailure::Kill => drop(run.signal(9)),
+                OnFailure::Stop => {
+                    let _ = run.signal(stop_signal(&self.spec));
+                    run.kill_at = stop_timeout(&self.spec).map(|t| Instant::now() + t);
+                }
+            }
         }
         self.save();
         if is != was {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use fluyt_model::error::IoContext;
-use fluyt_model::sandbox::{HealthCheck, LogSpec, PortMapping, RestartPolicy, Stdin, StopSpec};
+use fluyt_model::sandbox::{HealthCheck, LogSpec, Notify, PortMapping, RestartPolicy, Stdin, StopSpec};
 use fluyt_model::{Error, Result};
 use fluyt_runtime::Rootfs;
 use serde::{Deserialize, Serialize};
@@ -53,6 +53,9 @@ pub struct MonitorSpec {
     pub attributes: BTreeMap<String, String>,
     /// The networks and volumes that it takes up when it starts and lets go when it ends, for the events that say so.
     pub companions: Vec<Subject>,
+    /// The service manager that is told when the container is up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notify: Option<Notify>,
     /// When the container has ended for good and nobody attached takes care of it, remove it.
     pub auto_remove: bool,
 }

@@ -36,6 +36,8 @@ pub struct Settings {
     pub rules: BTreeMap<String, Rules>,
     /// Directories with `HOST[:PORT]/{*.crt,*.cert,*.key}` or `HOST[:PORT]/hosts.toml`; the first that has the host counts.
     pub certificate_dirs: Vec<PathBuf>,
+    /// A directory with `{*.crt,*.cert,*.key}` for whatever host is asked, instead of those.
+    pub certificates: Option<PathBuf>,
     /// A PEM file with the certificate authorities of the system; without it a built-in list is used.
     pub system_authorities: Vec<PathBuf>,
     /// Blobs downloaded at once.
@@ -105,6 +107,7 @@ impl Default for Settings {
                 "/etc/containers/certs.d",
                 "/etc/containerd/certs.d",
             ]),
+            certificates: None,
             system_authorities: paths(&[
                 "/etc/ssl/certs/ca-certificates.crt",
                 "/etc/pki/tls/certs/ca-bundle.crt",

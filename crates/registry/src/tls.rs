@@ -51,8 +51,8 @@ fn own_files(settings: &Settings, host: &str) -> Result<Vec<PathBuf>> {
     if host.contains('/') || host.starts_with('.') {
         return Ok(Vec::new());
     }
-    for dir in &settings.certificate_dirs {
-        let dir = dir.join(host);
+    let given = settings.certificates.iter().cloned();
+    for dir in given.chain(settings.certificate_dirs.iter().map(|dir| dir.join(host))) {
         let Ok(entries) = std::fs::read_dir(&dir) else { continue };
         let mut files = Vec::new();
         for entry in entries {

@@ -11,8 +11,8 @@ mod security;
 mod users;
 
 use fluyt_model::sandbox::{
-    ContainerSpec, HealthCheck, LogSpec, ProcessSpec, RestartCondition, RestartPolicy as Restart,
-    SandboxSpec, Stdin, StopSpec,
+    ContainerSpec, HealthCheck, LogSpec, Notify, OnFailure, ProcessSpec, Ready, RestartCondition,
+    RestartPolicy as Restart, SandboxSpec, Stdin, StopSpec,
 };
 use fluyt_model::{Error, Result};
 
@@ -54,11 +54,15 @@ pub fn container(request: &CreateRequest, image: &ContainerConfig, image_id: &st
         resources: limits::resources(&host.resources),
         security: security::security(host)?,
         restart,
-        health: config.healthcheck.as_ref().and_then(|h| health(h, &config.shell)),
+        health: match &config.healthcheck {
+            Some(check) => health(check, &config.shell, &host.health_on_failure)?,
+            None => None,
+        },
         log: LogSpec { driver: host.log_config.kind.clone(), options: (*host.log_config.config).clone() },
         stop: StopSpec { signal: config.stop_signal.clone(), timeout: config.stop_timeout },
         init: host.init.unwrap_or(false),
     };
+    let checked = container.health.is_some();
     Ok(SandboxSpec {
         hostname: config.hostname.clone(),
         domainname: config.domainname.clone(),
@@ -75,7 +79,30 @@ pub fn container(request: &CreateRequest, image: &ContainerConfig, image_id: &st
         auto_remove: host.auto_remove,
         labels: (*config.labels).clone(),
         annotations: (*host.annotations).clone(),
+        notify: notify(host, checked)?,
     })
+}
+
+/// Who is told when the container is up; `checked`: it has a health check.
+fn notify(host: &HostConfig, checked: bool) -> Result<Option<Notify>> {
+    let Some(wanted) = host.sd_notify.as_ref().filter(|wanted| !wanted.socket.is_empty()) else {
+        return Ok(None);
+    };
+    let ready = match wanted.mode.as_str() {
+        "conmon" => Ready::Started,
+        "container" => Ready::Said,
+        "healthy" if checked => Ready::Healthy,
+        "healthy" => {
+            return Err(Error::invalid("sdnotify policy \"healthy\" requires a healthcheck to be set")
+                .with_hint("--health-cmd sets one"));
+        }
+        other => return Err(Error::invalid(format!("unknown sdnotify policy {other:?}"))),
+    };
+    if !wanted.socket.starts_with(['/', '@']) {
+        let text = format!("NOTIFY_SOCKET={}: neither a path nor an abstract name", wanted.socket);
+        return Err(Error::unsupported(text));
+    }
+    Ok(Some(Notify { socket: wanted.socket.clone(), ready }))
 }
 
 /// The names under which other engines know the one runtime that there is here.
@@ -199,7 +226,7 @@ pub fn restart_policy(policy: &RestartPolicy) -> Result<Restart> {
 }
 
 /// The check that `config` asks for; `None` if it asks for none or for `NONE`.
-fn health(config: &HealthConfig, shell: &[String]) -> Option<HealthCheck> {
+fn health(config: &HealthConfig, shell: &[String], on_failure: &str) -> Result<Option<HealthCheck>> {
     let args = match config.test.split_first() {
         Some((kind, rest)) if kind == "CMD" => rest.to_vec(),
         Some((kind, rest)) if kind == "CMD-SHELL" => {
@@ -207,18 +234,25 @@ fn health(config: &HealthConfig, shell: &[String]) -> Option<HealthCheck> {
             let shell = if shell.is_empty() { &default[..] } else { shell };
             shell.iter().cloned().chain([rest.join(" ")]).collect()
         }
-        _ => return None,
+        _ => return Ok(None),
+    };
+    let on_failure = match on_failure {
+        "" | "none" => OnFailure::Nothing,
+        "kill" => OnFailure::Kill,
+        "stop" => OnFailure::Stop,
+        other => return Err(Error::invalid(format!("invalid on-failure action for health check: {other}"))),
     };
     let or = |value: i64, default: u64| u64::try_from(value).ok().filter(|v| *v > 0).unwrap_or(default);
     let retries = u32::try_from(config.retries).ok().filter(|n| *n > 0).unwrap_or(3);
-    (!args.is_empty()).then(|| HealthCheck {
+    Ok((!args.is_empty()).then(|| HealthCheck {
         args,
         interval: or(config.interval, 30 * SECOND),
         timeout: or(config.timeout, 30 * SECOND),
         retries,
         start_period: or(config.start_period, 0),
         start_interval: or(config.start_interval, 5 * SECOND),
-    })
+        on_failure,
+    }))
 }
 
 #[cfg(test)]

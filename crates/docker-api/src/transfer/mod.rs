@@ -38,7 +38,16 @@ pub fn settings() -> Result<Settings> {
 /// # Errors
 /// A settings file or a policy that is not valid.
 pub fn client(verify: bool, policy: Option<&str>) -> Result<Registry> {
+    client_by(verify, policy, &|_| {})
+}
+
+/// The same with settings that `adjust` changes.
+///
+/// # Errors
+/// As [`client`].
+pub fn client_by(verify: bool, policy: Option<&str>, adjust: &dyn Fn(&mut Settings)) -> Result<Registry> {
     let mut settings = settings()?;
+    adjust(&mut settings);
     settings.policy = policy::policy(policy)?;
     if !verify {
         settings.insecure.push(Settings::EVERYBODY.to_owned());

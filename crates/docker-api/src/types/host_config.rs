@@ -80,6 +80,12 @@ pub struct HostConfig {
     /// As Podman shows them: the mappings of a user namespace that are given one by one.
     #[serde(rename = "IDMappings", skip_serializing_if = "Option::is_none")]
     pub id_mappings: Option<IdMappings>,
+    /// Who is told that the container is up, as Podman's `--sdnotify` has it.
+    #[serde(rename = "SdNotify", skip_serializing_if = "Option::is_none")]
+    pub sd_notify: Option<SdNotify>,
+    /// What becomes of a container that turns unhealthy: `kill` or `stop`; empty: nothing.
+    #[serde(rename = "HealthOnFailure", skip_serializing_if = "String::is_empty")]
+    pub health_on_failure: String,
     /// Bytes of /dev/shm; 0: the default.
     pub shm_size: i64,
     /// Namespaced sysctls.
@@ -113,6 +119,16 @@ pub struct IdMappings {
     pub uid_map: List<String>,
     /// Of groups; empty: those of users.
     pub gid_map: List<String>,
+}
+
+/// A service manager that waits for a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct SdNotify {
+    /// `conmon`, `container` or `healthy`.
+    pub mode: String,
+    /// Its `NOTIFY_SOCKET`.
+    pub socket: String,
 }
 
 /// Limits, shared with `update`.

@@ -22,7 +22,7 @@ pub use container::{ContainerConfig, CreateRequest, CreateResponse, ExecOptions,
 pub use events::{Actor, EventMessage};
 pub use exec::{ExecInspect, ExecProcess};
 pub use host_config::{
-    DeviceMapping, DeviceRequest, HostConfig, IdMappings, LogConfig, Resources, RestartPolicy,
+    DeviceMapping, DeviceRequest, HostConfig, IdMappings, LogConfig, Resources, RestartPolicy, SdNotify,
     ThrottleDevice, Ulimit, WeightDevice,
 };
 pub use image::{HistoryItem, ImageConfig, ImageInspect, ImageSummary, RootFs};

@@ -12,6 +12,7 @@ use rustix::rand::GetRandomFlags;
 use crate::api::{CreateRequest, MountView, VolumeSpec};
 use crate::container::ids;
 use crate::records::{ContainerRecord, VolumeRecord};
+use crate::volume::takes_files;
 use crate::{Engine, lower, names};
 
 /// How often a made-up name is tried again when it is taken.
@@ -189,7 +190,7 @@ impl Engine {
                 };
                 let (volume, fresh) = self.volume_ensure(spec)?;
                 let data = self.volume_data(&volume)?;
-                if fresh && !no_copy && volume.spec.options.is_empty() {
+                if fresh && !no_copy && takes_files(&volume.spec) {
                     self.store.copy_up(image, &mount.target, &data)?;
                 }
                 let source = match subpath.as_str() {

@@ -11,12 +11,14 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use fluyt_model::error::IoContext;
-use fluyt_model::sandbox::{MountSource, Namespace, NetworkAttachment, Phase, SandboxSpec, UserNamespace};
+use fluyt_model::sandbox::{
+    MountSource, Namespace, NetworkAttachment, Phase, Ready, SandboxSpec, UserNamespace,
+};
 use fluyt_model::{Error, Kind, Result, id};
 use fluyt_monitor::protocol::Request;
 use fluyt_monitor::restart::{self, Ended, Series};
 use fluyt_monitor::spec::{NetworkPlan, RootfsSpec};
-use fluyt_monitor::{MonitorSpec, watch};
+use fluyt_monitor::{MonitorSpec, notify, watch};
 use fluyt_net::resolvconf;
 use rustix::fs::FlockOperation;
 use rustix::mount::MountFlags;
@@ -148,6 +150,12 @@ impl Engine {
                 }
             }
         }
+        if record.spec.notify.as_ref().is_some_and(|notify| notify.ready == Ready::Said) {
+            notify::make_directory(&run)?;
+            if let Some(process) = &mut oci.process {
+                process.env.push(format!("NOTIFY_SOCKET={}/{}", notify::INSIDE, notify::SOCKET));
+            }
+        }
         write_json(&dir.join("config.json"), &oci)?;
         self.write_monitor(record, network, &plugged)
     }
@@ -193,6 +201,7 @@ impl Engine {
             events: self.paths.events(),
             attributes: attributes(record),
             companions: companions(record, plugged.iter().map(|p| &p.network)),
+            notify: record.spec.notify.clone(),
             auto_remove: record.spec.auto_remove,
             dir: dir.clone(),
         };
@@ -550,6 +559,16 @@ impl Engine {
                 target: Path::new("/etc").join(file),
                 source: dir.join(file),
                 read_only: container.security.read_only_root,
+                ..ResolvedMount::default()
+            });
+        }
+        if record.spec.notify.as_ref().is_some_and(|notify| notify.ready == Ready::Said) {
+            // The monitor listens there, and passes on what is said to the service manager.
+            let source = notify::directory(&self.paths.run_of(&record.id));
+            mounts.push(ResolvedMount {
+                target: notify::INSIDE.into(),
+                source,
+                read_only: true,
                 ..ResolvedMount::default()
             });
         }

@@ -2,12 +2,13 @@
 
 use fluyt_docker_api::api::{Docker, Next, RemoveContainer, StopContainer, Wait, WaitCondition};
 use fluyt_docker_api::types::{RestartPolicy, UpdateConfig};
+use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Kind, Result};
 
 use super::Cli;
 use crate::cli::create::{self, flags as shared};
 use crate::cli::fail::{Outcome, for_each};
-use crate::cli::flags::{Arity, Command, Flag, NONE, Parsed, int, switch, text};
+use crate::cli::flags::{Arity, Command, Flag, NONE, Parsed, int, list, switch, text};
 
 const fn several(name: &'static str, about: &'static str, flags: &'static [&'static [Flag]]) -> Command {
     Command {
@@ -50,15 +51,21 @@ pub const WAIT: Command =
     several("wait", "Block until one or more containers stop, then print their exit codes", &[]);
 
 /// `fluyt rm`.
-pub const RM: Command = several(
-    "rm",
-    "Remove one or more containers",
-    &[&[
+pub const RM: Command = Command {
+    name: "rm",
+    arguments: "CONTAINER [CONTAINER...]",
+    about: "Remove one or more containers",
+    flags: &[&[
         switch('f', "force", "Force the removal of a running container (uses SIGKILL)"),
+        list(NONE, "cidfile", "Read the container ID from the file"),
+        switch('i', "ignore", "Ignore containers that do not exist; with --force, stop before removing"),
+        int(NONE, "time", "With --force, seconds to wait before killing the container"),
         switch('l', "link", "Remove the specified link"),
         switch('v', "volumes", "Remove anonymous volumes associated with the container"),
     ]],
-);
+    arity: Arity::AtLeast(0),
+    interspersed: true,
+};
 
 /// `fluyt rename`.
 pub const RENAME: Command = Command {
@@ -78,7 +85,11 @@ pub const UPDATE: Command = several(
 );
 
 /// `fluyt container reap`: what a monitor becomes at the end of a container that removes itself.
-pub const REAP: Command = several("reap", "Remove a container that removes itself, after its end", &[]);
+pub const REAP: Command = several(
+    "reap",
+    "Remove a container that removes itself, after its end",
+    &[&[int(NONE, "exit-code", "End with this exit code, as the main process of a service").default("0")]],
+);
 
 /// `fluyt container revive`, what the watcher does for a container whose monitor was killed.
 pub const REVIVE: Command =
@@ -142,13 +153,34 @@ pub fn ended(docker: &dyn Docker, name: &str, condition: WaitCondition) -> Resul
     }
 }
 
-/// Runs `fluyt rm`. With `--force`, a container that does not exist is no failure.
+/// The containers that are named, and those whose ids are in files.
+fn named(flags: &Parsed) -> Result<Vec<String>> {
+    let mut names = flags.args.clone();
+    for path in flags.all("cidfile") {
+        match std::fs::read_to_string(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && flags.on("ignore") => {}
+            text => names.push(text.about(|| format!("container ID file {path}"))?.trim().to_owned()),
+        }
+    }
+    if names.is_empty() && !flags.changed("cidfile") {
+        return Err(Error::invalid("which container is to be removed?").with_hint("see 'fluyt rm --help'"));
+    }
+    Ok(names)
+}
+
+/// Runs `fluyt rm`. With `--force`, a container that does not exist is no failure. What only Podman's has, `--ignore` and
+/// `--time`, make `--force` as gentle as Podman's: it stops before it removes.
 pub fn rm(cli: &Cli, flags: &Parsed) -> Outcome {
     let docker = cli.docker()?;
     let how =
         RemoveContainer { force: flags.on("force"), volumes: flags.on("volumes"), link: flags.on("link") };
-    for_each(&flags.args, |name| match docker.container_remove(name, how) {
+    let ignore = flags.on("ignore");
+    let gently = how.force && (ignore || flags.changed("time"));
+    let stop =
+        StopContainer { signal: String::new(), timeout: flags.changed("time").then(|| flags.int("time")) };
+    for_each(&named(flags)?, |name| match remove(docker, name, how, gently.then_some(&stop)) {
         Ok(()) => Ok(Some(name.to_owned())),
+        Err(error) if ignore && error.kind() == Kind::NotFound => Ok(None),
         Err(error) if how.force && error.kind() == Kind::NotFound => {
             crate::cli::fail::print(&error);
             Ok(None)
@@ -157,10 +189,28 @@ pub fn rm(cli: &Cli, flags: &Parsed) -> Outcome {
     })
 }
 
+/// Removes a container, stopped before if `stop` says how. One that removes itself when it ends may go meanwhile.
+fn remove(docker: &dyn Docker, name: &str, how: RemoveContainer, stop: Option<&StopContainer>) -> Result<()> {
+    let Some(stop) = stop else { return docker.container_remove(name, how) };
+    match docker.container_stop(name, stop) {
+        Err(error) if error.kind() != Kind::NotFound => {
+            // A container that cannot be stopped is removed all the same.
+            crate::cli::fail::print(&error);
+        }
+        Err(error) => return Err(error),
+        Ok(_) => {}
+    }
+    match docker.container_remove(name, how) {
+        Err(error) if error.kind() == Kind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
 /// Runs `fluyt container reap`.
 pub fn reap(cli: &Cli, flags: &Parsed) -> Outcome {
     let engine = cli.own_engine()?;
-    for_each(&flags.args, |id| engine.reap(id).map(|()| None))
+    for_each(&flags.args, |id| engine.reap(id).map(|()| None))?;
+    Ok(i32::try_from(flags.int("exit-code")).unwrap_or(1))
 }
 
 /// Runs `fluyt rename`.

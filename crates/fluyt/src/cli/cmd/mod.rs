@@ -23,6 +23,7 @@ mod manifest;
 mod meta;
 mod networks;
 mod prune;
+mod quadlet;
 mod registry;
 mod remotely;
 mod reset;
@@ -270,10 +271,12 @@ pub const ROOT: &[Node] = &[
     group("buildx", "Manage builds", BUILDX).hidden(),
     group("container", "Manage containers", CONTAINER),
     group("context", "Manage contexts", CONTEXT),
+    group("generate", "Describe what is there in other words", GENERATE).hidden(),
     group("image", "Manage images", IMAGE),
     group("imagetools", "Work on images in registries", IMAGETOOLS).hidden(),
     group("manifest", "Manage image manifests and manifest lists", MANIFEST),
     group("network", "Manage networks", NETWORK),
+    group("quadlet", "Manage Quadlet units of systemd", QUADLET),
     group("registry", "Serve a registry", REGISTRY),
     group("volume", "Manage volumes", VOLUME),
     group("system", "Manage the data root", SYSTEM),
@@ -336,6 +339,8 @@ const BUILDX: &[Node] = &[
     plain(&builder::PRUNE, builder::prune),
 ];
 
+const GENERATE: &[Node] = &[plain(&quadlet::GENERATE_SYSTEMD, quadlet::generate_systemd)];
+
 const IMAGETOOLS: &[Node] =
     &[plain(&imagetools::CREATE, imagetools::create), plain(&imagetools::INSPECT, imagetools::inspect)];
 
@@ -376,6 +381,14 @@ const NETWORK: &[Node] = &[
     plain(&networks::LS, networks::ls).or(&["list"]),
     plain(&prune::NETWORKS, prune::networks),
     plain(&networks::RM, networks::rm).or(&["remove"]),
+];
+
+const QUADLET: &[Node] = &[
+    plain(&quadlet::GENERATE, quadlet::generate),
+    plain(&quadlet::INSTALL, quadlet::install),
+    plain(&quadlet::LIST, quadlet::list).or(&["ls"]),
+    plain(&quadlet::PRINT, quadlet::print).or(&["cat"]),
+    plain(&quadlet::RM, quadlet::rm).or(&["remove"]),
 ];
 
 const REGISTRY: &[Node] = &[plain(&serve::SERVE, serve::serve), plain(&serve::GC, serve::gc)];

@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
+use fluyt_docker_api::api::Docker;
 use fluyt_docker_api::select::networks as select;
-use fluyt_docker_api::types::{Ipam, IpamConfig, NetworkCreate};
+use fluyt_docker_api::types::{Ipam, IpamConfig, Map, NetworkCreate};
 use fluyt_engine::SubnetSpec;
 use fluyt_model::{Error, Kind, Result};
 
@@ -27,6 +28,10 @@ pub const CREATE: Command = Command {
         switch(NONE, "config-only", "Create a configuration only network").hidden(),
         text('d', "driver", "Driver to manage the Network").default("bridge"),
         list(NONE, "gateway", "IPv4 or IPv6 Gateway for the master subnet"),
+        switch(NONE, "disable-dns", "Not here: networks of one's own have a resolver").hidden(),
+        list(NONE, "dns", "Not here: name servers are a container's").hidden(),
+        switch(NONE, "ignore", "Do not fail if the network exists already"),
+        text(NONE, "interface-name", "Name of the bridge, or of the parent of a macvlan network"),
         switch(NONE, "ingress", "Create swarm routing-mesh network").hidden(),
         switch(NONE, "internal", "Restrict external access to the network"),
         list(NONE, "ip-range", "Allocate container ip from a sub-range"),
@@ -108,8 +113,30 @@ pub fn create(cli: &Cli, flags: &Parsed) -> Outcome {
             Error::unsupported(format!("the scope {:?} belongs to clusters", flags.text("scope"))).into()
         );
     }
-    if !matches!(flags.text("ipam-driver"), "default" | "null") {
-        return Err(Error::not_found(format!("no IPAM driver {:?}", flags.text("ipam-driver"))).into());
+    // The second words are Podman's.
+    let ipam_driver = match flags.text("ipam-driver") {
+        "default" | "host-local" => "default",
+        "null" | "none" => "null",
+        other => return Err(Error::not_found(format!("no IPAM driver {other:?}")).into()),
+    };
+    if flags.on("disable-dns") {
+        return Err(Error::unsupported("the resolver of a network cannot be switched off")
+            .with_hint("leave out --disable-dns: containers may have other name servers, by --dns")
+            .into());
+    }
+    if flags.changed("dns") {
+        return Err(Error::unsupported("a network has no name servers of its own")
+            .with_hint("give --dns (in units DNS=) to its containers")
+            .into());
+    }
+    let name = &flags.args[0];
+    let exists = |docker: &dyn Docker| match docker.network_list(&Filters::default()) {
+        Ok(networks) => networks.iter().any(|network| network.name == *name),
+        Err(_) => false,
+    };
+    if flags.on("ignore") && exists(cli.docker()?) {
+        print_line(name)?;
+        return Ok(0);
     }
     let config = |s: SubnetSpec| IpamConfig {
         subnet: s.subnet,
@@ -123,22 +150,48 @@ pub fn create(cli: &Cli, flags: &Parsed) -> Outcome {
         enable_ipv4: flags.changed("ipv4").then(|| flags.on("ipv4")),
         enable_ipv6: flags.changed("ipv6").then(|| flags.on("ipv6")),
         ipam: Some(Ipam {
-            driver: flags.text("ipam-driver").to_owned(),
+            driver: ipam_driver.to_owned(),
             options: key_values(flags.all("ipam-opt")),
             config: subnets(flags)?.into_iter().map(config).collect(),
         }),
         internal: flags.on("internal"),
         attachable: flags.on("attachable"),
-        options: key_values(flags.all("opt")),
+        options: options(flags),
         labels: key_values(flags.all("label")),
         ..NetworkCreate::default()
     };
-    let made = cli.docker()?.network_create(&wanted)?;
+    let docker = cli.docker()?;
+    let made = match docker.network_create(&wanted) {
+        // Somebody else was quicker.
+        Err(error) if flags.on("ignore") && error.kind() == Kind::Conflict && exists(docker) => {
+            print_line(name)?;
+            return Ok(0);
+        }
+        made => made?,
+    };
     if !made.warning.is_empty() {
         eprintln!("WARNING: {}", made.warning);
     }
     print_line(&made.id)?;
     Ok(0)
+}
+
+/// The driver's options; Podman's flag and its short names are Docker's long ones.
+fn options(flags: &Parsed) -> Map<String> {
+    let macvlan = flags.text("driver") == "macvlan";
+    let link = if macvlan { "parent" } else { "com.docker.network.bridge.name" };
+    let given = key_values(flags.all("opt")).into_inner().into_iter();
+    let mut options: Map<String> = given
+        .map(|(key, value)| match key.as_str() {
+            "mtu" => ("com.docker.network.driver.mtu".to_owned(), value),
+            "mode" if macvlan => ("macvlan_mode".to_owned(), value),
+            _ => (key, value),
+        })
+        .collect();
+    if let Some(name) = flags.given("interface-name") {
+        options.insert(link.to_owned(), name.to_owned());
+    }
+    options
 }
 
 /// Puts ranges, gateways and auxiliary addresses to the subnets that contain them.

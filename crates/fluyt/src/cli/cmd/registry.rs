@@ -13,7 +13,7 @@ use fluyt_registry::{Credentials, Registry};
 use super::trust::SIGNATURE_POLICY;
 use super::{Cli, remotely};
 use crate::cli::fail::Outcome;
-use crate::cli::flags::{Arity, Command, Flag, NONE, Parsed, switch, text};
+use crate::cli::flags::{Arity, Command, Flag, NONE, Parsed, int, switch, text};
 use crate::cli::progress::Report;
 use crate::cli::{print_line, terminal};
 
@@ -30,19 +30,36 @@ pub const PULL: Command = Command {
     name: "pull",
     arguments: "NAME[:TAG|@DIGEST]",
     about: "Download an image from a registry",
-    flags: &[&[
-        switch('a', "all-tags", "Download all tagged images in the repository"),
-        text(NONE, "platform", "Set platform if server is multi-platform capable"),
-        switch('q', "quiet", "Suppress verbose output"),
-        SIGNATURE_POLICY,
-        TLS_VERIFY,
-        switch(NONE, "disable-content-trust", "Skip image verification")
-            .default("true")
-            .deprecated("support for docker content trust was removed"),
-    ]],
+    flags: &[
+        &[
+            switch('a', "all-tags", "Download all tagged images in the repository"),
+            text(NONE, "platform", "Set platform if server is multi-platform capable"),
+            switch('q', "quiet", "Suppress verbose output"),
+            SIGNATURE_POLICY,
+            TLS_VERIFY,
+            switch(NONE, "disable-content-trust", "Skip image verification")
+                .default("true")
+                .deprecated("support for docker content trust was removed"),
+        ],
+        PODMAN,
+    ],
     arity: Arity::Exactly(1),
     interspersed: true,
 };
+
+/// What Podman's `pull` has beside that, for Quadlet's `.image` units.
+const PODMAN: &[Flag] = &[
+    text(NONE, "arch", "Architecture to pull, instead of this machine's"),
+    text(NONE, "authfile", "File with credentials"),
+    text(NONE, "cert-dir", "Directory with the certificates (*.crt, *.cert, *.key) to use"),
+    text(NONE, "creds", "Credentials (USERNAME[:PASSWORD]) to use"),
+    text(NONE, "decryption-key", "Not here: layers are not decrypted").hidden(),
+    text(NONE, "os", "Operating system to pull, instead of linux"),
+    text(NONE, "policy", "When to pull (always|missing|newer|never)").default("always"),
+    int(NONE, "retry", "How often a request that fails is tried again"),
+    text(NONE, "retry-delay", "How long to wait before it is tried again"),
+    text(NONE, "variant", "Variant of the architecture to pull"),
+];
 
 /// `fluyt push`.
 pub const PUSH: Command = Command {
@@ -135,16 +152,31 @@ pub fn pull_for(cli: &Cli, pulled: &Pulled<'_>, quiet: bool) -> Result<()> {
 /// Runs `fluyt pull`.
 pub fn pull(cli: &Cli, flags: &Parsed) -> Outcome {
     let (name, quiet) = (&flags.args[0], flags.on("quiet"));
+    if flags.changed("decryption-key") {
+        return Err(Error::unsupported("encrypted layers cannot be read here").into());
+    }
+    let platform = platform(flags)?;
+    let platform = platform.as_deref();
+    if !is_wanted(cli, flags)? {
+        return Ok(0);
+    }
     if let Some(remote) = cli.remote()? {
+        if let Some(flag) =
+            ["authfile", "cert-dir", "creds", "retry", "retry-delay"].iter().find(|flag| flags.changed(flag))
+        {
+            let text = format!("--{flag} is for pulls on this machine, and a daemon is named");
+            return Err(Error::unsupported(text)
+                .with_hint("'fluyt login' tells a daemon credentials")
+                .into());
+        }
         let policy = flags.given("signature-policy");
-        let pulled = Pulled { name, platform: flags.given("platform"), policy };
+        let pulled = Pulled { name, platform, policy };
         remotely::pull(remote, &pulled, flags.on("all-tags"), Where::Stdout { quiet })?;
         return Ok(0);
     }
     let engine = cli.engine()?;
-    let platform = flags.given("platform");
     let place = Where::Stdout { quiet };
-    let registry = transfer::client(flags.on("tls-verify"), flags.given("signature-policy"))?;
+    let registry = client(flags, name)?;
     if !flags.on("all-tags") {
         pull_from(engine, &registry, name, platform, place)?;
         return Ok(0);
@@ -157,6 +189,74 @@ pub fn pull(cli: &Cli, flags: &Parsed) -> Outcome {
         pull_from(engine, &registry, &reference.with_tag(&tag)?.familiar(), platform, place)?;
     }
     Ok(0)
+}
+
+/// `--platform`, or what the flags for its parts make.
+fn platform(flags: &Parsed) -> Result<Option<String>> {
+    let part = |name: &str| flags.given(name).filter(|text| !text.is_empty());
+    let parts = (part("os"), part("arch"), part("variant"));
+    match (flags.given("platform"), parts) {
+        (Some(_), (Some(_), ..) | (_, Some(_), _) | (.., Some(_))) => {
+            Err(Error::invalid("--platform cannot be combined with --os, --arch and --variant"))
+        }
+        (given, (None, None, None)) => Ok(given.map(str::to_owned)),
+        (_, (os, arch, variant)) => {
+            let arch = arch.map_or_else(|| Platform::host().architecture.clone(), str::to_owned);
+            let variant = variant.map(|variant| format!("/{variant}")).unwrap_or_default();
+            Ok(Some(format!("{}/{arch}{variant}", os.unwrap_or("linux"))))
+        }
+    }
+}
+
+/// Whether `--policy` wants the image, which may be here.
+fn is_wanted(cli: &Cli, flags: &Parsed) -> Result<bool> {
+    let name = &flags.args[0];
+    let here = || match cli.docker()?.image_inspect(name, "") {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == Kind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    };
+    match flags.text("policy") {
+        "always" | "newer" => Ok(true),
+        "missing" => Ok(!here()?),
+        "never" if here()? => Ok(false),
+        "never" => Err(Error::not_found(format!("No such image: {name}"))),
+        other => {
+            Err(Error::invalid(format!("--policy: {other:?} is not one of always, missing, newer and never")))
+        }
+    }
+}
+
+/// The client of registries with what the flags of a pull say.
+fn client(flags: &Parsed, name: &str) -> Result<Registry> {
+    let pause = match flags.given("retry-delay") {
+        None => None,
+        Some(text) => Some(fluyt_model::quantity::parse_duration(text)?),
+    };
+    let tries =
+        u32::try_from(flags.int("retry")).map_err(|_| Error::invalid("--retry cannot be negative"))?;
+    let registry =
+        transfer::client_by(flags.on("tls-verify"), flags.given("signature-policy"), &|settings| {
+            settings.certificates = flags.given("cert-dir").map(Into::into);
+            if let Some(path) = flags.given("authfile") {
+                settings.credentials.docker = None;
+                settings.credentials.podman = vec![path.into()];
+            }
+            if flags.changed("retry") {
+                settings.attempts = tries + 1;
+            }
+            if let Some(pause) = pause.and_then(|nanos| u64::try_from(nanos).ok()) {
+                settings.retry_pause = std::time::Duration::from_nanos(pause);
+            }
+        })?;
+    if let Some(creds) = flags.given("creds") {
+        let (username, password) = creds.split_once(':').unwrap_or((creds, ""));
+        let reference = Reference::parse_untagged(name)?;
+        let credentials =
+            Credentials::Password { username: username.to_owned(), password: password.to_owned() };
+        registry.use_credentials(reference.domain(), credentials);
+    }
+    Ok(registry)
 }
 
 /// Pulls one image and shows what happens.

@@ -96,10 +96,20 @@ fn usage(command: &str, why: String) -> Failure {
 /// Makes the container and writes its id to `--cidfile`.
 fn make(cli: &Cli, docker: &dyn Docker, flags: &Parsed, mut request: CreateRequest) -> Result<String> {
     let pull = flags.text("pull");
-    if !matches!(pull, "always" | "missing" | "never") {
+    if !matches!(pull, "always" | "missing" | "newer" | "never") {
         return Err(Error::invalid(format!(
             "invalid pull option: '{pull}': must be one of \"always\", \"missing\" or \"never\""
         )));
+    }
+    let daemon = cli.remote()?.is_some();
+    if daemon {
+        // The service manager and the cgroups are this machine's.
+        request.host_config.sd_notify = None;
+        if flags.text("cgroups") == "split" {
+            request.host_config.resources.cgroup_parent = String::new();
+        }
+    } else if flags.text("cgroups") == "split" {
+        fluyt_monitor::refuge::stand_aside(&request.host_config.resources.cgroup_parent)?;
     }
     let cidfile = flags.given("cidfile");
     if let Some(path) = cidfile {
@@ -117,10 +127,28 @@ fn make(cli: &Cli, docker: &dyn Docker, flags: &Parsed, mut request: CreateReque
             platform: flags.given("platform").filter(|text| !text.is_empty()),
             policy: flags.given("signature-policy"),
         };
-        registry::pull_for(cli, &pulled, flags.on("quiet"))
+        let again = Again::of(flags)?;
+        again.until_done(|| registry::pull_for(cli, &pulled, flags.on("quiet")))
     };
-    if pull == "always" {
-        fetch()?;
+    match pull {
+        "always" => fetch()?,
+        // What is here will do where there is nothing to be had.
+        "newer" => {
+            if let Err(error) = fetch() {
+                eprintln!("WARNING: {}", error.chain());
+            }
+        }
+        _ => {}
+    }
+    if flags.on("replace") && flags.text("name").is_empty() {
+        return Err(Error::invalid("cannot replace container without --name being set"));
+    }
+    if flags.on("replace") {
+        let how = RemoveContainer { force: true, volumes: false, link: false };
+        match docker.container_remove(flags.text("name"), how) {
+            Err(error) if error.kind() != Kind::NotFound => return Err(error),
+            _ => {}
+        }
     }
     let wanted = CreateContainer {
         name: flags.text("name").to_owned(),
@@ -152,6 +180,44 @@ fn make(cli: &Cli, docker: &dyn Docker, flags: &Parsed, mut request: CreateReque
         return Err(error);
     }
     Ok(made.id)
+}
+
+/// How often a pull that fails is tried again.
+struct Again {
+    tries: u64,
+    pause: std::time::Duration,
+}
+
+impl Again {
+    fn of(flags: &Parsed) -> Result<Self> {
+        let tries =
+            u64::try_from(flags.int("retry")).map_err(|_| Error::invalid("--retry cannot be negative"))?;
+        let pause = match flags.text("retry-delay") {
+            "" => 1_000_000_000,
+            text => fluyt_model::quantity::parse_duration(text)
+                .ok()
+                .and_then(|nanos| u64::try_from(nanos).ok())
+                .ok_or_else(|| Error::invalid(format!("--retry-delay: {text:?} is not a duration")))?,
+        };
+        Ok(Self { tries, pause: std::time::Duration::from_nanos(pause) })
+    }
+
+    fn until_done(&self, mut work: impl FnMut() -> Result<()>) -> Result<()> {
+        let mut left = self.tries;
+        loop {
+            match work() {
+                Err(error)
+                    if left > 0
+                        && matches!(error.kind(), Kind::Unavailable | Kind::Timeout | Kind::RateLimited) =>
+                {
+                    left -= 1;
+                    eprintln!("WARNING: {}; trying again", error.chain());
+                    std::thread::sleep(self.pause);
+                }
+                other => return other,
+            }
+        }
+    }
 }
 
 /// Whether a container could not be made because its image is not there: other things, other images too, can be missing.

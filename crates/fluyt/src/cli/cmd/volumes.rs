@@ -1,14 +1,14 @@
 //! `volume create`, `ls`, `rm`.
 
 use fluyt_docker_api::select::volumes as select;
-use fluyt_docker_api::types::VolumeCreate;
+use fluyt_docker_api::types::{Map, VolumeCreate};
 use fluyt_model::{Error, Kind};
 
 use super::Cli;
 use crate::cli::create::key_values;
 use crate::cli::fail::{Outcome, for_each};
 use crate::cli::filter::Filters;
-use crate::cli::flags::{Arity, Command, NONE, Parsed, list, many, switch, text, values};
+use crate::cli::flags::{Arity, Command, NONE, Parsed, int, list, many, switch, text, values};
 use crate::cli::format::{self, rows};
 use crate::cli::{print_line, print_text};
 
@@ -19,9 +19,12 @@ pub const CREATE: Command = Command {
     about: "Create a volume",
     flags: &[&[
         text('d', "driver", "Specify volume driver name").default("local"),
+        int(NONE, "gid", "Group that the volume belongs to"),
+        switch(NONE, "ignore", "Do not fail if the volume exists already"),
         many(NONE, "label", "list", values::label, "Set metadata for a volume"),
         text(NONE, "name", "Specify volume name").hidden(),
         list('o', "opt", "Set driver specific options"),
+        int(NONE, "uid", "User that the volume belongs to"),
     ]],
     arity: Arity::AtMost(1),
     interspersed: true,
@@ -60,14 +63,31 @@ pub fn create(cli: &Cli, flags: &Parsed) -> Outcome {
         .into());
     }
     let name = flags.args.first().map_or_else(|| flags.text("name"), String::as_str);
+    if flags.on("ignore")
+        && let Ok(there) = cli.docker()?.volume_inspect(name)
+    {
+        print_line(&there.name)?;
+        return Ok(0);
+    }
     let wanted = VolumeCreate {
         name: name.to_owned(),
         driver: flags.text("driver").to_owned(),
-        driver_opts: key_values(flags.all("opt")),
+        driver_opts: options(flags),
         labels: key_values(flags.all("label")),
     };
     print_line(&cli.docker()?.volume_create(&wanted)?.name)?;
     Ok(0)
+}
+
+/// The driver's options, with the owner that Podman has flags for.
+fn options(flags: &Parsed) -> Map<String> {
+    let mut options = key_values(flags.all("opt"));
+    for id in ["uid", "gid"].into_iter().filter(|id| flags.changed(id)) {
+        let mount = options.entry("o".to_owned()).or_default();
+        let comma = if mount.is_empty() { "" } else { "," };
+        mount.push_str(&format!("{comma}{id}={}", flags.int(id)));
+    }
+    options
 }
 
 /// Runs `fluyt volume ls`.

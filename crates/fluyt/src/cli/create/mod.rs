@@ -7,6 +7,7 @@ mod files;
 pub mod flags;
 mod mounts;
 pub mod network;
+mod podman;
 pub mod ports;
 mod security;
 
@@ -24,6 +25,8 @@ use super::flags::{Arity, Command, Parsed, values};
 pub trait Host {
     /// A variable of the client's environment.
     fn env(&self, key: &str) -> Option<String>;
+    /// All variables of the client's environment that are text.
+    fn vars(&self) -> Vec<(String, String)>;
     /// A file.
     fn read(&self, path: &str) -> std::io::Result<Vec<u8>>;
     /// The working directory.
@@ -36,6 +39,11 @@ pub struct ThisHost;
 impl Host for ThisHost {
     fn env(&self, key: &str) -> Option<String> {
         std::env::var_os(key).map(|v| v.to_string_lossy().into_owned())
+    }
+
+    fn vars(&self) -> Vec<(String, String)> {
+        let text = |value: std::ffi::OsString| value.into_string().ok();
+        std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect()
     }
 
     fn read(&self, path: &str) -> std::io::Result<Vec<u8>> {
@@ -55,6 +63,7 @@ pub const RUN: Command = Command {
     flags: &[
         flags::RUN,
         flags::CREATE,
+        podman::FLAGS,
         flags::PROCESS,
         flags::SECURITY,
         flags::NETWORK,
@@ -74,6 +83,7 @@ pub const CREATE: Command = Command {
     about: "Create a new container",
     flags: &[
         flags::CREATE,
+        podman::FLAGS,
         flags::PROCESS,
         flags::SECURITY,
         flags::NETWORK,
@@ -131,10 +141,13 @@ pub fn request(flags: &Parsed, host: &dyn Host) -> Result<CreateRequest, String>
         ..ContainerConfig::default()
     };
     let host_config = host_config(flags, host, binds, port_bindings, network_mode)?;
+    let mut request = CreateRequest { config, host_config, networking_config };
+    podman::apply(flags, host, &mut request)?;
+    let host_config = &request.host_config;
     if host_config.auto_remove && !host_config.restart_policy.is_none() {
         return Err("conflicting options: cannot specify both --restart and --rm".to_owned());
     }
-    Ok(CreateRequest { config, host_config, networking_config })
+    Ok(request)
 }
 
 fn host_config(

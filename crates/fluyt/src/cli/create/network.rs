@@ -93,7 +93,15 @@ fn attachment(text: &str) -> Result<Attachment, String> {
         one.target = text.to_owned();
         return Ok(one);
     }
-    for field in csv::fields(text)? {
+    // Podman's form: the options of a network stand behind its name and a colon.
+    let options = match text.split_once(':') {
+        Some((name, options)) if !name.contains(['=', ',']) && !name.is_empty() => {
+            one.target = name.to_owned();
+            options
+        }
+        _ => text,
+    };
+    for field in csv::fields(options)? {
         let (key, value) = field
             .split_once('=')
             .filter(|(key, _)| !key.is_empty())
@@ -107,9 +115,10 @@ fn attachment(text: &str) -> Result<Attachment, String> {
         match key.trim().to_ascii_lowercase().as_str() {
             "name" => one.target = value.to_owned(),
             "alias" => one.aliases.push(value.to_owned()),
+            "ip" if value.contains(':') => one.ip6 = address(value)?,
             "ip" => one.ip = address(value)?,
             "ip6" => one.ip6 = address(value)?,
-            "mac-address" => one.mac = value.to_owned(),
+            "mac-address" | "mac" => one.mac = value.to_owned(),
             "link-local-ip" => one.link_local.push(address(value)?),
             "driver-opt" => {
                 let (key, value) = driver_opt(value)?;

@@ -14,6 +14,10 @@ impl Host for Fake {
         (key == "HOME").then(|| "/home/me".to_owned())
     }
 
+    fn vars(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
     fn read(&self, path: &str) -> std::io::Result<Vec<u8>> {
         match path {
             "e" => Ok(b"\xef\xbb\xbfA=1\r\n# no\n\n  B=x y\nHOME\nNONE\n".to_vec()),
