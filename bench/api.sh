@@ -13,8 +13,12 @@ declare -A pids=()
 for name in "${engines[@]}"; do
     case $name in
         fluyt) "$fluyt" --root "$work/fluyt" engine -H "unix://$work/fluyt.sock" >"$work/engine.log" 2>&1 & pids[fluyt]=$! ;;
-        podman) podman ${podman_runtime:+--runtime "$podman_runtime"} --root "$work/podman" --runroot "$work/podman-run" \
-            --cgroup-manager cgroupfs --events-backend file system service -t 0 "unix://$work/podman.sock" >"$work/podman.log" 2>&1 & pids[podman]=$! ;;
+        podman)
+            # Its default limits are above what an unprivileged machine allows; a request says nothing of them.
+            printf '[containers]\ndefault_ulimits = ["nofile=%s:%s", "nproc=16384:16384"]\n' "$(ulimit -n)" "$(ulimit -Hn)" >"$work/containers.conf"
+            CONTAINERS_CONF="$work/containers.conf" podman ${podman_runtime:+--runtime "$podman_runtime"} --root "$work/podman" --runroot "$work/podman-run" \
+            --cgroup-manager cgroupfs --events-backend file system service -t 0 "unix://$work/podman.sock" >"$work/podman.log" 2>&1 & pids[podman]=$!
+            ;;
         docker) pids[docker]="$dockerd $(pgrep -P "$dockerd" containerd || true)" ;;
     esac
     for _ in $(seq 100); do [ -S "$work/$name.sock" ] && break; sleep 0.1; done
@@ -37,11 +41,14 @@ measure() { # title, unit, case, number
     done
 }
 median() { tr ' ' '\n' <<<"${figures[$1]}" | grep . | sort -n | awk '{ x[NR] = $1 } END { print x[int((NR + 1) / 2)] }'; }
-measure "inspect" ms inspect 300
+measure "nothing but an answer" ms ping 2000
+measure "inspect" ms inspect 2000
 measure "create, start, wait, remove" ms cycle "${CYCLES:-20}"
 measure "an event at the last of ${LISTENERS:-32} listeners" ms events "${LISTENERS:-32}"
 measure "following the log of a busy container" MB/s logs "${LINES:-1000000}"
+measure "a line at who follows the log" ms line 200
 measure "attached output" MB/s attach "${MEGABYTES:-256}"
+measure "attached input" MB/s input "${MEGABYTES:-256}"
 RUNS=1 measure "list of ${LIST:-1000} containers" ms listing "${LIST:-1000}"
 for name in "${servers[@]}"; do
     n=$(python3 "$here/api.py" "$work/$name.sock" running "${RUNNING:-100}")

@@ -59,7 +59,7 @@ trap 'exit 143' TERM INT HUP
 # The image: busybox, and a server that answers every request with the same page where a C compiler is there.
 mkdir -p "$work/root"/{bin,dev,etc,proc,sys,tmp}
 cp "$(command -v busybox)" "$work/root/bin/"
-for applet in true sh sleep cat yes head; do ln -s busybox "$work/root/bin/$applet"; done
+for applet in true sh sleep cat yes head dd; do ln -s busybox "$work/root/bin/$applet"; done
 if command -v cc >/dev/null; then
     cc -O2 -o "$work/floor" "$here/floor.c"
     cc -O2 -static -o "$work/root/bin/pages" "$here/pages.c"
@@ -103,7 +103,7 @@ report() { # the key that counts as one, then the others: median, minimum, ratio
     local base=$1 key; shift
     base=$(pick "$base" 0.5)
     for key in "$@"; do
-        printf '%-12s median %9s ms   minimum %9s ms   %7.2f x\n' "$key" "$(pick "$key" 0.5)" "$(pick "$key" 0)" \
+        printf '%-14s median %9s ms   minimum %9s ms   %7.2f x\n' "$key" "$(pick "$key" 0.5)" "$(pick "$key" 0)" \
             "$(awk "BEGIN { print $(pick "$key" 0.5) / $base }")"
     done
 }

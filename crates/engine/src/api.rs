@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use fluyt_model::sandbox::{Resources, RestartPolicy, SandboxSpec, SandboxStatus};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::container::recorded::Recorded;
 
 /// A container as asked for by a façade.
 #[derive(Clone, Debug, Default)]
@@ -19,29 +23,23 @@ pub struct CreateRequest {
     pub document: Value,
 }
 
-/// A container as recorded, and as it is.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+/// A container as recorded, and as it is. What is recorded of it is found right here: `view.spec`.
+#[derive(Clone, Debug, Default)]
 pub struct ContainerView {
-    /// Full id.
-    pub id: String,
-    /// Name without a slash.
-    pub name: String,
-    /// Nanoseconds since the epoch.
-    pub created: i64,
-    /// What it should be.
-    pub spec: SandboxSpec,
+    /// What is recorded.
+    pub recorded: Arc<Recorded>,
     /// What it is.
-    pub status: SandboxStatus,
-    /// The façade's document.
-    pub document: Value,
+    pub status: Arc<SandboxStatus>,
     /// Plugged networks: present for running containers and for those that keep their addresses.
-    pub endpoints: Vec<EndpointView>,
-    /// Effective mounts (volumes named, sources resolved).
-    pub mounts: Vec<MountView>,
-    /// Files of the container on the host.
-    pub paths: ContainerPaths,
-    /// Process id of the monitor, 0 if none lives.
-    pub monitor_pid: i32,
+    pub endpoints: Arc<[EndpointView]>,
+}
+
+impl Deref for ContainerView {
+    type Target = Recorded;
+
+    fn deref(&self) -> &Recorded {
+        &self.recorded
+    }
 }
 
 /// Where a container's files are.

@@ -34,6 +34,7 @@ mod volume;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::sync::Arc;
 
 use fluyt_image::Store;
 use fluyt_model::Result;
@@ -45,6 +46,7 @@ pub use client::{Attach, Frame};
 pub use container::attend::{Attended, ExecControl, ExecRecord, main as attend};
 pub use container::exec::{Exec, ExecTarget};
 pub use container::logs::{LogLine, LogReader};
+pub use container::recorded::{Memory, Recorded};
 pub use container::wait::Waiter;
 pub use events::EventReader;
 pub use notice::{Followed, Patience};
@@ -53,6 +55,7 @@ pub use reset::reset;
 pub use seal::seal;
 pub use step::{Step, StepRequest};
 
+use container::recorded::Sights;
 use records::Records;
 
 /// One data root.
@@ -61,6 +64,10 @@ pub struct Engine {
     store: Store,
     /// Monitors that were started here and have not been collected.
     children: RefCell<Vec<Child>>,
+    /// Records that this process has read.
+    memory: Arc<Memory>,
+    /// Those of them that hold by what this engine's connection saw last.
+    sights: RefCell<Sights>,
 }
 
 impl Engine {
@@ -69,10 +76,24 @@ impl Engine {
     /// # Errors
     /// The directory or the database cannot be made or opened.
     pub fn open(root: &Path) -> Result<Self> {
+        Self::with_memory(root, Arc::default())
+    }
+
+    /// The same beside others of the process: what one has read of a container, none of them reads again.
+    ///
+    /// # Errors
+    /// The directory or the database cannot be made or opened.
+    pub fn with_memory(root: &Path, memory: Arc<Memory>) -> Result<Self> {
         let paths = Paths::new(root)?;
         let store = Store::open(paths.root())?;
         Records::migrate(store.db())?;
-        Ok(Self { paths, store, children: RefCell::default() })
+        Ok(Self { paths, store, children: RefCell::default(), memory, sights: RefCell::default() })
+    }
+
+    /// What it has read, for another engine of the same data root.
+    #[must_use]
+    pub fn memory(&self) -> Arc<Memory> {
+        Arc::clone(&self.memory)
     }
 
     /// The data root that is used when none is named.

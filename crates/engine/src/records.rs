@@ -8,6 +8,7 @@
 //! volumes     name                record: JSON of VolumeRecord
 //! ```
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use fluyt_image::{Db, Part};
@@ -78,6 +79,19 @@ pub struct ContainerRecord {
     /// The mappings of its own user namespace, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_maps: Option<IdMaps>,
+}
+
+/// A container's row, its record unread.
+#[derive(Debug)]
+pub struct ContainerRow {
+    /// Full id.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Nanoseconds since the epoch.
+    pub created: i64,
+    /// JSON of a [`ContainerRecord`].
+    pub text: String,
 }
 
 /// A network as recorded.
@@ -222,19 +236,30 @@ impl<'a> Records<'a> {
     /// # Errors
     /// `NotFound` or, for an ambiguous beginning, `Invalid`.
     pub fn container(self, name: &str) -> Result<ContainerRecord> {
+        let row = self.db.read(|tx| self.container_row(tx, name))?;
+        let record = serde_json::from_str(&row.text).map_err(unreadable).map_err(self.sql())?;
+        Ok(ContainerRecord { id: row.id, name: row.name, created: row.created, ..record })
+    }
+
+    /// The same as it stands in the table.
+    ///
+    /// # Errors
+    /// `NotFound` or, for an ambiguous beginning, `Invalid`.
+    pub fn container_row(self, tx: &Connection, name: &str) -> Result<ContainerRow> {
         let bare = name.strip_prefix('/').unwrap_or(name);
-        let found = self.db.read(|tx| {
-            let mut statement = tx
-                .prepare_cached(
-                    "SELECT id, name, created, record FROM containers WHERE id = ?1 OR name = ?1
-                     UNION ALL
-                     SELECT id, name, created, record FROM containers
-                     WHERE length(?1) < 64 AND id >= ?1 AND id < ?1 || 'g' AND name <> ?1 LIMIT 3",
-                )
-                .map_err(self.sql())?;
-            let rows = statement.query_map([bare], container_row).map_err(self.sql())?;
-            rows.collect::<rusqlite::Result<Vec<_>>>().map_err(self.sql())
-        })?;
+        let mut statement = tx
+            .prepare_cached(
+                "SELECT id, name, created, record FROM containers WHERE id = ?1 OR name = ?1
+                 UNION ALL
+                 SELECT id, name, created, record FROM containers
+                 WHERE length(?1) < 64 AND id >= ?1 AND id < ?1 || 'g' AND name <> ?1 LIMIT 3",
+            )
+            .map_err(self.sql())?;
+        let row = |r: &Row<'_>| {
+            Ok(ContainerRow { id: r.get(0)?, name: r.get(1)?, created: r.get(2)?, text: r.get(3)? })
+        };
+        let rows = statement.query_map([bare], row).map_err(self.sql())?;
+        let found: Vec<ContainerRow> = rows.collect::<rusqlite::Result<_>>().map_err(self.sql())?;
         let exact =
             found.iter().position(|c| c.id == bare).or_else(|| found.iter().position(|c| c.name == bare));
         match (exact, found.len()) {
@@ -244,6 +269,42 @@ impl<'a> Records<'a> {
                 .with_hint("`fluyt ps -a` lists all containers")),
             _ => Err(Error::invalid(format!("multiple IDs found with provided prefix: {name}"))),
         }
+    }
+
+    /// Shows `look` every container: id, name, time of creation, record. The order means nothing.
+    ///
+    /// # Errors
+    /// Those of `look`, and of the database.
+    pub fn each_container(
+        self,
+        tx: &Connection,
+        mut look: impl FnMut(&str, &str, i64, &str) -> serde_json::Result<()>,
+    ) -> Result<()> {
+        let mut statement =
+            tx.prepare_cached("SELECT id, name, created, record FROM containers").map_err(self.sql())?;
+        let mut rows = statement.query([]).map_err(self.sql())?;
+        while let Some(row) = rows.next().map_err(self.sql())? {
+            let text = |column| row.get_ref(column).and_then(|value| Ok(value.as_str()?));
+            let mut show = || look(text(0)?, text(1)?, row.get(2)?, text(3)?).map_err(unreadable);
+            show().map_err(self.sql())?;
+        }
+        Ok(())
+    }
+
+    /// The plugs of all containers, by their ids.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn leases(self, tx: &Connection) -> Result<HashMap<String, Vec<EndpointView>>> {
+        let mut statement =
+            tx.prepare_cached("SELECT container, endpoint FROM leases").map_err(self.sql())?;
+        let mut rows = statement.query([]).map_err(self.sql())?;
+        let mut all: HashMap<String, Vec<EndpointView>> = HashMap::new();
+        while let Some(row) = rows.next().map_err(self.sql())? {
+            let container = row.get(0).map_err(self.sql())?;
+            all.entry(container).or_default().push(value(row, 1).map_err(self.sql())?);
+        }
+        Ok(all)
     }
 
     /// All containers, newest first.
@@ -373,12 +434,18 @@ impl<'a> Records<'a> {
     /// # Errors
     /// The database cannot be read.
     pub fn leases_of_container(self, container: &str) -> Result<Vec<EndpointView>> {
-        self.db.read(|tx| {
-            let mut statement =
-                tx.prepare_cached("SELECT endpoint FROM leases WHERE container = ?").map_err(self.sql())?;
-            let rows = statement.query_map([container], |r| value(r, 0)).map_err(self.sql())?;
-            rows.collect::<rusqlite::Result<_>>().map_err(self.sql())
-        })
+        self.db.read(|tx| self.leases_of(tx, container))
+    }
+
+    /// The plugs of one container in the transaction `tx`.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn leases_of(self, tx: &Connection, container: &str) -> Result<Vec<EndpointView>> {
+        let mut statement =
+            tx.prepare_cached("SELECT endpoint FROM leases WHERE container = ?").map_err(self.sql())?;
+        let rows = statement.query_map([container], |r| value(r, 0)).map_err(self.sql())?;
+        rows.collect::<rusqlite::Result<_>>().map_err(self.sql())
     }
 
     /// Records a plug.
@@ -504,9 +571,11 @@ fn json<T: Serialize>(value: &T) -> String {
 
 fn value<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
     let text = row.get_ref(column)?.as_str()?;
-    serde_json::from_str(text).map_err(|e| {
-        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(e))
-    })
+    serde_json::from_str(text).map_err(unreadable)
+}
+
+fn unreadable(e: serde_json::Error) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(e))
 }
 
 fn container_row(row: &Row<'_>) -> rusqlite::Result<ContainerRecord> {

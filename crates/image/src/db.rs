@@ -173,9 +173,24 @@ impl Db {
     /// # Errors
     /// Those of `work`.
     pub fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        let tx = rusqlite::Transaction::new_unchecked(&self.connection, TransactionBehavior::Deferred)
-            .map_err(|e| self.error(e))?;
-        work(&tx)
+        // Prepared once: in a process that lives, parsing these words would take longer than what many reads look for.
+        let begin = self.connection.prepare_cached("BEGIN DEFERRED").and_then(|mut begin| begin.execute([]));
+        begin.map_err(|e| self.error(e))?;
+        let _reading = Reading(&self.connection);
+        work(&self.connection)
+    }
+
+    /// What this connection sees, as a number: as long as it is the same, nothing that was read has changed, whoever
+    /// writes. To be asked within [`Db::read`], before what it is to stand for is read.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn version(&self) -> Result<Seen> {
+        // Commits of others show in the first, this connection's own writes in the second.
+        let mut statement =
+            self.connection.prepare_cached("PRAGMA data_version").map_err(|e| self.error(e))?;
+        let others = statement.query_row([], |row| row.get(0)).map_err(|e| self.error(e))?;
+        Ok(Seen { others, own: self.connection.total_changes() })
     }
 
     /// The connection, for single statements; use `prepare_cached`.
@@ -209,6 +224,26 @@ impl Db {
 
     fn read_user_version(&self) -> Result<u32> {
         self.connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(|e| self.error(e))
+    }
+}
+
+/// What a connection sees of the file; see [`Db::version`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    others: i64,
+    own: u64,
+}
+
+/// A read transaction, which ends with this.
+struct Reading<'c>(&'c Connection);
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        let ended = self.0.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
+        if ended.is_err() {
+            // Nothing was written, so that there is nothing to lose; a failure shows at the next beginning.
+            let _ = self.0.execute_batch("ROLLBACK");
+        }
     }
 }
 

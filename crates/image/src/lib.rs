@@ -52,7 +52,7 @@ pub use archive::save::SaveOptions;
 pub use blobs::{Blobs, Ingest};
 pub use cache::{CacheRecord, NewLayer};
 pub use changes::Instruction;
-pub use db::{Db, Part};
+pub use db::{Db, Part, Seen};
 pub use digest::Digest;
 pub use filter::Filters;
 pub use fsck::{Finding, Report};

@@ -352,8 +352,10 @@ impl Service {
                 if n >= CHUNK {
                     output.widen();
                 }
-                let (time, sink) = (state::now(), &mut self.sink);
-                output.lines.push(&self.buffer, |line| sink.line(source, time, line));
+                if self.sink.takes_lines() {
+                    let (time, sink) = (state::now(), &mut self.sink);
+                    output.lines.push(&self.buffer, |line| sink.line(source, time, line));
+                }
                 let kind = if source == Source::Stdout { FrameKind::Stdout } else { FrameKind::Stderr };
                 for client in self.clients.iter_mut().filter(|c| matches!(c.mode, Mode::Attached { .. })) {
                     client.frame(kind, &self.buffer);

@@ -15,7 +15,9 @@ use super::follow::{Ending, Lines, Samples};
 use super::{Held, Local, create};
 use crate::api::*;
 use crate::select::{self, prune::Keep};
-use crate::types::{ContainerInspect, ContainerStats, ContainerSummary, CreateResponse, UpdateConfig};
+use crate::types::{
+    ContainerInspect, ContainerStats, ContainerSummary, CreateRequest, CreateResponse, List, UpdateConfig,
+};
 use crate::{lower, render, time};
 
 /// Whether a container has a terminal, and whether its standard input is open.
@@ -47,7 +49,7 @@ impl Local {
             .split_once('/')
             .ok_or_else(|| Error::invalid(format!("{path}: a link is named CONTAINER/ALIAS")))?;
         let (engine, view) = self.found(name)?;
-        let mut request = render::document(&view);
+        let mut request = CreateRequest::clone(&render::document(&view));
         let of = |link: &str| link.rsplit(':').next() == Some(alias);
         let mut links = std::mem::take(&mut request.host_config.links).into_inner();
         links.retain(|link| !of(link));
@@ -95,7 +97,7 @@ impl Containers for Local {
         let (engine, view) = self.found(name)?;
         let size = if size { Some(engine.size(&view)?) } else { None };
         let mut document = render::inspect(&view, size);
-        document.exec_ids = self.execs_of(&view);
+        document.exec_ids = List::null_if_empty(engine.execs_of(&view.id));
         Ok(document)
     }
 
@@ -137,7 +139,7 @@ impl Containers for Local {
     fn container_stats(&self, name: &str, wanted: StatsOf) -> Result<Box<dyn Follow<ContainerStats>>> {
         let view = find(&*self.engine()?, name)?;
         let up = is_up(&view);
-        let mut samples = Samples::new(self, view.id, view.name, wanted.stream);
+        let mut samples = Samples::new(self, view.id.clone(), view.name.clone(), wanted.stream);
         if !wanted.stream && !wanted.one_shot && up {
             samples.prime()?;
         }

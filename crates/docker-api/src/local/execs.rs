@@ -8,7 +8,7 @@ use fluyt_model::{Error, Kind, Result};
 use super::Local;
 use super::attach::{Session, Wants};
 use crate::api::*;
-use crate::types::{ExecInspect, ExecOptions, ExecProcess, List};
+use crate::types::{ExecInspect, ExecOptions, ExecProcess};
 
 impl Execs for Local {
     fn exec_create(&self, container: &str, options: &ExecOptions) -> Result<String> {
@@ -91,11 +91,4 @@ impl Execs for Local {
 /// What was asked for, in Docker's words.
 fn asked(record: &ExecRecord) -> ExecOptions {
     serde_json::from_value(record.document.clone()).unwrap_or_default()
-}
-
-impl Local {
-    /// The commands of a container that can be asked about.
-    pub(super) fn execs_of(&self, view: &fluyt_engine::ContainerView) -> List<String> {
-        self.engine().map_or_else(|_| List::null(), |engine| List::null_if_empty(engine.execs_of(&view.id)))
-    }
 }

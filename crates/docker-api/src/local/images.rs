@@ -221,7 +221,7 @@ impl Images for Local {
 
     fn image_commit(&self, wanted: &CommitContainer) -> Result<String> {
         let engine = self.engine()?;
-        let own = render::document(&engine.container(&wanted.container)?).config;
+        let own = render::document(&engine.container(&wanted.container)?).config.clone();
         let config = wanted.config.as_ref().map_or_else(|| own.clone(), |given| over(given, &own));
         let config = serde_json::to_value(ImageConfig::from(&config))
             .map_err(|e| Error::internal("a container's configuration").with_source(e))?;

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fluyt_engine::{Engine, ExecControl};
+use fluyt_engine::{Engine, ExecControl, Memory};
 use fluyt_model::Result;
 
 /// So many engines are kept open for the next operations; each has a connection to the records.
@@ -41,6 +41,8 @@ pub struct Local {
 
 struct Shared {
     root: PathBuf,
+    /// What any of them has read of containers.
+    memory: Arc<Memory>,
     idle: Mutex<Vec<Engine>>,
     hub: attach::Hub,
     /// Monitors that were started here: children of this process.
@@ -65,6 +67,7 @@ impl Local {
         Self {
             shared: Arc::new(Shared {
                 root,
+                memory: engine.memory(),
                 idle: Mutex::new(vec![engine]),
                 hub: attach::Hub::default(),
                 children: Mutex::default(),
@@ -96,7 +99,7 @@ impl Local {
         let idle = self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let engine = match idle {
             Some(engine) => engine,
-            None => Engine::open(&self.shared.root)?,
+            None => Engine::with_memory(&self.shared.root, Arc::clone(&self.shared.memory))?,
         };
         Ok(Held { engine: Some(engine), shared: Arc::clone(&self.shared) })
     }

@@ -1,6 +1,7 @@
 //! Containers.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::types::inspect::{HostConfigSummary, NetworkSettingsSummary};
 use crate::types::{
@@ -8,7 +9,7 @@ use crate::types::{
     GraphDriver, Health, HealthcheckResult, HostConfig, List, Map, MountPoint, NetworkSettings, PortBinding,
     PortMap, PortNumber, PortSummary, Proto,
 };
-use fluyt_engine::{ContainerView, EndpointView, MountView};
+use fluyt_engine::{ContainerView, EndpointView, MountView, Recorded};
 use fluyt_model::id;
 use fluyt_model::quantity::human_duration;
 use fluyt_model::sandbox::{
@@ -21,24 +22,28 @@ use crate::time;
 
 /// Docker's create request that the container was made from, with the image's defaults filled in. A container that
 /// came from another façade has none; then it is derived from the contract.
-pub fn document(view: &ContainerView) -> CreateRequest {
-    if let Ok(mut request) = serde_json::from_value::<CreateRequest>(view.document.clone())
+pub fn document(view: &ContainerView) -> Arc<CreateRequest> {
+    view.made(|| request(view))
+}
+
+fn request(recorded: &Recorded) -> CreateRequest {
+    let spec = recorded.spec.containers.first().unwrap_or_else(|| no_spec());
+    if let Some(mut request) = recorded.document::<CreateRequest>()
         && !request.config.image.is_empty()
     {
-        as_updated(&mut request.host_config, first(view));
+        as_updated(&mut request.host_config, spec);
         return request;
     }
     let mut request = CreateRequest::default();
-    let spec = first(view);
     request.config.image.clone_from(&spec.image);
     request.config.cmd = spec.process.args.clone().into();
     request.config.env = spec.process.env.clone().into();
     request.config.user.clone_from(&spec.process.user);
     request.config.working_dir.clone_from(&spec.process.cwd);
     request.config.tty = spec.process.tty;
-    request.config.labels = view.spec.labels.clone().into();
+    request.config.labels = recorded.spec.labels.clone().into();
     request.host_config.restart_policy.name = spec.restart.condition.as_str().to_owned();
-    request.host_config.auto_remove = view.spec.auto_remove;
+    request.host_config.auto_remove = recorded.spec.auto_remove;
     request
 }
 
@@ -68,8 +73,12 @@ fn as_updated(host: &mut HostConfig, spec: &ContainerSpec) {
 
 /// The only container of a Docker sandbox.
 fn first(view: &ContainerView) -> &ContainerSpec {
+    view.spec.containers.first().unwrap_or_else(|| no_spec())
+}
+
+fn no_spec() -> &'static ContainerSpec {
     static EMPTY: std::sync::OnceLock<ContainerSpec> = std::sync::OnceLock::new();
-    view.spec.containers.first().unwrap_or_else(|| EMPTY.get_or_init(ContainerSpec::default))
+    EMPTY.get_or_init(ContainerSpec::default)
 }
 
 /// `Up 3 hours (healthy)`, `Exited (0) 2 minutes ago`; `now` in nanoseconds since 1970.
@@ -312,7 +321,7 @@ fn networks(view: &ContainerView, request: &CreateRequest) -> Map<EndpointSettin
             || view.spec.networks.iter().find(|a| a.network == name || a.network == id).map(attached);
         known.cloned().or_else(plugged)
     };
-    for got in &view.endpoints {
+    for got in view.endpoints.iter() {
         // A stopped container keeps its addresses, but nobody answers there.
         let got = &if is_up(view) { got.clone() } else { unplugged(got) };
         map.insert(got.network.clone(), endpoint(of(&got.network, &got.network_id).as_ref(), got));
@@ -484,14 +493,13 @@ mod tests {
 
     #[test]
     fn published_ports_show_both_families() {
-        let mut view = ContainerView {
-            id: "a".repeat(64),
-            document: serde_json::json!({"Image": "i", "ExposedPorts": {"80/tcp": {}, "90/udp": {}}}),
+        let document = serde_json::json!({"Image": "i", "ExposedPorts": {"80/tcp": {}, "90/udp": {}}});
+        let ports = vec![PortMapping { host_port: 8080, container_port: 80, ..PortMapping::default() }];
+        let view = ContainerView {
+            recorded: Recorded::imagined(&"a".repeat(64), &document).into(),
+            status: SandboxStatus { phase: Phase::Running, ports, ..SandboxStatus::default() }.into(),
             ..ContainerView::default()
         };
-        view.status.phase = Phase::Running;
-        view.status.ports =
-            vec![PortMapping { host_port: 8080, container_port: 80, ..PortMapping::default() }];
         let ports = summary(&view, None, 0).ports;
         let text = |p: &PortSummary| format!("{}:{}->{}/{}", p.ip, p.public_port, p.private_port, p.kind);
         let mut texts: Vec<String> = ports.iter().map(text).collect();

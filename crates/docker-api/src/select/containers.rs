@@ -99,7 +99,7 @@ fn passes(view: &ContainerView, filters: &Filters) -> bool {
             .iter()
             .flat_map(|e| [e.network.clone(), e.network_id.clone()])
             .chain(request.networking_config.endpoints_config.keys().cloned())
-            .chain([request.host_config.network_mode])
+            .chain([request.host_config.network_mode.clone()])
             .collect::<Vec<_>>()
     };
     filters.id("id", &view.id)

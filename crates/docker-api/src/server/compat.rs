@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::version::ApiVersion;
-use crate::types::{ContainerSummary, CreateRequest, EventMessage, Resources};
+use crate::types::{ContainerInspect, ContainerSummary, CreateRequest, EventMessage, Resources};
 
 /// An event: 1.52 dropped the fields that said the same twice.
 pub fn event(event: &mut EventMessage, version: ApiVersion) {
@@ -21,36 +21,34 @@ pub fn summary(summary: &mut ContainerSummary, version: ApiVersion) {
     }
 }
 
-/// A container: 1.52 dropped what `NetworkSettings` says of the default network once more, and the container-wide MAC
-/// address; older versions do not know some limits.
-pub fn inspect(document: &mut Value, version: ApiVersion) {
-    if version.0 >= 52 {
-        const GONE: [&str; 14] = [
-            "Bridge",
-            "HairpinMode",
-            "LinkLocalIPv6Address",
-            "LinkLocalIPv6PrefixLen",
-            "SecondaryIPAddresses",
-            "SecondaryIPv6Addresses",
-            "EndpointID",
-            "Gateway",
-            "GlobalIPv6Address",
-            "GlobalIPv6PrefixLen",
-            "IPAddress",
-            "IPPrefixLen",
-            "IPv6Gateway",
-            "MacAddress",
-        ];
-        if let Some(Value::Object(settings)) = document.get_mut("NetworkSettings") {
-            settings.retain(|name, _| !GONE.contains(&name.as_str()));
-        }
+/// A container before 1.52. Until 1.43 it had one address for all its networks.
+pub fn inspect_before_52(document: &mut ContainerInspect, version: ApiVersion) {
+    if version.0 < 44 && document.config.mac_address.is_empty() {
+        document.config.mac_address.clone_from(&document.network_settings.mac_address);
     }
-    if version.0 < 44 {
-        // Before endpoints had addresses of their own choice, the container had one.
-        let mac = document["NetworkSettings"]["MacAddress"].clone();
-        if let (Some(Value::Object(config)), Value::String(mac)) = (document.get_mut("Config"), mac) {
-            config.entry("MacAddress").or_insert(Value::String(mac));
-        }
+}
+
+/// A container since 1.52, which dropped what `NetworkSettings` says of the default network once more, and the
+/// container-wide MAC address.
+pub fn inspect_since_52(document: &mut Value) {
+    const GONE: [&str; 14] = [
+        "Bridge",
+        "HairpinMode",
+        "LinkLocalIPv6Address",
+        "LinkLocalIPv6PrefixLen",
+        "SecondaryIPAddresses",
+        "SecondaryIPv6Addresses",
+        "EndpointID",
+        "Gateway",
+        "GlobalIPv6Address",
+        "GlobalIPv6PrefixLen",
+        "IPAddress",
+        "IPPrefixLen",
+        "IPv6Gateway",
+        "MacAddress",
+    ];
+    if let Some(Value::Object(settings)) = document.get_mut("NetworkSettings") {
+        settings.retain(|name, _| !GONE.contains(&name.as_str()));
     }
 }
 
@@ -147,10 +145,14 @@ mod tests {
         event(&mut old, ApiVersion(52));
         assert_eq!(old.status, "");
         let mut document = json!({"NetworkSettings": {"IPAddress": "1.2.3.4", "Networks": {}}, "Config": {}});
-        inspect(&mut document, ApiVersion(51));
-        assert_eq!(document["NetworkSettings"]["IPAddress"], "1.2.3.4");
-        inspect(&mut document, ApiVersion(52));
+        inspect_since_52(&mut document);
         assert_eq!(document["NetworkSettings"], json!({"Networks": {}}));
+        let mut typed = ContainerInspect::default();
+        typed.network_settings.mac_address = "02:00:00:00:00:01".to_owned();
+        inspect_before_52(&mut typed, ApiVersion(44));
+        assert_eq!(typed.config.mac_address, "");
+        inspect_before_52(&mut typed, ApiVersion(43));
+        assert_eq!(typed.config.mac_address, "02:00:00:00:00:01");
     }
 
     #[test]

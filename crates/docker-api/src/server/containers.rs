@@ -90,13 +90,14 @@ fn prune(call: &mut Call<'_, '_>) -> Result<Response> {
 }
 
 fn inspect(call: &mut Call<'_, '_>) -> Result<Response> {
-    let document = call.docker.container_inspect(call.name(), call.flag("size"))?;
-    if (44..52).contains(&call.version.0) {
+    let mut document = call.docker.container_inspect(call.name(), call.flag("size"))?;
+    if call.version.0 < 52 {
+        compat::inspect_before_52(&mut document, call.version);
         return json(200, &document);
     }
     let mut document =
         serde_json::to_value(&document).map_err(|e| Error::internal("the answer").with_source(e))?;
-    compat::inspect(&mut document, call.version);
+    compat::inspect_since_52(&mut document);
     json(200, &document)
 }
 

@@ -73,8 +73,17 @@ pub fn find(method: Method, path: &str) -> Result<(&'static Route, Vec<String>)>
 }
 
 fn matched(pattern: &str, segments: &[&str]) -> Option<Vec<String>> {
+    let pattern = pattern.trim_start_matches('/');
+    // Most begin with another word: seen without taking them apart.
+    if pattern
+        .split('/')
+        .next()
+        .is_none_or(|first| !first.starts_with('*') && segments.first() != Some(&first))
+    {
+        return None;
+    }
     let mut variables = Vec::new();
-    let pattern: Vec<&str> = pattern.trim_start_matches('/').split('/').collect();
+    let pattern: Vec<&str> = pattern.split('/').collect();
     let mut at = 0;
     for (index, piece) in pattern.iter().enumerate() {
         let width = match *piece {

@@ -11,6 +11,7 @@ mod keeper;
 pub(crate) mod known;
 pub(crate) mod log_spec;
 pub mod logs;
+pub mod recorded;
 pub mod remove;
 pub mod start;
 pub mod stats;

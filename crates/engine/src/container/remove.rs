@@ -77,6 +77,7 @@ impl Engine {
         };
         self.remove_run_dir(&record.id)?;
         self.records().delete_container(&record.id)?;
+        self.memory.forget(&record.id);
         if let Some(doomed) = doomed {
             delete_tree(&doomed)?;
         }
@@ -155,7 +156,7 @@ impl Engine {
                 other => other?,
             }
             pruned.bytes += bytes;
-            pruned.removed.push(view.id);
+            pruned.removed.push(view.id.clone());
         }
         self.empty_trash()?;
         self.emit_prune("container", pruned.bytes);

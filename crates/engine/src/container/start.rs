@@ -210,12 +210,7 @@ impl Engine {
 
     /// The log file of a container.
     pub(crate) fn log_path(&self, record: &ContainerRecord) -> PathBuf {
-        let dir = self.paths.container(&record.id);
-        match record.spec.containers[0].log.driver.as_str() {
-            "" | "json-file" => dir.join(format!("{}-json.log", record.id)),
-            "local" => dir.join("container.log"),
-            _ => PathBuf::new(),
-        }
+        log_path(&self.paths.container(&record.id), &record.id, &record.spec)
     }
 
     /// Gives the container its addresses.
@@ -719,6 +714,15 @@ impl Engine {
 
 /// Held while a start is prepared, so that two of them do not write over one another, nor a removal takes away what is
 /// being started.
+/// The log of a container with that directory, if its driver has a file.
+pub(crate) fn log_path(dir: &Path, id: &str, spec: &SandboxSpec) -> PathBuf {
+    match spec.containers.first().map_or("", |c| c.log.driver.as_str()) {
+        "" | "json-file" => dir.join(format!("{id}-json.log")),
+        "local" => dir.join("container.log"),
+        _ => PathBuf::new(),
+    }
+}
+
 fn start_lock(dir: &Path) -> Result<File> {
     let file = OpenOptions::new().read(true).open(dir).about(|| dir.display().to_string())?;
     rustix::fs::flock(&file, FlockOperation::LockExclusive).about(|| dir.display().to_string())?;

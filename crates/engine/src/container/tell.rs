@@ -1,5 +1,7 @@
 //! What is said to containers that exist: stop, kill, pause, wait, rename, update, attach.
 
+use std::sync::Arc;
+
 use fluyt_model::sandbox::{Phase, RestartCondition, SandboxStatus};
 use fluyt_model::{Error, Kind, Result, id};
 use fluyt_monitor::protocol::{Reply, Request};
@@ -16,22 +18,30 @@ const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// See [`Engine::status`].
 pub(crate) fn status_of(paths: &Paths, id: &str) -> Result<SandboxStatus> {
-    let load = || fluyt_monitor::state::load(&paths.container(id));
+    let load = || fluyt_monitor::state::load(&paths.container(id)).map(Arc::new);
+    corrected(load, || is_served(paths, id)).map(Arc::unwrap_or_clone)
+}
+
+/// A status as `load` finds it, corrected by whether it is `served`.
+pub(crate) fn corrected(
+    load: impl Fn() -> Result<Arc<SandboxStatus>>,
+    served: impl Fn() -> bool,
+) -> Result<Arc<SandboxStatus>> {
     let orphaned = |status: &SandboxStatus| {
-        let alive = matches!(status.phase, Phase::Running | Phase::Paused | Phase::Restarting);
-        alive && fluyt_monitor::owner(&paths.run_of(id)).is_none()
+        matches!(status.phase, Phase::Running | Phase::Paused | Phase::Restarting) && !served()
     };
     let mut status = load()?;
     if orphaned(&status) {
         // It may have ended between the two looks: what a monitor writes before it lets go counts.
         status = load()?;
-    }
-    if orphaned(&status) {
-        // The monitor was killed, or the machine was switched off.
-        status.phase = Phase::Exited;
-        status.pid = 0;
-        status.exit_code = if status.exit_code == 0 { 255 } else { status.exit_code };
-        status.error = "the container's monitor ended without a word".to_owned();
+        if orphaned(&status) {
+            // The monitor was killed, or the machine was switched off.
+            let status = Arc::make_mut(&mut status);
+            status.phase = Phase::Exited;
+            status.pid = 0;
+            status.exit_code = if status.exit_code == 0 { 255 } else { status.exit_code };
+            status.error = "the container's monitor ended without a word".to_owned();
+        }
     }
     Ok(status)
 }

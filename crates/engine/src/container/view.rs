@@ -1,13 +1,16 @@
 //! Containers as others see them: record and status together.
 
+use std::sync::Arc;
+
 use fluyt_image::Digest;
 use fluyt_model::sandbox::{Phase, RestartCondition};
-use fluyt_model::{Kind, Result};
+use fluyt_model::{Error, Kind, Result};
 use fluyt_monitor::watch;
 
+use super::recorded::{Recorded, Sight};
+use super::tell;
 use crate::Engine;
-use crate::api::{ContainerPaths, ContainerView};
-use crate::records::ContainerRecord;
+use crate::api::ContainerView;
 
 impl Engine {
     /// All containers, newest first.
@@ -15,13 +18,63 @@ impl Engine {
     /// # Errors
     /// The records cannot be read.
     pub fn list(&self) -> Result<Vec<ContainerView>> {
-        let mut views = Vec::new();
-        for record in self.records().containers()? {
-            if let Some(view) = self.whole_view(record)? {
+        let all = self.all_sights()?;
+        let mut views = Vec::with_capacity(all.len());
+        for sight in all.iter() {
+            if let Some(view) = self.whole_view(sight.clone())? {
                 views.push(view);
             }
         }
         Ok(views)
+    }
+
+    /// What the records have of all containers, newest first.
+    fn all_sights(&self) -> Result<Arc<[Sight]>> {
+        self.records().read(|tx| {
+            let mut sights = self.sights.borrow_mut();
+            let sights = sights.at(self.store.db().version()?);
+            if let Some(all) = sights.all() {
+                return Ok(all);
+            }
+            let mut leases = self.records().leases(tx)?;
+            let mut all: Vec<Sight> = Vec::new();
+            self.records().each_container(tx, |id, name, created, text| {
+                let recorded = self.memory.take(&self.paths, (id, name, created, text))?;
+                let plugs = if recorded.spec.networks.is_empty() { None } else { leases.remove(id) };
+                all.push((recorded, plugs.unwrap_or_default().into()));
+                Ok(())
+            })?;
+            // Sorted here: sorting whole records, SQLite would put them into a temporary file.
+            all.sort_by_key(|(recorded, _)| std::cmp::Reverse(recorded.created));
+            self.memory.keep_only(&all);
+            let all: Arc<[Sight]> = all.into();
+            sights.set_all(&all);
+            Ok(all)
+        })
+    }
+
+    /// What the records have of the container that `name` stands for.
+    fn sight(&self, name: &str) -> Result<Sight> {
+        self.records().read(|tx| {
+            let mut sights = self.sights.borrow_mut();
+            let sights = sights.at(self.store.db().version()?);
+            if let Some(sight) = sights.named(name) {
+                return Ok(sight);
+            }
+            let row = self.records().container_row(tx, name)?;
+            let recorded = self
+                .memory
+                .take(&self.paths, (&row.id, &row.name, row.created, &row.text))
+                .map_err(|e| Error::corrupt(format!("the record of container {}", row.id)).with_source(e))?;
+            let plugs = if recorded.spec.networks.is_empty() {
+                Vec::new()
+            } else {
+                self.records().leases_of(tx, &recorded.id)?
+            };
+            let sight = (recorded, plugs.into());
+            sights.name(name, &sight);
+            Ok(sight)
+        })
     }
 
     /// Whether there is a record of the container with this full id.
@@ -49,65 +102,39 @@ impl Engine {
     /// # Errors
     /// `NotFound`.
     pub fn container(&self, name: &str) -> Result<ContainerView> {
-        let record = self.records().container(name)?;
-        self.whole_view(record)?
-            .ok_or_else(|| fluyt_model::Error::not_found(format!("No such container: {name}")))
+        let sight = self.sight(name)?;
+        self.whole_view(sight)?.ok_or_else(|| Error::not_found(format!("No such container: {name}")))
     }
 
     /// `None` for what an interrupted removal has left, which goes away here.
-    fn whole_view(&self, record: ContainerRecord) -> Result<Option<ContainerView>> {
-        let dir = self.paths.container(&record.id);
-        let mut status = match self.status(&record.id) {
+    fn whole_view(&self, (recorded, endpoints): Sight) -> Result<Option<ContainerView>> {
+        let mut status = match tell::corrected(|| recorded.last_status(), || self.is_running(&recorded.id)) {
             Err(e) if e.kind() == Kind::NotFound => return Ok(None),
             other => other?,
         };
-        if status.started_at == 0 && !dir.exists() {
-            self.remove_run_dir(&record.id)?;
-            self.records().delete_container(&record.id)?;
+        if status.started_at == 0 && !recorded.paths.dir.exists() {
+            self.remove_run_dir(&recorded.id)?;
+            self.records().delete_container(&recorded.id)?;
+            self.memory.forget(&recorded.id);
             return Ok(None);
         }
-        if status.phase == Phase::Exited && self.is_lost(&record) {
+        if status.phase == Phase::Exited && self.is_lost(&recorded) {
             // It is started again. If nobody is at it, because the watcher was killed too, somebody is from now on; if that
             // cannot be, the next look tries again.
+            let status = Arc::make_mut(&mut status);
             status.phase = Phase::Restarting;
             status.finished_at = status.finished_at.max(status.started_at);
             let _ = watch::call(self.paths.root(), self.paths.run());
         }
-        let endpoints = if record.spec.networks.is_empty() {
-            Vec::new()
-        } else {
-            self.records().leases_of_container(&record.id)?
-        };
-        let paths = ContainerPaths {
-            log: self.log_path(&record),
-            resolv_conf: dir.join("resolv.conf"),
-            hostname: dir.join("hostname"),
-            hosts: dir.join("hosts"),
-            lower: record.lower,
-            upper: dir.join("upper"),
-            work: dir.join("work"),
-            dir,
-        };
-        let monitor_pid = fluyt_monitor::owner(&self.paths.run_of(&record.id)).unwrap_or(0);
-        Ok(Some(ContainerView {
-            id: record.id,
-            name: record.name,
-            created: record.created,
-            spec: record.spec,
-            status,
-            document: record.document,
-            endpoints,
-            mounts: record.mounts,
-            paths,
-            monitor_pid,
-        }))
+        Ok(Some(ContainerView { recorded, status, endpoints }))
     }
 
     /// Whether a container's monitor was killed and its restart policy says that it should run.
-    fn is_lost(&self, record: &ContainerRecord) -> bool {
+    fn is_lost(&self, record: &Recorded) -> bool {
         let condition = record.spec.containers.first().map_or(RestartCondition::No, |c| c.restart.condition);
         condition != RestartCondition::No
-            && fluyt_monitor::state::load(&self.paths.container(&record.id))
+            && record
+                .last_status()
                 .is_ok_and(|status| watch::is_lost(&self.paths.run_of(&record.id), &status))
     }
 

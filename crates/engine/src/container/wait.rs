@@ -73,7 +73,7 @@ impl Engine {
         (waiter.started, waiter.code) = (status.started_at, status.exit_code);
         waiter.state = match (waiter.ask()?, notices) {
             (Some(socket), _) => State::Runs(socket),
-            // It is just being started.
+            // It is just being started, or about to end.
             (None, None) if is_served(&waiter.paths, &waiter.id) => State::Still(waiter.notices()?),
             (None, None) => State::Done,
             (None, Some(notices)) => State::Still(notices),
@@ -160,9 +160,12 @@ impl Waiter {
             self.code = self.journalled()?.unwrap_or(self.code);
             return self.leaving().map(Some);
         }
-        let status = status_of(&self.paths, &self.id)?;
+        // In this order: what a monitor has to say it writes before it lets go.
         let served = is_served(&self.paths, &self.id);
-        if status.started_at != self.started && status.finished_at >= status.started_at && !served {
+        let status = status_of(&self.paths, &self.id)?;
+        let ended_since = status.started_at != self.started && status.finished_at >= status.started_at;
+        // Who waits for no start may have come when the monitor had just put its socket away: its end is the one.
+        if !served && (ended_since || self.condition == WaitCondition::NotRunning) {
             self.code = status.exit_code;
             return self.leaving().map(Some);
         }

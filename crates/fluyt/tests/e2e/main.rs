@@ -23,6 +23,7 @@ mod display;
 mod docker_client;
 mod docker_client_images;
 mod docker_client_objects;
+mod engine_fresh;
 mod engine_input;
 mod engine_kill;
 mod engines;

@@ -114,6 +114,12 @@ impl Sink {
         })
     }
 
+    /// Whether it does anything with lines: else nobody needs to look for where they end.
+    #[must_use]
+    pub fn takes_lines(&self) -> bool {
+        !matches!(self, Self::None)
+    }
+
     /// Takes one line (with its newline, unless it is the first part of a long one) read at `time` (ns since epoch).
     pub fn line(&mut self, source: Source, time: i64, line: &[u8]) {
         match self {
