@@ -175,8 +175,8 @@ impl Listener {
                 Peer::Tcp(address.ok_or(Errno::CONNABORTED)?)
             }
             Place::Unix(_) => {
-                let from = sockopt::socket_peercred(&fd)?;
-                Peer::Unix { uid: from.uid.as_raw(), gid: from.gid.as_raw() }
+                let (uid, gid) = fluyt_sys::peer::credentials(fd.as_fd())?;
+                Peer::Unix { uid, gid }
             }
         };
         Ok((Socket::new(fd), peer))

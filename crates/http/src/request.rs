@@ -62,6 +62,9 @@ pub struct Head {
     pub path: String,
     /// The query's pairs in their order, decoded.
     pub query: Vec<(String, String)>,
+    /// What is wrong with the query, as Go's servers say it; there are no pairs then. A request of which not all can be
+    /// read must not be carried out where what is left out would have limited it.
+    pub query_fault: Option<String>,
     headers: Vec<(String, String)>,
     /// Whether the protocol is HTTP/1.1 and not 1.0.
     pub modern: bool,
@@ -104,10 +107,15 @@ impl Head {
             None => target,
         };
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let (query, query_fault) = match parse_query(query) {
+            Ok(pairs) => (pairs, None),
+            Err(fault) => (Vec::new(), Some(fault)),
+        };
         let head = Self {
             method: Method::of(parsed.method.unwrap_or_default()),
-            path: decode(path, false).ok_or(Malformed::Syntax)?,
-            query: parse_query(query),
+            path: decode(path, false).map_err(|_| Malformed::Syntax)?,
+            query,
+            query_fault,
             headers,
             modern: parsed.version == Some(1),
         };
@@ -189,36 +197,45 @@ pub struct Request<'a> {
 }
 
 /// The pairs of a query or of a form.
-#[must_use]
-pub fn parse_query(text: &str) -> Vec<(String, String)> {
-    text.split('&')
-        .filter(|pair| !pair.is_empty())
-        .filter_map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Some((decode(name, true)?, decode(value, true)?))
-        })
-        .collect()
+///
+/// # Errors
+/// What is wrong with it: an escape that is broken, or text that is no UTF-8.
+pub fn parse_query(text: &str) -> Result<Vec<(String, String)>, String> {
+    let pairs = text.split('&').filter(|pair| !pair.is_empty());
+    let decoded = pairs.map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        Ok((decode(name, true)?, decode(value, true)?))
+    });
+    decoded.collect()
 }
 
-/// Takes percent-encoding away; `None` if what remains is no UTF-8 or an escape is broken.
-fn decode(text: &str, plus_is_space: bool) -> Option<String> {
+/// Takes percent-encoding away.
+fn decode(text: &str, plus_is_space: bool) -> Result<String, String> {
     if !text.contains(['%', '+']) {
-        return Some(text.to_owned());
+        return Ok(text.to_owned());
     }
     let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
         out.push(match byte {
             b'%' => {
-                let high = char::from(bytes.next()?).to_digit(16)?;
-                let low = char::from(bytes.next()?).to_digit(16)?;
-                u8::try_from(high * 16 + low).ok()?
+                let digits = after.get(..2).and_then(|two| {
+                    let digit = |byte: u8| char::from(byte).to_digit(16);
+                    u8::try_from(digit(two[0])? * 16 + digit(two[1])?).ok()
+                });
+                let Some(byte) = digits else {
+                    let broken = String::from_utf8_lossy(&after[..after.len().min(2)]).into_owned();
+                    return Err(format!("invalid URL escape {:?}", format!("%{broken}")));
+                };
+                rest = &after[2..];
+                byte
             }
             b'+' if plus_is_space => b' ',
             other => other,
         });
     }
-    String::from_utf8(out).ok()
+    String::from_utf8(out).map_err(|_| format!("{text:?} is not UTF-8"))
 }
 
 #[cfg(test)]
@@ -236,6 +253,15 @@ mod tests {
         assert_eq!(h.parameter("last"), Some("x+y z"));
         assert_eq!(h.parameters("n").collect::<Vec<_>>(), ["1", "2"]);
         assert_eq!(head("GET http://h/x HTTP/1.0\r\n\r\n").path, "/x");
+        for (query, fault) in [
+            ("a=1&b=100%", "invalid URL escape \"%\""),
+            ("b=%2", "invalid URL escape \"%2\""),
+            ("%zz=1", "invalid URL escape \"%zz\""),
+            ("a=%ff", "\"%ff\" is not UTF-8"),
+        ] {
+            let h = head(&format!("GET /x?{query} HTTP/1.1\r\n\r\n"));
+            assert_eq!((h.query_fault.as_deref(), h.query.len()), (Some(fault), 0), "{query}");
+        }
         assert!(Head::parse(b"GET /x HTTP/1.1\r\nHost").unwrap().is_none());
         assert_eq!(Head::parse(b"\0\0\0\r\n\r\n").unwrap_err(), Malformed::Syntax);
         assert_eq!(Head::parse(b"GET /%zz HTTP/1.1\r\n\r\n").unwrap_err(), Malformed::Syntax);

@@ -15,6 +15,7 @@ pub mod netdev;
 pub mod netlink;
 pub mod nofile;
 pub mod pass;
+pub mod peer;
 pub mod seccomp;
 pub mod signal;
 pub mod signals;

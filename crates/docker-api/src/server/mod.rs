@@ -70,6 +70,10 @@ impl Handler for Api {
             .map(|(version, path)| (version, path.to_owned()))
             .and_then(|(version, path)| {
                 let (route, variables) = route::find(request.head.method, &path)?;
+                // A filter that was left out would let everything through.
+                if let Some(fault) = &request.head.query_fault {
+                    return Err(Error::invalid(fault.clone()));
+                }
                 (route.answer)(&mut Call { docker: &self.docker, version, variables, request })
             });
         let response = answered.unwrap_or_else(|e| {

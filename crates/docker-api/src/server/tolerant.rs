@@ -63,14 +63,21 @@ fn structure(value: &mut Value) {
     }
 }
 
-/// Fields whose names begin with a small letter are there under both names.
+/// Fields whose names begin with a small letter get the name with a capital, unless there is one. Plain values stay under
+/// the old name, too: some documents have such names. Structures do not: twice at each level would be a thousand times in
+/// ten.
 fn add_capitalised(fields: &mut Map<String, Value>) {
     let small: Vec<String> =
         fields.keys().filter(|k| k.starts_with(|c: char| c.is_ascii_lowercase())).cloned().collect();
     for name in small {
         let mut capital = name.clone();
         capital[..1].make_ascii_uppercase();
-        if let (false, Some(value)) = (fields.contains_key(&capital), fields.get(&name).cloned()) {
+        if fields.contains_key(&capital) {
+            continue;
+        }
+        let plain = fields.get(&name).is_some_and(|value| !value.is_object() && !value.is_array());
+        let value = if plain { fields.get(&name).cloned() } else { fields.remove(&name) };
+        if let Some(value) = value {
             fields.insert(capital, value);
         }
     }
@@ -112,6 +119,18 @@ mod tests {
         let exec: ExecOptions =
             serde_json::from_value(parse(br#"{"Cmd":["a"],"detachKeys":"ctrl-p"}"#).unwrap()).unwrap();
         assert_eq!(exec.detach_keys, "ctrl-p");
+    }
+
+    #[test]
+    fn deep_documents_stay_as_large_as_they_are() {
+        let deep = format!("{}1{}", "{\"a\":".repeat(120), "}".repeat(120));
+        let mut value = &parse(deep.as_bytes()).unwrap();
+        let mut levels = 0;
+        while let Some(inner) = value.get("A") {
+            value = inner;
+            levels += 1;
+        }
+        assert_eq!((levels, value), (120, &serde_json::json!(1)));
     }
 
     #[test]

@@ -238,7 +238,7 @@ impl TokenRequest {
                     .ok()
                     .flatten()
                     .ok_or_else(|| bad("the form is cut or too long"))?;
-                parse_query(&String::from_utf8_lossy(&body))
+                parse_query(&String::from_utf8_lossy(&body)).unwrap_or_default()
             }
             _ => return Err(Failure::new(Code::Unsupported, "tokens are asked for with GET or POST")),
         };
