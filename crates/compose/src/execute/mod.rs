@@ -13,7 +13,7 @@ use fluyt_docker_api::api::Received;
 use fluyt_docker_api::api::{
     Docker, PutArchive, RemoveContainer, RemoveImage, StartContainer, StartExec, StopContainer,
 };
-use fluyt_docker_api::types::ExecOptions;
+use fluyt_docker_api::types::{EndpointSettings, ExecOptions};
 use fluyt_model::{Error, Kind, Result};
 
 use crate::document::Node;
@@ -78,7 +78,8 @@ impl<'a> Executor<'a> {
             report,
             images: observed.images.clone(),
             volumes: own.clone().map(|c| (c.id.clone(), c.volumes.clone())).collect(),
-            ids: own.map(|c| ((c.service.clone(), c.number), c.id.clone())).collect(),
+            // The newest come first; of two with one number, which an interrupted run leaves, the newest counts.
+            ids: own.rev().map(|c| ((c.service.clone(), c.number), c.id.clone())).collect(),
             started: Vec::new(),
         }
     }
@@ -166,6 +167,15 @@ impl<'a> Executor<'a> {
             Action::RemoveContainer { id, volumes, .. } => {
                 let how = RemoveContainer { force: true, volumes: *volumes, link: false };
                 absent_is_fine(self.docker.container_remove(id, how))?;
+            }
+            Action::Disconnect { network, id, .. } => {
+                absent_is_fine(self.docker.network_disconnect(network, id, true))?;
+            }
+            Action::Connect { network, id, aliases, .. } => {
+                let network = resource_name(self.project, "networks", network);
+                let place =
+                    EndpointSettings { aliases: aliases.clone().into(), ..EndpointSettings::default() };
+                absent_is_fine(self.docker.network_connect(&network, id, &place))?;
             }
             Action::RemoveImage(name) => {
                 absent_is_fine(self.docker.image_remove(name, &RemoveImage::default()).map(drop))?;

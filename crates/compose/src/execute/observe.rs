@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fluyt_docker_api::api::{Docker, Filters, ListContainers};
-use fluyt_docker_api::types::{ContainerSummary, Map};
+use fluyt_docker_api::types::{ContainerSummary, Map, NetworkInspect};
 use fluyt_model::{Kind, Result};
 
 use crate::labels;
@@ -24,12 +24,15 @@ pub fn observe(docker: &dyn Docker, name: &str, project: Option<&Project>) -> Re
         ..Observed::default()
     };
     for network in docker.network_list(&filters)? {
-        observed.networks.push(Network {
-            key: network.labels.get(labels::NETWORK).cloned().unwrap_or_default(),
-            hash: network.labels.get(labels::CONFIG_HASH).cloned().unwrap_or_default(),
-            id: network.id,
-            name: network.name,
-        });
+        let key = network.labels.get(labels::NETWORK).cloned().unwrap_or_default();
+        let hash = network.labels.get(labels::CONFIG_HASH).cloned().unwrap_or_default();
+        let wanted = project.and_then(|p| p.hash_of_network(&key));
+        // Only then does it matter who is in it, and only looking at it alone tells.
+        let members = match wanted.is_some_and(|wanted| wanted != hash) {
+            true => maybe(docker.network_inspect(&network.id))?.map(members).unwrap_or_default(),
+            false => Vec::new(),
+        };
+        observed.networks.push(Network { key, hash, id: network.id, name: network.name, members });
     }
     for volume in docker.volume_list(&filters)?.volumes {
         observed.volumes.push(Volume {
@@ -52,7 +55,7 @@ fn others(docker: &dyn Docker, project: &Project, observed: &mut Observed) -> Re
             && let Some(found) = maybe(docker.network_inspect(&name))?
             && found.name == name
         {
-            observed.networks.push(Network { id: found.id, name, key: String::new(), hash: String::new() });
+            observed.networks.push(Network { id: found.id, name, ..Network::default() });
         }
     }
     for key in project.names("volumes") {
@@ -68,6 +71,10 @@ fn others(docker: &dyn Docker, project: &Project, observed: &mut Observed) -> Re
         }
     }
     Ok(())
+}
+
+fn members(network: NetworkInspect) -> Vec<(String, String)> {
+    network.containers.into_iter().map(|(id, place)| (id, place.name)).collect()
 }
 
 fn maybe<T>(result: Result<T>) -> Result<Option<T>> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Action, Container, Observed, Plan};
+use crate::lower::{is_external, resource_name};
 use crate::project::Project;
 
 /// What goes.
@@ -80,11 +81,30 @@ pub fn down(project: Option<&Project>, observed: &Observed, wanted: &Down) -> Pl
     if !wanted.services.is_empty() {
         return plan;
     }
+    // What the files call external is somebody else's, whatever label it has from earlier; and data that they do not name
+    // any more is for a person to remove.
+    let own = |section: &str, key: &str, name: &str| {
+        project.is_none_or(|p| {
+            if p.names(section).contains(&key) {
+                return !is_external(p, section, key) && resource_name(p, section, key) == name;
+            }
+            // The one that nobody declares is there as long as a service uses it.
+            section == "networks" && key == "default"
+        })
+    };
+    let stale = |section: &str, key: &str| project.is_some_and(|p| !p.names(section).contains(&key));
     for network in observed.networks.iter().filter(|n| !n.key.is_empty()) {
+        let left_over = wanted.remove_orphans && stale("networks", &network.key);
+        if !own("networks", &network.key, &network.name) && !left_over {
+            continue;
+        }
         plan.add(Action::RemoveNetwork(network.name.clone()), cause, removed.iter().copied());
     }
     if wanted.volumes {
         for volume in observed.volumes.iter().filter(|v| !v.key.is_empty()) {
+            if !own("volumes", &volume.key, &volume.name) {
+                continue;
+            }
             plan.add(Action::RemoveVolume(volume.name.clone()), cause, removed.iter().copied());
         }
     }

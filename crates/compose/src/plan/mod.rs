@@ -77,6 +77,26 @@ pub enum Action {
         /// Whether it is a failure if it does not come to that.
         required: bool,
     },
+    /// Takes a container out of a network, by their names and its id.
+    Disconnect {
+        /// The network's name.
+        network: String,
+        /// The container's id.
+        id: String,
+        /// Its name.
+        name: String,
+    },
+    /// Puts a container into a network of the project.
+    Connect {
+        /// The network's key.
+        network: String,
+        /// The container's id.
+        id: String,
+        /// Its name.
+        name: String,
+        /// The other names that it has there.
+        aliases: Vec<String>,
+    },
     /// Removes an image.
     RemoveImage(String),
 }

@@ -60,6 +60,8 @@ pub struct Network {
     pub key: String,
     /// The hash of what it was made of; empty if not known.
     pub hash: String,
+    /// Ids and names of the containers that run in it; only of one that is not as the files have it.
+    pub members: Vec<(String, String)>,
 }
 
 /// A volume.

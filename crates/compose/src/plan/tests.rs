@@ -43,7 +43,8 @@ fn simulate(project: &Project, before: &Observed, plan: &Plan, salt: &str) -> Ob
                 let name = resource_name(project, "networks", key);
                 assert!(now.network(&name).is_none(), "network {name} is there");
                 let hash = project.hash_of_network(key).unwrap_or_default();
-                now.networks.push(Network { id: format!("{salt}{n}"), name, key: key.clone(), hash });
+                let id = format!("{salt}{n}");
+                now.networks.push(Network { id, name, key: key.clone(), hash, ..Network::default() });
             }
             Action::RemoveNetwork(name) => {
                 assert!(!now.containers.iter().any(|c| c.networks.contains_key(name)), "{name} is in use");
@@ -60,7 +61,8 @@ fn simulate(project: &Project, before: &Observed, plan: &Plan, salt: &str) -> Ob
             Action::RemoveVolume(name) => now.volumes.retain(|v| v.name != *name),
             Action::CreateContainer { service, number, replaces, aside } => {
                 let name = container_name(project, service, *number);
-                let name = if *aside { format!("aside_{name}") } else { name };
+                let replaced = replaces.as_deref().unwrap_or_default();
+                let name = if *aside { format!("{replaced:0>12}_{name}") } else { name };
                 assert!(!now.containers.iter().any(|c| c.name == name), "{name} is there");
                 let node = project.service(service).expect("a service of the project");
                 let networks = network_of(project, node)
@@ -69,7 +71,6 @@ fn simulate(project: &Project, before: &Observed, plan: &Plan, salt: &str) -> Ob
                         (net.clone(), now.network(&net).expect("its network is there").id.clone())
                     })
                     .collect();
-                let _ = replaces;
                 now.containers.push(Container {
                     id: format!("{salt}{n}"),
                     name,
@@ -86,13 +87,13 @@ fn simulate(project: &Project, before: &Observed, plan: &Plan, salt: &str) -> Ob
             Action::RenameContainer { service, number } => {
                 let name = container_name(project, service, *number);
                 assert!(!now.containers.iter().any(|c| c.name == name), "{name} is there");
-                let container = now.containers.iter_mut().find(|c| c.name == format!("aside_{name}"));
-                container.expect("the container aside").name = name;
+                newest(&mut now, service, *number).name = name;
             }
             Action::StartContainer { service, number } => {
-                let name = container_name(project, service, *number);
-                let container = now.containers.iter_mut().find(|c| c.name == name);
-                container.expect("the container to start").state = "running".to_owned();
+                let wanted = container_name(project, service, *number);
+                let container = newest(&mut now, service, *number);
+                assert_eq!(container.name, wanted, "what is started has its name");
+                container.state = "running".to_owned();
             }
             Action::StopContainer { id, .. } => {
                 let container =
@@ -105,10 +106,26 @@ fn simulate(project: &Project, before: &Observed, plan: &Plan, salt: &str) -> Ob
                 assert!(!now.containers[at].is_up(), "{} runs", now.containers[at].name);
                 now.containers.remove(at);
             }
+            Action::Disconnect { network, id, .. } => {
+                let container = now.containers.iter_mut().find(|c| c.id == *id).expect("a container");
+                assert!(container.networks.remove(network).is_some(), "it is in the network");
+            }
+            Action::Connect { network, id, .. } => {
+                let name = resource_name(project, "networks", network);
+                let place = now.network(&name).expect("its network is there").id.clone();
+                let container = now.containers.iter_mut().find(|c| c.id == *id).expect("a container");
+                container.networks.insert(name, place);
+            }
             Action::Wait { .. } | Action::RemoveImage(_) => {}
         }
     }
     now
+}
+
+/// The container of a number that was made last, which is what the executor takes for it.
+fn newest<'o>(now: &'o mut Observed, service: &str, number: u32) -> &'o mut Container {
+    let mut own = now.containers.iter_mut().filter(|c| c.service == service && !c.one_off);
+    own.rfind(|c| c.number == number).expect("a container of that number")
 }
 
 const SHOP: &str = "
@@ -220,6 +237,72 @@ fn a_changed_network_is_made_anew_with_everybody_in_it() {
 }
 
 #[test]
+fn a_network_is_made_anew_and_nobody_is_lost() {
+    let (_, mut now) = shop_is_up();
+    let home = now.networks[0].clone();
+    let guest = |id: &str, service: &str, one_off: bool| Container {
+        id: id.to_owned(),
+        name: format!("shop-{id}"),
+        service: service.to_owned(),
+        number: 1,
+        one_off,
+        state: "running".to_owned(),
+        networks: [(home.name.clone(), home.id.clone())].into(),
+        ..Container::default()
+    };
+    now.containers.push(guest("d1", "db", true));
+    now.containers.push(guest("d2", "debugger", false));
+    let changed = project(
+        &format!("{SHOP}networks:\n  default: {{internal: true}}\n")
+            .replace("services:", "services:\n  debugger:\n    image: d\n    profiles: [debug]"),
+    );
+    let plan = planned(&changed, &now, &Up::default());
+    let after = simulate(&changed, &now, &plan, "b");
+    for id in ["d1", "d2"] {
+        let container = after.containers.iter().find(|c| c.id == id).expect("it is still there");
+        assert_eq!(container.networks.get(&home.name), Some(&after.networks[0].id));
+        assert!(container.is_up());
+    }
+    // Somebody else's container is in it: nothing is touched.
+    now.networks[0].members = vec![("far".to_owned(), "stranger".to_owned())];
+    let error = up(&changed, &now, &Up::default()).expect_err("a stranger is in it");
+    assert!(error.to_string().contains("stranger"), "{error}");
+}
+
+#[test]
+fn what_one_may_do_without_another_needs() {
+    let yaml = "services:\n  db: {image: d, healthcheck: {test: [CMD, x]}}\n  \
+        a: {image: a, depends_on: {db: {condition: service_healthy, required: false}}}\n  \
+        b: {image: b, depends_on: {db: {condition: service_healthy}}}\n";
+    let project = project(yaml);
+    let plan = planned(&project, &Observed::default(), &Up::default());
+    let needed_by = |service: &str| {
+        let start =
+            |s: &&super::Step| matches!(&s.action, Action::StartContainer { service: x, .. } if x == service);
+        let step = plan.steps.iter().find(start).expect("it is started");
+        let mut waits = step.after.iter().map(|n| &plan.steps[*n].action);
+        waits.find_map(|a| if let Action::Wait { required, .. } = a { Some(*required) } else { None })
+    };
+    assert_eq!((needed_by("a"), needed_by("b")), (Some(false), Some(true)));
+}
+
+#[test]
+fn down_touches_no_data_that_is_external_or_not_in_the_files() {
+    let (_, mut now) = shop_is_up();
+    now.volumes.push(Volume { name: "shop_old".to_owned(), key: "old".to_owned(), hash: String::new() });
+    let all = Down { volumes: true, ..Down::default() };
+    let kept = project(&SHOP.replace("\n  data:\n", "\n  data: {external: true, name: shop_data}\n"));
+    let after = simulate(&kept, &now, &down(Some(&kept), &now, &all), "z");
+    assert_eq!(after.volumes.len(), 2);
+    let named = project(SHOP);
+    let after = simulate(&named, &now, &down(Some(&named), &now, &all), "z");
+    assert_eq!(after.volumes.iter().map(|v| v.name.as_str()).collect::<Vec<_>>(), ["shop_old"]);
+    // Without files what is there says what the project has.
+    let after = simulate(&named, &now, &down(None, &now, &all), "z");
+    assert!(after.volumes.is_empty());
+}
+
+#[test]
 fn orphans_go_when_asked_for() {
     let (_, now) = shop_is_up();
     let smaller = project("services:\n  cache:\n    image: cache\n");
@@ -319,7 +402,7 @@ proptest! {
 
     /// Planning again after a plan has been carried out gives an empty plan, wherever one started from.
     #[test]
-    fn plans_converge(first in any_project(), second in any_project(), stopped in 0..4usize) {
+    fn plans_converge(first in any_project(), second in any_project(), stopped in 0..4usize, done in 0..60usize) {
         let first = project(&first);
         let second = project(&second);
         let everything = Up { remove_orphans: true, ..Up::default() };
@@ -327,7 +410,14 @@ proptest! {
         if let Some(container) = there.containers.get_mut(stopped) {
             container.state = "exited".to_owned();
         }
+        // A run may be interrupted after any step.
+        let mut begun = planned(&second, &there, &everything);
+        begun.steps.truncate(done);
+        let there = simulate(&second, &there, &begun, "c");
         let now = simulate(&second, &there, &planned(&second, &there, &everything), "b");
+        for container in &now.containers {
+            prop_assert_eq!(&container.name, &container_name(&second, &container.service, container.number));
+        }
         prop_assert!(planned(&second, &now, &everything).is_empty());
         let count = |service: &str| now.of(service).len();
         let wanted: BTreeMap<String, usize> = second.services().into_iter().map(|s| {
@@ -336,7 +426,7 @@ proptest! {
         for (service, n) in wanted {
             prop_assert_eq!(count(&service), n);
         }
-        let gone = simulate(&second, &now, &down(Some(&second), &now, &Down { volumes: true, ..Down::default() }), "c");
+        let gone = simulate(&second, &now, &down(Some(&second), &now, &Down { volumes: true, ..Down::default() }), "d");
         prop_assert!(gone.containers.is_empty() && gone.networks.is_empty());
     }
 }

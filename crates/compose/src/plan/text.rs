@@ -41,6 +41,10 @@ pub fn action(project: &Project, action: &Action) -> String {
             Condition::Healthy => format!("wait until {service} is healthy"),
             Condition::Completed => format!("wait until {service} has ended well"),
         },
+        Action::Disconnect { network, name, .. } => format!("take container {name} out of network {network}"),
+        Action::Connect { network, name, .. } => {
+            format!("put container {name} into network {}", resource_name(project, "networks", network))
+        }
         Action::RemoveImage(name) => format!("remove image {name}"),
     }
 }

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fluyt_model::{Error, Result};
 
-use super::{Action, Condition, Container, Observed, Plan};
+use super::{Action, Condition, Container, Network, Observed, Plan};
 use crate::document::Node;
-use crate::lower::{is_external, network_of, resource_name};
+use crate::lower::{container_name, is_external, network_of, resource_name};
 use crate::project::Project;
 use crate::view::View;
 
@@ -160,7 +160,7 @@ impl Planner<'_> {
                 }
                 continue;
             }
-            let Some(found) = found else {
+            let Some(found) = found.cloned() else {
                 let step = self.plan.add(Action::CreateNetwork(key.clone()), "there is no such network", []);
                 self.networks.insert(key, step);
                 continue;
@@ -169,19 +169,49 @@ impl Planner<'_> {
             if found.key.is_empty() || found.hash.is_empty() || found.hash == hash {
                 continue;
             }
-            // Nobody may be in it while it is made anew.
-            let cause = format!("network {name} has another configuration than before");
-            let members: Vec<&Container> =
-                self.observed.containers.iter().filter(|c| c.networks.contains_key(&name)).collect();
-            let after: Vec<usize> = members
-                .into_iter()
-                .map(|c| self.gone.get(&c.id).copied().unwrap_or_else(|| self.remove(c, &cause, false)))
-                .collect();
-            let removed = self.plan.add(Action::RemoveNetwork(name.clone()), cause.clone(), after);
-            let step = self.plan.add(Action::CreateNetwork(key.clone()), cause, [removed]);
-            self.networks.insert(key, step);
-            self.renewed.insert(name);
+            self.renew(&key, &found)?;
         }
+        Ok(())
+    }
+
+    /// A network is made anew. Nobody may be in it meanwhile: containers that this plan makes anew go before, the
+    /// project's others leave it and come back.
+    fn renew(&mut self, key: &str, network: &Network) -> Result<()> {
+        let name = network.name.clone();
+        let own = |id: &String| self.observed.containers.iter().any(|c| c.id == *id);
+        let strangers: Vec<&str> =
+            network.members.iter().filter(|(id, _)| !own(id)).map(|(_, name)| name.as_str()).collect();
+        if let Some(first) = strangers.first() {
+            return Err(Error::conflict(format!(
+                "network {name} has to be made anew, but containers that are not of this project are in it: {}",
+                strangers.join(", ")
+            ))
+            .with_hint(format!("take them out first: fluyt network disconnect {name} {first}")));
+        }
+        let cause = format!("network {name} has another configuration than before");
+        let (mut after, mut back) = (Vec::new(), Vec::new());
+        for container in self.observed.containers.iter().filter(|c| c.networks.contains_key(&name)) {
+            if let Some(gone) = self.gone.get(&container.id) {
+                after.push(*gone);
+            } else if self.project.service(&container.service).is_some() && !container.one_off {
+                after.push(self.remove(container, &cause, false));
+            } else {
+                let (id, name) = (container.id.clone(), container.name.clone());
+                let network = network.name.clone();
+                after.push(self.plan.add(Action::Disconnect { network, id, name }, cause.clone(), []));
+                back.push(container);
+            }
+        }
+        let removed = self.plan.add(Action::RemoveNetwork(name.clone()), cause.clone(), after);
+        let made = self.plan.add(Action::CreateNetwork(key.to_owned()), cause.clone(), [removed]);
+        for container in back {
+            let aliases = if container.one_off { Vec::new() } else { vec![container.service.clone()] };
+            let (id, name) = (container.id.clone(), container.name.clone());
+            let connect = Action::Connect { network: key.to_owned(), id, name, aliases };
+            self.plan.add(connect, cause.clone(), [made]);
+        }
+        self.networks.insert(key.to_owned(), made);
+        self.renewed.insert(name);
         Ok(())
     }
 
@@ -377,9 +407,11 @@ impl Planner<'_> {
         start: &mut Vec<usize>,
     ) {
         // A wait is planned only where somebody is started after it: see `start`.
-        let found = self.plan.steps.iter().position(|s| {
-            matches!(&s.action, Action::Wait { service, condition: c, .. } if service == on && *c == condition)
-        });
+        let found = self
+            .plan
+            .steps
+            .iter()
+            .position(|s| s.action == Action::Wait { service: on.to_owned(), condition, required });
         match found {
             Some(step) => start.push(step),
             None if self.will_start(service) => {
@@ -447,7 +479,8 @@ impl Planner<'_> {
             let remove =
                 Action::RemoveContainer { id: container.id.clone(), name: container.name.clone(), volumes };
             let removed = self.plan.add(remove, reason, [after]);
-            self.plan.add(Action::RenameContainer { service: service.to_owned(), number }, reason, [removed])
+            let after = self.gone_before(service, container).into_iter().chain([removed]);
+            self.plan.add(Action::RenameContainer { service: service.to_owned(), number }, reason, after)
         };
         if self.wanted.no_start {
             return Some(named);
@@ -460,10 +493,15 @@ impl Planner<'_> {
             return None;
         }
         let number = container.number;
+        let mut after = self.gone_before(service, container);
+        if is_aside(&container.name, &container_name(self.project, service, number)) {
+            let rename = Action::RenameContainer { service: service.to_owned(), number };
+            after = vec![self.plan.add(rename, "it was made to take another's place", after)];
+        }
         let start = Action::StartContainer { service: service.to_owned(), number };
         if !container.is_up() {
             let cause = format!("it is {}", container.state);
-            return Some(self.plan.add(start, cause, before.start.iter().copied()));
+            return Some(self.plan.add(start, cause, before.start.iter().copied().chain(after)));
         }
         let node = self.project.service(service)?;
         let on = node
@@ -480,6 +518,12 @@ impl Planner<'_> {
         };
         let stopped = self.plan.add(stop, &cause, before.start.iter().copied());
         Some(self.plan.add(start, cause, [stopped]))
+    }
+
+    /// Removals of other containers that have the number of this one.
+    fn gone_before(&self, service: &str, container: &Container) -> Vec<usize> {
+        let same = self.observed.of(service).into_iter().filter(|c| c.number == container.number);
+        same.filter(|c| c.id != container.id).filter_map(|c| self.gone.get(&c.id).copied()).collect()
     }
 
     fn start(&mut self, service: &str, number: u32, cause: &str, created: usize, before: &Before) -> usize {
@@ -501,6 +545,13 @@ impl Planner<'_> {
         let after = self.started.get(service).cloned().unwrap_or_default();
         self.plan.add(Action::Wait { service: service.to_owned(), condition, required }, cause, after);
     }
+}
+
+/// Whether a container has the name for the meantime that a run which was interrupted has left it.
+fn is_aside(name: &str, wanted: &str) -> bool {
+    name.strip_suffix(wanted)
+        .and_then(|before| before.strip_suffix('_'))
+        .is_some_and(|id| id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// See [`Planner::before`].

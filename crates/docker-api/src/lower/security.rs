@@ -117,10 +117,19 @@ pub(super) fn devices(host: &HostConfig) -> Vec<DeviceSpec> {
         .collect()
 }
 
+/// Devices of one request at most.
+const MAX_DEVICES: i64 = 1024;
+
 /// Devices by CDI name: asked for as such, or as "GPUs", which CDI names by vendor.
 pub(super) fn cdi_devices(host: &HostConfig) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for request in host.resources.device_requests.iter() {
+        if !(-1..=MAX_DEVICES).contains(&request.count) {
+            return Err(Error::invalid(format!(
+                "invalid count of devices {}: -1 for all, or at most {MAX_DEVICES}",
+                request.count
+            )));
+        }
         let gpu = request.capabilities.iter().any(|set| set.iter().any(|c| c == "gpu"));
         match request.driver.as_str() {
             "cdi" => names.extend(request.device_ids.iter().cloned()),
