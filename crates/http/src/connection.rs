@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::peer::Peer;
 use super::request::{Framing, Malformed};
 use super::response::Ending;
-use super::server::{Ends, Follower, Seat, Shared};
+use super::server::{Ends, Follower, Seat, Shared, Standing};
 use super::socket::Socket;
 use super::stream::Stream;
 use super::{Body, Duplex, Exchange, Head, Method, Payload, Request, Response, Sink, TlsFiles};
@@ -17,8 +17,6 @@ use super::{Body, Duplex, Exchange, Head, Method, Payload, Request, Response, Si
 const MAX_HEAD: usize = 64 << 10;
 /// What is read and thrown away of a body that nobody wanted, so that the connection lives on.
 const PASS_OVER: u64 = 256 << 10;
-/// What is read and thrown away of what comes after the last answer, so that the peer gets to read that.
-const LINGER: usize = 8 << 20;
 /// How long a thread stays with a connection that has nothing to say: a client that asks one thing after the other
 /// needs no handing over.
 const STAY: Duration = Duration::from_millis(30);
@@ -167,6 +165,15 @@ impl Connection {
         self.wire.stream.socket()
     }
 
+    /// The socket, its place, and whether the epoll set has it. What was read ahead goes.
+    pub fn into_parts(self) -> (Socket, Seat, bool) {
+        let socket = match self.wire.stream {
+            Stream::Plain(socket) => socket,
+            Stream::Tls(stream) => stream.sock,
+        };
+        (socket, self.seat, self.watched)
+    }
+
     /// When the head that has begun has to be complete.
     pub fn due(&self) -> Option<Instant> {
         self.due
@@ -177,11 +184,11 @@ impl Connection {
 /// connection end it; there is nobody to tell.
 pub(crate) fn serve(mut connection: Connection, shared: &Arc<Shared>) {
     if let Some(tls) = connection.tls.take() {
-        let Stream::Plain(socket) = connection.wire.stream else { return };
         // A client that speaks http where https is served; clients that try both go on at once then.
-        if socket.peek().is_some_and(|first| first != HANDSHAKE) {
-            return refuse_plain(socket);
+        if connection.socket().peek().is_some_and(|first| first != HANDSHAKE) {
+            return refuse_plain(connection, shared);
         }
+        let Stream::Plain(socket) = connection.wire.stream else { return };
         let Some(stream) = tls.accept(socket) else { return };
         connection.wire.stream = stream;
     }
@@ -191,7 +198,10 @@ pub(crate) fn serve(mut connection: Connection, shared: &Arc<Shared>) {
             Next::Request(request) => {
                 let rest = match exchange(connection, request, shared) {
                     Some((rest, After::Open)) => rest,
-                    Some((mut rest, After::Close { sending: true })) => return linger(&mut rest.wire),
+                    Some((mut rest, After::Close { sending: true })) => {
+                        rest.wire.stream.close_write();
+                        return shared.dismiss(rest);
+                    }
                     Some((mut rest, After::Close { sending: false })) => {
                         return rest.wire.stream.close_write();
                     }
@@ -209,12 +219,14 @@ pub(crate) fn serve(mut connection: Connection, shared: &Arc<Shared>) {
     }
 }
 
-fn refuse_plain(socket: Socket) {
-    let mut wire = Wire::new(Stream::Plain(socket));
+fn refuse_plain(mut connection: Connection, shared: &Shared) {
     let text = b"this address is served by https\n".to_vec();
     let response = Response::new(400).header("Content-Type", "text/plain").payload(Payload::Bytes(text));
-    let _ = response.write(&mut wire.stream, &mut Vec::new(), false, Some("close"));
-    linger(&mut wire);
+    // A peer that takes so little at once is not waited for.
+    let stream = &mut connection.wire.stream;
+    stream.socket_mut().set_waits(false);
+    let _ = response.write(stream, &mut Vec::new(), false, Some("close"));
+    shared.dismiss(connection);
 }
 
 /// The next request's head, or the refusal of it. `readable`: whether the socket is known to have something.
@@ -313,9 +325,10 @@ fn exchange(
     let response = handler.handle(&mut request);
     let complete = request.body.finish(PASS_OVER);
     drop(request.head);
+    let (response, aside) = admit(response, asked, complete, shared);
     let status = response.status;
     let (after, bytes, sent) = answer(connection, response, asked, complete, shared);
-    drop(busy);
+    drop((busy, aside));
     if let Some(seen) = &mut seen {
         seen.status = status;
         seen.bytes = bytes;
@@ -337,6 +350,26 @@ struct Asked {
     keep: bool,
 }
 
+/// The response that is given, and this thread's leave to go on for as long as the client likes if it does: who does so
+/// keeps no thread from those who do not.
+fn admit(
+    response: Response,
+    asked: Asked,
+    complete: bool,
+    shared: &Arc<Shared>,
+) -> (Response, Option<Standing>) {
+    match response.payload {
+        // Without the rest of the request's body nobody can tell where the other protocol begins.
+        Payload::Hijack(_) if !complete => (Response::new(400), None),
+        Payload::Chunked(_) if asked.bodyless => (response, None),
+        Payload::Chunked(_) | Payload::Hijack(_) => match shared.step_aside() {
+            Some(aside) => (response, Some(aside)),
+            None => (shared.handler.full(), None),
+        },
+        _ => (response, None),
+    }
+}
+
 /// What is left, how many bytes of the body were (to be) sent, and whether they were.
 type Answered = (Option<(Connection, After)>, u64, bool);
 
@@ -347,15 +380,7 @@ fn answer(
     complete: bool,
     shared: &Arc<Shared>,
 ) -> Answered {
-    let payload = match response.payload {
-        // Without the rest of the request's body nobody can tell where the other protocol begins.
-        Payload::Hijack(_) if !complete => {
-            response = Response::new(400);
-            Payload::Empty
-        }
-        other => other,
-    };
-    response.payload = Payload::Empty;
+    let payload = std::mem::replace(&mut response.payload, Payload::Empty);
     let keep = asked.keep && complete && !shared.stopping.load(Ordering::Relaxed);
     let word = match keep {
         false => Some("close"),
@@ -433,22 +458,5 @@ fn observed(head: &Head, peer: Peer) -> Exchange {
         authorization: text("authorization"),
         agent: text("user-agent"),
         sent: false,
-    }
-}
-
-/// Closes in a way that lets the peer read the answer: what it still sends is read for a while, as a socket that is
-/// closed with unread data resets the connection.
-fn linger(wire: &mut Wire) {
-    wire.stream.close_write();
-    wire.stream.socket_mut().set_waits(true);
-    wire.stream.socket_mut().set_read_timeout(Some(Duration::from_secs(1)));
-    let mut sink = [0; 8192];
-    let until = Instant::now() + Duration::from_secs(5);
-    let mut read = 0;
-    while let Ok(n @ 1..) = wire.stream.read(&mut sink) {
-        read += n;
-        if read > LINGER || Instant::now() > until {
-            return;
-        }
     }
 }

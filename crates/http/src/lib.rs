@@ -20,7 +20,9 @@
 //!
 //! A thread belongs to a connection only while a request is answered, and for a moment after: most clients ask again
 //! at once or not for long. Then the connection waits in one epoll set, with a descriptor and some hundred bytes, and
-//! so does one whose head comes in drops. Ten thousand idle ones need no threads.
+//! so does one whose head comes in drops. Ten thousand idle ones need no threads. One that is closed while its peer still
+//! sends waits there likewise. Answers that go on for as long as the client likes have threads of their own number: no
+//! number of them keeps others from being answered.
 #![forbid(unsafe_code)]
 
 mod body;
@@ -82,6 +84,12 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Called every [`Limits::tick`] by the accepting thread, for housekeeping that is quick.
     fn tick(&self) {}
+
+    /// The answer when an answer that goes on cannot be given, as [`Limits::followers`] of them are under way. One of
+    /// known length.
+    fn full(&self) -> Response {
+        Response::new(503)
+    }
 
     /// Something is wrong that no request can be told of: a renewed certificate that cannot be read.
     fn trouble(&self, _: &fluyt_model::Error) {}

@@ -1,4 +1,7 @@
 //! Threads for what has to be done now. They are kept for a moment, the one that worked last works next.
+//!
+//! Work that goes on for as long as somebody else likes steps aside: its thread no longer counts among those that do
+//! what ends by itself, so that no number of such can keep all of them.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,6 +19,7 @@ pub(crate) struct Pool<T> {
     name: String,
     stack: usize,
     most: usize,
+    most_aside: usize,
 }
 
 struct State<T> {
@@ -23,7 +27,21 @@ struct State<T> {
     queue: std::collections::VecDeque<T>,
     /// Threads without work, the one that had some last at the end.
     idle: Vec<Arc<Desk<T>>>,
+    /// Threads that are here for work: idle, or busy with what ends by itself.
     threads: usize,
+    /// Threads that have stepped aside.
+    aside: usize,
+}
+
+/// A thread that has stepped aside; it counts among the others again when this is dropped.
+pub(crate) struct Aside<T>(Arc<Pool<T>>);
+
+impl<T> Drop for Aside<T> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.aside -= 1;
+        state.threads += 1;
+    }
 }
 
 /// Where a waiting thread finds its next work.
@@ -32,11 +50,37 @@ struct Desk<T> {
     wake: Condvar,
 }
 
+impl<T> Pool<T> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl<T: Send + 'static> Pool<T> {
-    /// At most so many threads of that name and stack, which do `work`.
-    pub fn new(name: &str, stack: usize, most: usize, work: Work<T>) -> Arc<Self> {
-        let state = State { queue: Default::default(), idle: Vec::new(), threads: 0 };
-        Arc::new(Self { state: Mutex::new(state), work, name: name.to_owned(), stack, most: most.max(1) })
+    /// At most `most` threads of that name and stack, which do `work`, and `most_aside` that have stepped aside.
+    pub fn new(name: &str, stack: usize, most: usize, most_aside: usize, work: Work<T>) -> Arc<Self> {
+        let state = State { queue: Default::default(), idle: Vec::new(), threads: 0, aside: 0 };
+        let (name, most) = (name.to_owned(), most.max(1));
+        Arc::new(Self { state: Mutex::new(state), work, name, stack, most, most_aside })
+    }
+
+    /// Takes the calling thread, one of this pool's that works, out of the number of those that do what ends by
+    /// itself; `None` when too many have done so, or no other thread can be had to go on with the rest.
+    pub fn step_aside(self: &Arc<Self>) -> Option<Aside<T>> {
+        let mut state = self.lock();
+        if state.aside >= self.most_aside {
+            return None;
+        }
+        state.aside += 1;
+        state.threads -= 1;
+        let (last, waits) = (state.threads == 0, !state.queue.is_empty());
+        drop(state);
+        let aside = Aside(Arc::clone(self));
+        // One is always left: whether another can be made is known now, not when it is needed.
+        if (last || waits) && !self.spawn() && self.lock().threads == 0 {
+            return None;
+        }
+        Some(aside)
     }
 
     /// Whether work waits for threads, so that a thread that merely waits should let go.
@@ -55,8 +99,17 @@ impl<T: Send + 'static> Pool<T> {
             return;
         }
         state.queue.push_back(item);
+        drop(state);
+        // If no thread can be had, those that work take it when they are done; without any, the next that comes
+        // tries again.
+        self.spawn();
+    }
+
+    /// One more thread, unless there are enough; whether there is now one more.
+    fn spawn(self: &Arc<Self>) -> bool {
+        let mut state = self.lock();
         if state.threads >= self.most {
-            return;
+            return false;
         }
         state.threads += 1;
         drop(state);
@@ -66,15 +119,20 @@ impl<T: Send + 'static> Pool<T> {
             .stack_size(self.stack)
             .spawn(move || pool.run());
         if spawned.is_err() {
-            // Those that work take it when they are done; without any, the next that comes tries again.
             self.lock().threads -= 1;
         }
+        spawned.is_ok()
     }
 
     fn run(self: Arc<Self>) {
         let desk = Arc::new(Desk { work: Mutex::new(None), wake: Condvar::new() });
         loop {
             let mut state = self.lock();
+            if state.threads > self.most {
+                // It had stepped aside, and others have come meanwhile.
+                state.threads -= 1;
+                return;
+            }
             if let Some(item) = state.queue.pop_front() {
                 drop(state);
                 (self.work)(item);
@@ -89,31 +147,30 @@ impl<T: Send + 'static> Pool<T> {
 
     /// The next work of a thread that is listed as idle; `None` when it should end.
     fn wait(&self, desk: &Arc<Desk<T>>) -> Option<T> {
-        let found = desk.work.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut found, _) = desk
-            .wake
-            .wait_timeout_while(found, KEPT, |work| work.is_none())
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(item) = found.take() {
-            return Some(item);
+        loop {
+            let found = desk.work.lock().unwrap_or_else(PoisonError::into_inner);
+            let (mut found, _) = desk
+                .wake
+                .wait_timeout_while(found, KEPT, |work| work.is_none())
+                .unwrap_or_else(PoisonError::into_inner);
+            if let Some(item) = found.take() {
+                return Some(item);
+            }
+            drop(found);
+            let mut state = self.lock();
+            let Some(at) = state.idle.iter().position(|other| Arc::ptr_eq(other, desk)) else { break };
+            // The last one stays while others are aside: there may be no thread to be had later.
+            if state.threads > 1 || state.aside == 0 {
+                state.idle.remove(at);
+                state.threads -= 1;
+                return None;
+            }
         }
-        drop(found);
-        let mut state = self.lock();
-        if let Some(at) = state.idle.iter().position(|other| Arc::ptr_eq(other, desk)) {
-            state.idle.remove(at);
-            state.threads -= 1;
-            return None;
-        }
-        drop(state);
         // Somebody has taken the desk from the list and is about to put work on it.
         let found = desk.work.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found =
             desk.wake.wait_while(found, |work| work.is_none()).unwrap_or_else(PoisonError::into_inner);
         found.take()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -133,7 +190,7 @@ mod tests {
                 done.fetch_add(1, Ordering::Relaxed);
             }
         };
-        let pool = Pool::new("test", 64 << 10, 4, Box::new(work));
+        let pool = Pool::new("test", 64 << 10, 4, 0, Box::new(work));
         for item in 0..1000 {
             pool.submit(item);
         }

@@ -1,6 +1,7 @@
 //! The accepting loop: what comes goes to a thread, what says nothing waits here.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +14,7 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
 use super::connection::{self, Connection};
-use super::pool::Pool;
+use super::pool::{Aside, Pool};
 use super::socket::Socket;
 use super::{Handler, Listener};
 
@@ -25,6 +26,9 @@ pub struct Limits {
     pub connections: usize,
     /// Requests answered at once, each by a thread; more wait.
     pub threads: usize,
+    /// Answers that go on (in chunks, or a connection that was handed over) at once, each by a thread that is not one
+    /// of those above; to more, [`Handler::full`] says no.
+    pub followers: usize,
     /// The stack of such a thread, bytes.
     pub stack: usize,
     /// How long a connection may be idle between requests.
@@ -48,6 +52,7 @@ impl Default for Limits {
         Self {
             connections: 1024,
             threads: 1024,
+            followers: 1024,
             stack: 512 << 10,
             idle: Duration::from_secs(75),
             head: Duration::from_secs(30),
@@ -82,14 +87,40 @@ pub(crate) struct Shared {
     parked: Mutex<BTreeMap<u64, Parked>>,
     /// Answers that may go on for ever, to be ended with the server.
     followers: Mutex<HashMap<u64, (Arc<OwnedFd>, Ends)>>,
+    /// Connections that have had their last answer, those that had it first first.
+    leaving: Mutex<BTreeMap<u64, Leaving>>,
     pool: Arc<Pool<(Connection, Arc<Shared>)>>,
 }
+
+/// A thread's leave to follow for as long as it likes.
+pub(crate) type Standing = Aside<(Connection, Arc<Shared>)>;
 
 struct Parked {
     connection: Connection,
     since: Instant,
     until: Instant,
 }
+
+/// A connection that is closed in a way that lets the peer read its last answer: what it still sends is thrown away for
+/// a while, as a socket that is closed with unread data resets the connection.
+struct Leaving {
+    socket: Socket,
+    _seat: Seat,
+    /// When it is closed whatever the peer does.
+    end: Instant,
+    /// When it is closed unless the peer sends something.
+    until: Instant,
+    /// Bytes that may still be thrown away.
+    left: usize,
+}
+
+/// What is thrown away of what comes after the last answer, so that the peer gets to read that.
+const LINGER: usize = 8 << 20;
+/// How long that goes on at most, and without anything coming.
+const LINGER_TIME: Duration = Duration::from_secs(5);
+const LINGER_SILENCE: Duration = Duration::from_secs(1);
+/// How many do so at once; the one that has done so for longest is closed then.
+const LEAVING: usize = 256;
 
 /// What the epoll set says of the end; listeners have the numbers from 0, connections those from `FIRST` on.
 const STOP: u64 = u64::MAX;
@@ -172,7 +203,7 @@ impl Server {
     /// How long there is nothing to do unless somebody comes.
     fn pause(&self, shared: &Shared, room: bool, ticked: Instant) -> Timespec {
         let mut wait = self.limits.tick.saturating_sub(ticked.elapsed());
-        if !shared.parked().is_empty() {
+        if !shared.parked().is_empty() || !shared.leaving().is_empty() {
             wait = wait.min(Duration::from_secs(1));
         }
         if !room {
@@ -243,13 +274,19 @@ impl Shared {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             parked: Mutex::default(),
             followers: Mutex::default(),
-            pool: Pool::new(name, limits.stack, limits.threads, work),
+            leaving: Mutex::default(),
+            pool: Pool::new(name, limits.stack, limits.threads, limits.followers, work),
         })
     }
 
     /// Whether threads are short, so that one that merely waits should let go.
     pub fn is_short(&self) -> bool {
         self.pool.is_short()
+    }
+
+    /// Makes the calling thread one that follows for as long as it likes; `None` when there are too many.
+    pub fn step_aside(&self) -> Option<Standing> {
+        self.pool.step_aside()
     }
 
     /// Counts a request as being answered.
@@ -284,8 +321,50 @@ impl Shared {
     /// Hands a connection that has something to say to a thread.
     fn unpark(self: &Arc<Self>, token: u64) {
         let found = self.parked().remove(&token);
-        if let Some(found) = found {
-            self.pool.submit((found.connection, Arc::clone(self)));
+        match found {
+            Some(found) => self.pool.submit((found.connection, Arc::clone(self))),
+            None => self.throw_away(token),
+        }
+    }
+
+    /// Closes a connection that has had its last answer, and whose peer may still be sending. No thread waits for that.
+    pub fn dismiss(&self, connection: Connection) {
+        let (socket, seat, watched) = connection.into_parts();
+        socket.close_write();
+        let mut leaving = self.leaving();
+        if self.stopping.load(Ordering::Relaxed) {
+            return;
+        }
+        while leaving.len() >= LEAVING.min(self.limits.connections / 8).max(1) {
+            leaving.pop_first();
+        }
+        let token = self.serial.fetch_add(1, Ordering::Relaxed);
+        let data = epoll::EventData::new_u64(token);
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
+        let set = match watched {
+            true => epoll::modify(&self.epoll, &socket, data, flags),
+            false => epoll::add(&self.epoll, &socket, data, flags),
+        };
+        if set.is_ok() {
+            let now = Instant::now();
+            let (end, until) = (now + LINGER_TIME, now + LINGER_SILENCE);
+            leaving.insert(token, Leaving { socket, _seat: seat, end, until, left: LINGER });
+        }
+    }
+
+    /// Reads a little of what comes by a connection that is being closed, in the accepting thread.
+    fn throw_away(&self, token: u64) {
+        let mut leaving = self.leaving();
+        let Some(found) = leaving.get_mut(&token) else { return };
+        let mut sink = [0; 16 << 10];
+        found.socket.set_waits(false);
+        match found.socket.read(&mut sink) {
+            Ok(n @ 1..) if n < found.left => {
+                found.left -= n;
+                found.until = Instant::now() + LINGER_SILENCE;
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+            _ => drop(leaving.remove(&token)),
         }
     }
 
@@ -317,11 +396,13 @@ impl Shared {
     /// Closes connections that have been silent for too long.
     fn sweep(&self, now: Instant) {
         self.parked().retain(|_, parked| parked.until > now);
+        self.leaving().retain(|_, leaving| leaving.until > now && leaving.end > now);
     }
 
     /// Waits for what is under way, after telling those who would go on.
     fn end(&self) {
         self.parked().clear();
+        self.leaving().clear();
         for (socket, ends) in self.followers().values() {
             ends.apply(socket);
         }
@@ -335,6 +416,10 @@ impl Shared {
 
     fn parked(&self) -> MutexGuard<'_, BTreeMap<u64, Parked>> {
         self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn leaving(&self) -> MutexGuard<'_, BTreeMap<u64, Leaving>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn followers(&self) -> MutexGuard<'_, HashMap<u64, (Arc<OwnedFd>, Ends)>> {

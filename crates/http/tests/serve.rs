@@ -241,6 +241,54 @@ fn a_follower_sees_its_client_go_and_the_end_of_the_server() {
     assert_eq!(rest(&mut idle), "");
 }
 
+/// Begins an answer that goes on; its status.
+fn follow(served: &Served, request: &str) -> (TcpStream, u16) {
+    let mut socket = served.connect();
+    socket.write_all(request.as_bytes()).expect("done");
+    let (status, _) = head(&mut BufReader::new(&mut socket));
+    (socket, status)
+}
+
+#[test]
+fn followers_keep_no_thread_from_others_and_too_many_are_refused() {
+    let served = Served::tcp(Limits { threads: 2, followers: 12, ..Limits::default() });
+    let mut told: Vec<_> = (0..6).map(|_| follow(&served, "GET /follow HTTP/1.1\r\n\r\n")).collect();
+    let upgrade = "GET /upgrade HTTP/1.1\r\nConnection: Upgrade\r\n\r\n";
+    let spoken: Vec<_> = (0..6).map(|_| follow(&served, upgrade)).collect();
+    assert!(told.iter().all(|(_, status)| *status == 200));
+    assert!(spoken.iter().all(|(_, status)| *status == 101));
+    for request in ["GET /follow HTTP/1.1\r\n\r\n", upgrade] {
+        let (mut refused, status) = follow(&served, request);
+        assert_eq!(status, 503);
+        assert_eq!(ask(&mut refused, "GET /who HTTP/1.1\r\n\r\n").0, 200, "others are answered");
+    }
+    assert_eq!(ask(&mut served.connect(), "HEAD /told HTTP/1.1\r\n\r\n").0, 200, "nothing goes on");
+    told.truncate(5);
+    wait_for("a place is free again", || follow(&served, "GET /follow HTTP/1.1\r\n\r\n").1 == 200);
+    drop((told, spoken));
+    wait_for("threads that nobody needs end", || threads() <= 2);
+}
+
+#[test]
+fn connections_that_are_closed_while_their_peers_still_send_take_no_threads() {
+    let served = Served::tcp(Limits { threads: 2, ..Limits::default() });
+    let (mut leaving, began) = (Vec::new(), Instant::now());
+    for _ in 0..20 {
+        let mut socket = served.connect();
+        socket.write_all(b"\0\0\r\n\r\n").expect("done");
+        assert_eq!(head(&mut BufReader::new(&mut socket)).0, 400);
+        leaving.push(socket);
+    }
+    for socket in &mut leaving {
+        socket.write_all(b"more").expect("nothing has reset it");
+    }
+    assert_eq!(ask(&mut served.connect(), "GET /who HTTP/1.1\r\n\r\n").0, 200);
+    // Two threads that waited a second for each of them would take ten.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let mut one = leaving.remove(0);
+    wait_for("one that goes on sending is closed", || one.write_all(b"x").is_err());
+}
+
 #[test]
 fn a_connection_is_handed_over_with_what_was_read_ahead() {
     let served = Served::tcp(Limits::default());
