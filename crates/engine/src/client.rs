@@ -150,9 +150,31 @@ pub fn attach(run_dir: &Path, stdin: bool) -> Result<Attach> {
 /// # Errors
 /// What the monitor answers.
 pub fn ask_on(mut socket: UnixStream, request: &Request) -> Result<(Reply, Attach)> {
+    send(&mut socket, request)?;
+    hear(socket)
+}
+
+/// Sends `request` to the monitor that serves `run_dir`; the answer is heard with [`hear`].
+///
+/// # Errors
+/// `Conflict` if no monitor listens there.
+pub fn say(run_dir: &Path, request: &Request) -> Result<UnixStream> {
+    let mut socket = connect(run_dir)?;
+    send(&mut socket, request)?;
+    Ok(socket)
+}
+
+fn send(socket: &mut UnixStream, request: &Request) -> Result<()> {
     let mut line = serde_json::to_vec(request).map_err(|e| Error::internal("request").with_source(e))?;
     line.push(b'\n');
-    socket.write_all(&line).about(|| "monitor")?;
+    socket.write_all(&line).about(|| "monitor")
+}
+
+/// Waits for the answer to what was sent on `socket`.
+///
+/// # Errors
+/// What the monitor answers.
+pub fn hear(socket: UnixStream) -> Result<(Reply, Attach)> {
     let mut reader = BufReader::with_capacity(4096, &socket);
     let mut answer = Vec::new();
     reader.read_until(b'\n', &mut answer).about(|| "monitor")?;

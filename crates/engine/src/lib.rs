@@ -22,6 +22,7 @@ mod names;
 mod network;
 mod notice;
 mod paths;
+pub mod pod;
 mod records;
 mod reset;
 mod resolver;

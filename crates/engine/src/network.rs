@@ -187,6 +187,10 @@ impl Engine {
                 && let Ok(owner) = self.records().container(&container)
             {
                 endpoints.push((container, owner.name, endpoint));
+            } else if self.pod_is_up(&container)
+                && let Ok(pod) = self.records().pod(&container)
+            {
+                endpoints.push((container, pod.name, endpoint));
             }
         }
         Ok(NetworkView {
@@ -281,6 +285,12 @@ impl Engine {
             .containers()?
             .into_iter()
             .flat_map(|c| c.spec.networks.into_iter().map(|a| a.network))
+            .chain(
+                self.records()
+                    .pods()?
+                    .into_iter()
+                    .flat_map(|p| p.spec.sandbox.networks.into_iter().map(|a| a.network)),
+            )
             .collect();
         for view in self.networks()? {
             let predefined = PREDEFINED.iter().any(|(n, _)| *n == view.spec.name);
@@ -365,6 +375,11 @@ impl Engine {
         Ok(endpoint)
     }
 
+    /// Whether a container, a pod or a build step is at work with its addresses.
+    fn holds_addresses(&self, id: &str) -> bool {
+        self.is_running(id) || self.step_runs(id) || self.pod_is_up(id)
+    }
+
     #[expect(clippy::too_many_arguments, reason = "one decision with all that it depends on")]
     fn address(
         &self,
@@ -388,9 +403,7 @@ impl Engine {
         if let Some(wanted) = wanted {
             if taken.contains(&wanted)
                 && let Some((holder, _)) = others.clone().find(|(c, e)| {
-                    e.ipv4.is_some_and(|(a, _)| IpAddr::V4(a) == wanted)
-                        && !self.is_running(c)
-                        && !self.step_runs(c)
+                    e.ipv4.is_some_and(|(a, _)| IpAddr::V4(a) == wanted) && !self.holds_addresses(c)
                 })
             {
                 // Somebody who does not run need not keep what another asks for by name.
@@ -405,7 +418,7 @@ impl Engine {
         let last = last.parse().ok().filter(|a| block.contains(*a));
         match ipam::pick_address(block, range.as_ref(), &taken, last) {
             Err(e) if e.kind() == Kind::Exhausted => {
-                let idle = others.clone().find(|(c, _)| !self.is_running(c) && !self.step_runs(c));
+                let idle = others.clone().find(|(c, _)| !self.holds_addresses(c));
                 let Some((holder, endpoint)) = idle else { return Err(e) };
                 self.records().delete_lease(tx, &endpoint.network_id, holder)?;
                 match (block.is_ipv4(), endpoint.ipv4, endpoint.ipv6) {

@@ -73,6 +73,24 @@ impl Paths {
         self.root.join("containers").join(id)
     }
 
+    /// All pods.
+    #[must_use]
+    pub fn pods(&self) -> PathBuf {
+        self.root.join("pods")
+    }
+
+    /// One pod: its state, and the name files of its members.
+    #[must_use]
+    pub fn pod(&self, id: &str) -> PathBuf {
+        self.root.join("pods").join(id)
+    }
+
+    /// One pod's run directory: what holds its namespaces.
+    #[must_use]
+    pub fn pod_run(&self, id: &str) -> PathBuf {
+        self.run.join("pods").join(id)
+    }
+
     /// What is being removed.
     #[must_use]
     pub fn trash(&self) -> PathBuf {

@@ -6,6 +6,8 @@
 //! networks    id, name (unique)   record: JSON of NetworkRecord
 //! leases      network, container  address (unique on the network), endpoint: JSON of Lease
 //! volumes     name                record: JSON of VolumeRecord
+//! pods        id, name (unique)   record: JSON of PodRecord
+//! members     container           the pod that a container is a member of
 //! ```
 
 use std::collections::HashMap;
@@ -22,7 +24,8 @@ use serde_json::Value;
 use crate::api::{EndpointView, MountView, NetworkSpec, VolumeSpec};
 
 /// The steps of the schema; a step that has been released never changes.
-const SCHEMA: &[&str] = &["
+const SCHEMA: &[&str] = &[
+    "
 CREATE TABLE containers(
     id TEXT PRIMARY KEY NOT NULL,
     name TEXT NOT NULL UNIQUE,
@@ -54,7 +57,20 @@ CREATE TABLE volumes(
     name TEXT PRIMARY KEY NOT NULL,
     record TEXT NOT NULL
 ) WITHOUT ROWID;
-"];
+",
+    "
+CREATE TABLE pods(
+    id TEXT PRIMARY KEY NOT NULL,
+    name TEXT NOT NULL UNIQUE,
+    record TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE members(
+    container TEXT PRIMARY KEY NOT NULL,
+    pod TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX members_by_pod ON members(pod);
+",
+];
 
 /// A container as recorded.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -150,7 +166,7 @@ impl<'a> Records<'a> {
         self.db.write(work)
     }
 
-    fn sql(self) -> impl Fn(rusqlite::Error) -> Error + 'a {
+    pub(crate) fn sql(self) -> impl Fn(rusqlite::Error) -> Error + 'a {
         let db = self.db;
         move |e| db.error(e)
     }
@@ -170,6 +186,9 @@ impl<'a> Records<'a> {
         statement
             .execute(params![record.id, record.name, record.created, image, json(record)])
             .map_err(self.sql())?;
+        if !record.spec.pod.is_empty() {
+            self.join_pod(tx, &record.id, &record.spec.pod)?;
+        }
         for volume in record.mounts.iter().filter(|m| m.kind == "volume") {
             tx.execute(
                 "INSERT OR IGNORE INTO uses(container, volume) VALUES(?, ?)",
@@ -222,6 +241,7 @@ impl<'a> Records<'a> {
             for sql in [
                 "DELETE FROM leases WHERE container = ?",
                 "DELETE FROM uses WHERE container = ?",
+                "DELETE FROM members WHERE container = ?",
                 "DELETE FROM containers WHERE id = ?",
             ] {
                 let mut statement = tx.prepare_cached(sql).map_err(self.sql())?;
@@ -479,7 +499,8 @@ impl<'a> Records<'a> {
     /// The database cannot be read or written.
     pub fn free_leases(self, lives: &dyn Fn(&str) -> bool) -> Result<()> {
         const STRAY: &str =
-            "SELECT DISTINCT container FROM leases WHERE container NOT IN (SELECT id FROM containers)";
+            "SELECT DISTINCT container FROM leases WHERE container NOT IN (SELECT id FROM containers)
+             AND container NOT IN (SELECT id FROM pods)";
         let strays = |tx: &Connection| -> Result<Vec<String>> {
             let mut statement = tx.prepare_cached(STRAY).map_err(self.sql())?;
             let rows = statement.query_map([], |r| r.get(0)).map_err(self.sql())?;
@@ -548,7 +569,11 @@ impl<'a> Records<'a> {
         self.db.read(work)
     }
 
-    fn list<T>(self, sql: &str, row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Result<Vec<T>> {
+    pub(crate) fn list<T>(
+        self,
+        sql: &str,
+        row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>> {
         self.db.read(|tx| {
             let mut statement = tx.prepare_cached(sql).map_err(self.sql())?;
             let rows = statement.query_map([], row).map_err(self.sql())?;
@@ -565,11 +590,11 @@ fn name_taken(name: &str, owner: &str) -> Error {
     .with_hint("You have to remove (or rename) that container to be able to reuse that name")
 }
 
-fn json<T: Serialize>(value: &T) -> String {
+pub(crate) fn json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("records are plain data")
 }
 
-fn value<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+pub(crate) fn value<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
     let text = row.get_ref(column)?.as_str()?;
     serde_json::from_str(text).map_err(unreadable)
 }

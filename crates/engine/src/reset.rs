@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal};
 
 use crate::api::RemoveOptions;
 use crate::container::remove::delete_tree;
+use crate::pod::PodRemoveOptions;
 use crate::{Engine, Paths};
 
 /// What is in a data root. The records go first: without them the rest is nobody's.
@@ -28,8 +29,20 @@ const FILES: [&str; 8] = [
     "gc.lock",
     "registry.key",
 ];
-const DIRECTORIES: [&str; 11] =
-    ["containers", "trash", "l", "layers", "blobs", "build", "ingest", "known", "leases", "volumes", "tmp"];
+const DIRECTORIES: [&str; 12] = [
+    "containers",
+    "pods",
+    "trash",
+    "l",
+    "layers",
+    "blobs",
+    "build",
+    "ingest",
+    "known",
+    "leases",
+    "volumes",
+    "tmp",
+];
 
 /// Everything that could not be done, for one report at the end.
 #[derive(Default)]
@@ -102,6 +115,12 @@ fn empty(engine: &Engine, failures: &mut Failures) {
         let removed = engine.remove(&record.id, RemoveOptions { force: true, volumes: true });
         failures.note(removed.map_err(|e| e.context(format!("container {}", record.name))));
     }
+    let pods = engine.pods();
+    for pod in pods.into_iter().flatten() {
+        let removed =
+            engine.pod_remove(&pod.id, PodRemoveOptions { force: true, ..PodRemoveOptions::default() });
+        failures.note(removed.map_err(|e| e.context(format!("pod {}", pod.name))));
+    }
     let Ok(networks) = engine.networks() else { return };
     for network in networks {
         // The predefined ones refuse; their links go with all others of the root.
@@ -171,6 +190,9 @@ fn unescaped(text: &str) -> Vec<u8> {
 
 fn remove_run(paths: &Paths) -> Result<()> {
     let run = paths.run();
+    for pod in std::fs::read_dir(run.join("pods")).into_iter().flatten().flatten() {
+        crate::pod::unmount_below(&pod.path())?;
+    }
     for entry in std::fs::read_dir(run).into_iter().flatten().flatten() {
         let shm = entry.path().join("shm");
         if shm.exists() && crate::container::start::is_mount_point(&shm)? {

@@ -25,8 +25,10 @@ impl Engine {
             ..NamesFile::default()
         };
         for (container, endpoint) in leases {
-            let names = endpoint.dns_names.clone();
-            if !self.is_running(&container) && !self.is_starting(&container) {
+            let mut names = endpoint.dns_names.clone();
+            if self.pod_is_up(&container) {
+                names.extend(self.records().members(&container)?.into_iter().map(|member| member.name));
+            } else if !self.is_running(&container) && !self.is_starting(&container) {
                 file.absent.extend(names);
                 continue;
             }

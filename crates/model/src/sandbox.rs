@@ -48,6 +48,15 @@ pub struct SandboxSpec {
     /// The service manager that is told when the sandbox is up, and whose main process its monitor is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub notify: Option<Notify>,
+    /// The pod that this is a member of, by name or id; empty: none. Its namespaces are those that say [`Namespace::Pod`].
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub pod: String,
+    /// Its name, filled in when the container is made.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub pod_name: String,
+    /// Containers, by name or id, that have to run before this one is started.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub requires: Vec<String>,
 }
 
 /// A service manager that waits for a sandbox (sd_notify(3)).
@@ -122,6 +131,8 @@ pub enum Namespace {
     Shareable,
     /// IPC only: private, without /dev/shm.
     None,
+    /// That of the pod, where the pod shares it; a new one where it does not.
+    Pod,
 }
 
 /// The namespaces of a sandbox; the mount namespace is always new.
@@ -140,6 +151,21 @@ pub struct Namespaces {
     pub user: UserNamespace,
     /// Cgroup view.
     pub cgroup: Namespace,
+}
+
+impl Namespaces {
+    /// Those of a member of a pod that asks for none in particular: whatever the pod shares.
+    #[must_use]
+    pub fn of_pod() -> Self {
+        Self {
+            network: Namespace::Pod,
+            pid: Namespace::Pod,
+            ipc: Namespace::Pod,
+            uts: Namespace::Pod,
+            user: UserNamespace::Host,
+            cgroup: Namespace::Pod,
+        }
+    }
 }
 
 /// The user namespace of a sandbox.

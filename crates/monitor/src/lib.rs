@@ -10,6 +10,7 @@
 pub mod client;
 mod guard;
 pub mod health;
+pub mod hold;
 pub mod log;
 pub mod network;
 pub mod notify;
@@ -58,6 +59,11 @@ pub fn main(args: &[String]) -> i32 {
     {
         return log::compress(Path::new(part)).map_or(1, |()| 0);
     }
+    if let [flag, dir] = args
+        && flag == hold::FLAG
+    {
+        return hold::main(Path::new(dir));
+    }
     if let [flag, root, run] = args
         && flag == watch::FLAG
     {
@@ -74,7 +80,8 @@ pub fn main(args: &[String]) -> i32 {
         let _ = rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC);
     }
     match serve(Path::new(dir), starter) {
-        Ok((spec, end)) if end.remove => remove(&spec, end.code),
+        Ok((spec, end)) if end.remove => last_act(&spec, end.code, ["container", "reap"], &spec.id),
+        Ok((spec, end)) if !spec.pod.is_empty() => last_act(&spec, end.code, ["pod", "settle"], &spec.pod),
         Ok((spec, end)) => exit_code(&spec, end.code),
         Err(e) => {
             eprintln!("fluyt: monitor of {dir}: {}", e.chain());
@@ -145,17 +152,17 @@ fn listen_at(path: &Path) -> Result<UnixListener> {
     UnixListener::bind(path).about(|| path.display().to_string())
 }
 
-/// The last act for a container that removes itself: become the command that removes it.
-fn remove(spec: &MonitorSpec, code: i32) -> i32 {
+/// The last act for a container that removes itself, or whose pod may go with it: become the command that does it.
+fn last_act(spec: &MonitorSpec, code: i32, words: [&str; 2], object: &str) -> i32 {
     use std::os::unix::process::CommandExt;
     let mut command = std::process::Command::new("/proc/self/exe");
-    command.arg0("fluyt").arg("--root").arg(&spec.root).args(["container", "reap"]);
+    command.arg0("fluyt").arg("--root").arg(&spec.root).args(words);
     if spec.notify.is_some() {
         command.arg("--exit-code").arg(exit_code(spec, code).to_string());
     }
-    command.arg(&spec.id);
+    command.arg(object);
     let error = command.exec();
-    eprintln!("fluyt: cannot remove container {}: {error}", spec.id);
+    eprintln!("fluyt: container {}: cannot {}: {error}", spec.id, words.join(" "));
     125
 }
 

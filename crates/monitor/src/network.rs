@@ -16,7 +16,7 @@ use fluyt_net::{Firewall, Reservation, Scope};
 use fluyt_runtime::Starting;
 use rustix::fs::FlockOperation;
 
-use crate::spec::MonitorSpec;
+use crate::spec::{MonitorSpec, NetworkPlan};
 
 /// What a container holds while it is plugged in.
 #[derive(Default)]
@@ -38,35 +38,32 @@ impl Wired {
     /// A port is taken, an address clashes, the kernel objects. Nothing stays behind on the host.
     pub fn up(spec: &MonitorSpec, starting: &Starting, firewall: &mut Option<Firewall>) -> Result<Self> {
         let plan = &spec.network;
+        if plan.joined {
+            return Self::join(spec, starting);
+        }
         if !plan.own {
             return Ok(Self::default());
         }
-        let scope = scope(spec);
         let netns = starting.netns()?;
-        for bridge in &plan.bridges {
-            connected(firewall)?.ensure_bridge(&scope, bridge)?;
-        }
-        if plan.endpoints.is_empty() {
-            fluyt_net::loopback_up(netns.as_fd())?;
-        }
-        for plug in &plan.endpoints {
-            fluyt_net::attach(&plug.endpoint, netns.as_fd())?;
-        }
+        plug(plan, &netns, firewall)?;
         let dns = plan
             .dns
             .as_ref()
             .map(|config| fluyt_net::dns::Server::open(netns.as_fd(), config))
             .transpose()?;
-        let mut wired = Self { netns: Some(netns), dns, ..Self::default() };
-        for wanted in &plan.ports {
-            let (port, reservation) = reserve(wanted)?;
-            wired.reserved.push(reservation);
-            wired.ports.push(port);
-        }
-        if !wired.ports.is_empty() {
-            connected(firewall)?.publish(&scope, &spec.id, &mappings(spec, &wired.ports))?;
-        }
-        Ok(wired)
+        let (ports, reserved) = publish(plan, &spec.id, firewall)?;
+        Ok(Self { netns: Some(netns), dns, ports, reserved })
+    }
+
+    /// A pod's part for one member: beside its siblings, each as good as the other.
+    fn join(spec: &MonitorSpec, starting: &Starting) -> Result<Self> {
+        let (plan, netns) = (&spec.network, starting.netns()?);
+        // A sibling's program may have the port for itself: then that is who answers.
+        let dns = plan.dns.as_ref().and_then(|c| fluyt_net::dns::Server::open_beside(netns.as_fd(), c).ok());
+        // They lead into the pod in any case; this keeps others on the host from taking them.
+        let reserved =
+            plan.ports.iter().filter_map(|p| fluyt_net::reserve_beside(&lowered(p)).ok()).collect();
+        Ok(Self { ports: plan.ports.clone(), reserved, dns, netns: Some(netns) })
     }
 
     /// Takes back what the host knows of it, after a start that failed.
@@ -74,6 +71,58 @@ impl Wired {
         // The failure of the start is what is reported; what stays here is found by the next reconciliation.
         let _ = unpublish(spec, &self.ports, firewall);
     }
+}
+
+/// Makes the bridges and the links of a plan.
+fn plug(plan: &NetworkPlan, netns: &OwnedFd, firewall: &mut Option<Firewall>) -> Result<()> {
+    let scope = Scope::new(plan.scope.clone());
+    for bridge in &plan.bridges {
+        connected(firewall)?.ensure_bridge(&scope, bridge)?;
+    }
+    if plan.endpoints.is_empty() {
+        fluyt_net::loopback_up(netns.as_fd())?;
+    }
+    for plug in &plan.endpoints {
+        fluyt_net::attach(&plug.endpoint, netns.as_fd())?;
+    }
+    Ok(())
+}
+
+/// The ports as they were chosen, and what holds them.
+pub type Published = (Vec<PortMapping>, Vec<Reservation>);
+
+/// Publishes the ports of a plan in the name of `owner`.
+fn publish(plan: &NetworkPlan, owner: &str, firewall: &mut Option<Firewall>) -> Result<Published> {
+    let (mut ports, mut reserved) = (Vec::new(), Vec::new());
+    for wanted in &plan.ports {
+        let (port, reservation) = reserve(wanted)?;
+        reserved.push(reservation);
+        ports.push(port);
+    }
+    if !ports.is_empty() {
+        let scope = Scope::new(plan.scope.clone());
+        connected(firewall)?.publish(&scope, owner, &mappings(plan, &ports))?;
+    }
+    Ok((ports, reserved))
+}
+
+/// Plugs in the network namespace `netns` of a pod, without any container, and publishes its ports in the name of `owner`.
+///
+/// # Errors
+/// A port is taken, an address clashes, the kernel objects.
+pub fn set_up(plan: &NetworkPlan, owner: &str, netns: &OwnedFd) -> Result<Published> {
+    let mut firewall = None;
+    plug(plan, netns, &mut firewall)?;
+    publish(plan, owner, &mut firewall)
+}
+
+/// Takes the ports of a plan back that `owner` published.
+///
+/// # Errors
+/// The kernel objects.
+pub fn take_back(plan: &NetworkPlan, owner: &str) -> Result<()> {
+    let scope = Scope::new(plan.scope.clone());
+    Firewall::open()?.unpublish(&scope, owner, &mappings(plan, &plan.ports))
 }
 
 /// The connection to the firewall, opened when it is first needed.
@@ -117,9 +166,8 @@ fn lowered(port: &PortMapping) -> fluyt_net::PortMapping {
 }
 
 /// The published ports with the addresses they lead to: those of the first plug.
-fn mappings(spec: &MonitorSpec, ports: &[PortMapping]) -> Vec<fluyt_net::PortMapping> {
-    let addresses =
-        spec.network.endpoints.first().map(|p| p.endpoint.addresses.as_slice()).unwrap_or_default();
+fn mappings(plan: &NetworkPlan, ports: &[PortMapping]) -> Vec<fluyt_net::PortMapping> {
+    let addresses = plan.endpoints.first().map(|p| p.endpoint.addresses.as_slice()).unwrap_or_default();
     let v4 = addresses.iter().find_map(|c| if let IpAddr::V4(a) = c.addr() { Some(a) } else { None });
     let v6 = addresses.iter().find_map(|c| if let IpAddr::V6(a) = c.addr() { Some(a) } else { None });
     ports.iter().map(|p| fluyt_net::PortMapping { target_v4: v4, target_v6: v6, ..lowered(p) }).collect()
@@ -130,10 +178,10 @@ fn mappings(spec: &MonitorSpec, ports: &[PortMapping]) -> Vec<fluyt_net::PortMap
 /// # Errors
 /// The kernel objects.
 pub fn unpublish(spec: &MonitorSpec, ports: &[PortMapping], firewall: &mut Option<Firewall>) -> Result<()> {
-    if ports.is_empty() {
+    if ports.is_empty() || !spec.network.own {
         return Ok(());
     }
-    connected(firewall)?.unpublish(&scope(spec), &spec.id, &mappings(spec, ports))
+    connected(firewall)?.unpublish(&scope(spec), &spec.id, &mappings(&spec.network, ports))
 }
 
 /// Takes the container's addresses out of the names of its networks: who asks learns that it is not there.
@@ -148,6 +196,9 @@ pub fn withdraw(spec: &MonitorSpec) -> Result<()> {
         .flat_map(|p| &p.endpoint.addresses)
         .map(|c| c.addr().to_string())
         .collect();
+    if own.is_empty() {
+        return Ok(());
+    }
     for path in spec.network.dns.iter().flat_map(|dns| &dns.names) {
         let about = || path.display().to_string();
         let _writing = names_lock(path)?;

@@ -733,6 +733,8 @@ impl Service {
         {
             match &mut run.dns {
                 Some(dns) => dns.reconfigure(config),
+                // Another member's program has the port.
+                None if self.spec.network.joined => {}
                 none => *none = Some(fluyt_net::dns::Server::open(netns.as_fd(), config)?),
             }
         }

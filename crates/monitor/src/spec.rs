@@ -58,6 +58,8 @@ pub struct MonitorSpec {
     pub notify: Option<Notify>,
     /// When the container has ended for good and nobody attached takes care of it, remove it.
     pub auto_remove: bool,
+    /// The pod to be taken down if this was its last member; empty: none.
+    pub pod: String,
 }
 
 /// The overlay that becomes the root file system.
@@ -100,6 +102,8 @@ pub struct NetworkPlan {
     pub scope: String,
     /// The container has its own network namespace to set up (not the host's, not joined).
     pub own: bool,
+    /// The namespace is a pod's, which is set up. Only what a process has to do is done: holding ports, answering names.
+    pub joined: bool,
     /// Bridges that must exist.
     pub bridges: Vec<fluyt_net::BridgeSpec>,
     /// Plugs, in order.

@@ -39,7 +39,7 @@ pub use bridge::{BridgeSpec, ensure_bridge, remove_bridge, remove_table};
 pub use endpoint::{EndpointSpec, Link, MacvlanMode, Route, attach, detach, loopback_up, set_default_routes};
 pub use fluyt_model::sandbox::Protocol;
 pub use nft::Firewall;
-pub use ports::{PortMapping, Reservation, publish, reserve, unpublish};
+pub use ports::{PortMapping, Reservation, publish, reserve, reserve_beside, unpublish};
 pub use reconcile::{Desired, Observed, Plan, apply, forward_guards, observe, plan, reconcile};
 pub use routes::host_routes;
 pub use scope::Scope;

@@ -105,6 +105,27 @@ pub fn reserve(mapping: &PortMapping) -> Result<Reservation> {
     }
 }
 
+/// [`reserve`] for one of several who hold the same port together: processes of this user that ask for it by this.
+///
+/// # Errors
+/// As there; a port on which closed connections linger counts as taken.
+pub fn reserve_beside(mapping: &PortMapping) -> Result<Reservation> {
+    let both = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), mapping.host_port);
+    let addr = mapping.host_ip.map_or(both, |ip| SocketAddr::new(ip, mapping.host_port));
+    let hold = |addr: SocketAddr, one_family| -> Result<OwnedFd, Errno> {
+        let fd = open(mapping.protocol, addr, one_family)?;
+        sockopt::set_socket_reuseport(&fd, true)?;
+        net::bind(&fd, &addr)?;
+        Ok(fd)
+    };
+    let mut done = hold(addr, mapping.host_ip.is_some());
+    if mapping.host_ip.is_none() && matches!(done, Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL)) {
+        done = hold(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), mapping.host_port), true);
+    }
+    let socket = done.map_err(|e| refusal(mapping, e))?;
+    Ok(Reservation { socket: Some(socket), port: mapping.host_port })
+}
+
 fn refusal(mapping: &PortMapping, e: Errno) -> Error {
     let error =
         |kind, why: &str| Error::new(kind, format!("failed to bind host port {}: {why}", mapping.shown()));
@@ -122,28 +143,29 @@ fn refusal(mapping: &PortMapping, e: Errno) -> Error {
     }
 }
 
-fn bind(protocol: Protocol, addr: SocketAddr, one_family: bool) -> Result<(OwnedFd, u16), Errno> {
-    let open = || -> Result<OwnedFd, Errno> {
-        let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let (kind, number) = match protocol {
-            Protocol::Tcp => (SocketType::STREAM, None),
-            Protocol::Udp => (SocketType::DGRAM, None),
-            Protocol::Sctp => (SocketType::STREAM, Some(net::ipproto::SCTP)),
-        };
-        let fd = net::socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, number)?;
-        if family == AddressFamily::INET6 {
-            sockopt::set_ipv6_v6only(&fd, one_family)?;
-        }
-        if protocol == Protocol::Udp {
-            // What is not translated away would pile up here unread: hold as little of it as the kernel allows.
-            sockopt::set_socket_recv_buffer_size(&fd, 1)?;
-        }
-        Ok(fd)
+fn open(protocol: Protocol, addr: SocketAddr, one_family: bool) -> Result<OwnedFd, Errno> {
+    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let (kind, number) = match protocol {
+        Protocol::Tcp => (SocketType::STREAM, None),
+        Protocol::Udp => (SocketType::DGRAM, None),
+        Protocol::Sctp => (SocketType::STREAM, Some(net::ipproto::SCTP)),
     };
-    let mut fd = open()?;
+    let fd = net::socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, number)?;
+    if family == AddressFamily::INET6 {
+        sockopt::set_ipv6_v6only(&fd, one_family)?;
+    }
+    if protocol == Protocol::Udp {
+        // What is not translated away would pile up here unread: hold as little of it as the kernel allows.
+        sockopt::set_socket_recv_buffer_size(&fd, 1)?;
+    }
+    Ok(fd)
+}
+
+fn bind(protocol: Protocol, addr: SocketAddr, one_family: bool) -> Result<(OwnedFd, u16), Errno> {
+    let mut fd = open(protocol, addr, one_family)?;
     match net::bind(&fd, &addr) {
         Err(Errno::ADDRINUSE) if protocol == Protocol::Tcp => {
-            fd = open()?;
+            fd = open(protocol, addr, one_family)?;
             bind_over_time_wait(fd.as_fd(), addr)?;
         }
         other => other?,

@@ -274,6 +274,9 @@ impl Host {
         if words.len() > 3 {
             self.run_words(&words);
         }
+        if !self.reference {
+            self.run("pod rm -f -a -t 0");
+        }
         self.run("network prune -f");
         let volumes = self.run("volume ls -q");
         let mut words = vec!["volume", "rm", "-f"];

@@ -20,8 +20,8 @@ pub struct ListContainers {
     pub limit: Option<usize>,
     /// With what they take on disk.
     pub size: bool,
-    /// `ancestor`, `before`, `exited`, `expose`, `health`, `id`, `is-task`, `label`, `name`, `network`, `publish`,
-    /// `since`, `status`, `volume`.
+    /// `ancestor`, `before`, `exited`, `expose`, `health`, `id`, `is-task`, `label`, `name`, `network`, `pod`,
+    /// `publish`, `since`, `status`, `volume`.
     pub filters: Filters,
 }
 

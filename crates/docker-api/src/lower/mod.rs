@@ -80,6 +80,9 @@ pub fn container(request: &CreateRequest, image: &ContainerConfig, image_id: &st
         labels: (*config.labels).clone(),
         annotations: (*host.annotations).clone(),
         notify: notify(host, checked)?,
+        pod: host.pod.clone(),
+        pod_name: String::new(),
+        requires: host.requires.to_vec(),
     })
 }
 

@@ -11,8 +11,10 @@ use crate::types::{ContainerConfig, CreateRequest, HostConfig, PortNumber};
 const DEFAULT: &str = "bridge";
 
 pub(super) fn namespaces(host: &HostConfig) -> Result<Namespaces> {
+    let member = !host.pod.is_empty();
     let network = match host.network_mode.as_str() {
         "host" => Namespace::Host,
+        "" | "default" if member => Namespace::Pod,
         mode => match mode.strip_prefix("container:") {
             Some("") => return Err(Error::invalid("invalid container format container:<name|id>")),
             Some(other) => Namespace::Container(other.to_owned()),
@@ -21,16 +23,18 @@ pub(super) fn namespaces(host: &HostConfig) -> Result<Namespaces> {
     };
     Ok(Namespaces {
         network,
-        pid: shared("pid", &host.pid_mode)?,
+        pid: if member && host.pid_mode.is_empty() { Namespace::Pod } else { shared("pid", &host.pid_mode)? },
         ipc: match host.ipc_mode.as_str() {
             "shareable" => Namespace::Shareable,
             "none" => Namespace::None,
+            "" if member => Namespace::Pod,
             mode => shared("ipc", mode)?,
         },
-        uts: shared("uts", &host.uts_mode)?,
+        uts: if member && host.uts_mode.is_empty() { Namespace::Pod } else { shared("uts", &host.uts_mode)? },
         user: super::users::namespace(host)?,
         cgroup: match host.cgroupns_mode.as_str() {
             "" if host.privileged => Namespace::Host,
+            "" if member => Namespace::Pod,
             "" | "private" => Namespace::Private,
             "host" => Namespace::Host,
             other => return Err(Error::invalid(format!("invalid cgroup namespace mode: {other}"))),

@@ -165,6 +165,8 @@ pub fn summary(view: &ContainerView, size: Option<(u64, u64)>, now: i64) -> Cont
         },
         network_settings: NetworkSettingsSummary { networks: networks(view, &request) },
         mounts: mounts(view, &request),
+        pod: view.spec.pod.clone(),
+        pod_name: view.spec.pod_name.clone(),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::render;
 /// Filters of `ps`.
 pub const FILTERS: &[&str] = &[
     "ancestor", "before", "expose", "exited", "health", "id", "is-task", "label", "label!", "name",
-    "network", "publish", "since", "status", "volume",
+    "network", "pod", "publish", "since", "status", "volume",
 ];
 
 /// The containers that `ps` shows: those that run, or `all`; at most `last` (0: no limit) of them, the newest first.
@@ -114,6 +114,9 @@ fn passes(view: &ContainerView, filters: &Filters) -> bool {
             filters.any("network", |n| {
                 networks.iter().any(|have| have == n || (n.len() >= 12 && have.starts_with(n)))
             })
+        })
+        && filters.any("pod", |p| {
+            !view.spec.pod.is_empty() && (view.spec.pod_name == p || is_id(&view.spec.pod, p))
         })
         && filters.any("volume", |v| {
             view.mounts.iter().any(|m| m.name == v || m.target == v || m.source.as_os_str() == v)

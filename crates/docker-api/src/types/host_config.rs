@@ -109,6 +109,12 @@ pub struct HostConfig {
     /// Run an init as process 1; `None`: the default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<bool>,
+    /// The pod to be a member of, by name or id (an extension): every mode that is left open is then the pod's.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub pod: String,
+    /// Containers that have to run before it is started (an extension).
+    #[serde(skip_serializing_if = "List::is_vacant")]
+    pub requires: List<String>,
 }
 
 /// Mappings of a user namespace, each `CONTAINERID:HOSTID:COUNT`.

@@ -254,6 +254,12 @@ pub struct ContainerSummary {
     pub network_settings: NetworkSettingsSummary,
     /// Mounts.
     pub mounts: Vec<MountPoint>,
+    /// Id of the pod that it is a member of (an extension).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub pod: String,
+    /// Name of that pod.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub pod_name: String,
 }
 
 /// The host's part in a list.

@@ -27,7 +27,8 @@ impl Engine {
     /// # Errors
     /// `NotFound` for an image, network, container or mount source that does not exist, `Conflict` for a name
     /// that is taken, `Invalid` for limits that cannot work. Nothing is left behind.
-    pub fn create(&self, request: CreateRequest) -> Result<String> {
+    pub fn create(&self, mut request: CreateRequest) -> Result<String> {
+        self.adopt(&mut request.spec)?;
         if let Some(name) = &request.name {
             id::check_name("container", name)?;
         }

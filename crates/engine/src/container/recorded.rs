@@ -65,11 +65,12 @@ impl Recorded {
     fn read(paths: &Paths, id: &str, name: &str, created: i64, text: &str) -> serde_json::Result<Self> {
         let Stored { spec, mounts, lower } = serde_json::from_str(text)?;
         let dir = paths.container(id);
+        let name_file = |file| crate::pod::name_file(paths, id, &spec, file);
         let paths = ContainerPaths {
             log: super::start::log_path(&dir, id, &spec),
-            resolv_conf: dir.join("resolv.conf"),
+            resolv_conf: name_file("resolv.conf"),
             hostname: dir.join("hostname"),
-            hosts: dir.join("hosts"),
+            hosts: name_file("hosts"),
             lower,
             upper: dir.join("upper"),
             work: dir.join("work"),

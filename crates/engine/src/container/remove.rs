@@ -97,7 +97,7 @@ impl Engine {
             }
         }
         self.emit_container("destroy", record, &[]);
-        Ok(())
+        self.member_left(record)
     }
 
     /// Removes what a container has in the run directory.

@@ -62,6 +62,8 @@ impl Engine {
         }
         // A container whose monitor was killed may still have processes; two of it must never run.
         self.end_orphan(&record, Phase::Exited, false)?;
+        self.start_required(&record)?;
+        let _sandbox = self.member_sandbox(&record)?;
         let (mut monitor, socket) = self.prepared(&record, &dir)?;
         let request = Request::Start {
             attach: options.attach,
@@ -107,6 +109,7 @@ impl Engine {
         self.end_orphan(&record, phase, false)?;
         self.emit_container("die", &record, &[("exitCode", "137")]);
         let Some((_, series)) = next else { return Ok(()) };
+        let _sandbox = self.member_sandbox(&record)?;
         let (monitor, socket) = self.prepared(&record, &dir)?;
         self.children.borrow_mut().push(monitor);
         let request = Request::Start {
@@ -203,6 +206,7 @@ impl Engine {
             companions: companions(record, plugged.iter().map(|p| &p.network)),
             notify: record.spec.notify.clone(),
             auto_remove: record.spec.auto_remove,
+            pod: self.pod_to_settle(record)?,
             dir: dir.clone(),
         };
         write_json(&dir.join("monitor.json"), &spec)
@@ -248,6 +252,9 @@ impl Engine {
         };
         if let Namespace::Container(other) = &spec.namespaces.network {
             self.share_name_files(other, dir)?;
+        } else if spec.namespaces.network == Namespace::Pod {
+            write(&dir.join("hostname"), &format!("{hostname}\n"))?;
+            return self.member_plan(record);
         } else {
             let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
             let stub = std::fs::read_to_string("/run/systemd/resolve/resolv.conf").ok();
@@ -406,9 +413,11 @@ impl Engine {
 
     /// A container in another's network namespace sees the other's name files.
     fn share_name_files(&self, other: &str, dir: &Path) -> Result<()> {
-        let target = self.paths.container(&self.records().container(other)?.id);
+        let target = self.records().container(other)?;
         for file in ["resolv.conf", "hostname", "hosts"] {
-            let (from, to) = (target.join(file), dir.join(file));
+            let own = self.paths.container(&target.id).join(file);
+            let from = if file == "hostname" { own } else { self.name_file(&target, file) };
+            let to = dir.join(file);
             std::fs::copy(&from, &to).about(|| from.display().to_string())?;
         }
         Ok(())
@@ -417,6 +426,7 @@ impl Engine {
     fn hostname(&self, record: &ContainerRecord) -> Result<String> {
         Ok(match (&record.spec.namespaces.uts, &record.spec.namespaces.network) {
             (Namespace::Host, _) => host_name(),
+            (Namespace::Pod, _) => self.records().pod(&record.spec.pod)?.hostname(),
             _ if !record.spec.hostname.is_empty() => record.spec.hostname.clone(),
             (_, Namespace::Host) => host_name(),
             (_, Namespace::Container(other)) => self.hostname(&self.records().container(other)?)?,
@@ -449,7 +459,7 @@ impl Engine {
             joined: self.joined(spec)?,
             mounts: self.resolved_mounts(record, dir)?,
             devices,
-            cgroup: self.cgroup_path(record),
+            cgroup: self.cgroup_path(record)?,
             shm_size: if spec.shm_size == 0 { 64 << 20 } else { spec.shm_size },
             apparmor: apparmor::profile(&container.security)?,
             init,
@@ -457,22 +467,23 @@ impl Engine {
             user_maps: record.user_maps.clone(),
             ..Resolved::default()
         };
-        let r = &container.resources;
-        let rates = [&r.read_bps, &r.write_bps, &r.read_iops, &r.write_iops];
-        let paths =
-            rates.into_iter().flatten().map(|(p, _)| p).chain(r.blkio_weight_device.iter().map(|(p, _)| p));
-        for path in paths {
+        for path in lower::limited_devices(&container.resources) {
             resolved.block_devices.insert(path.clone(), lookup::block_device(path)?);
         }
         Ok(resolved)
     }
 
-    fn cgroup_path(&self, record: &ContainerRecord) -> String {
+    fn cgroup_path(&self, record: &ContainerRecord) -> Result<String> {
         let parent = match record.spec.cgroup_parent.as_str() {
-            "" => self.paths.cgroup_parent(),
-            parent => format!("/{}", parent.trim_matches('/')),
+            "" if !record.spec.pod.is_empty() => {
+                let pod = self.records().pod(&record.spec.pod)?;
+                Some(self.pod_cgroup(&pod)).filter(|path| pod.spec.share_parent && !path.is_empty())
+            }
+            "" => None,
+            parent => Some(format!("/{}", parent.trim_matches('/'))),
         };
-        format!("{parent}/{}", record.id)
+        let parent = parent.unwrap_or_else(|| self.paths.cgroup_parent());
+        Ok(format!("{parent}/{}", record.id))
     }
 
     fn joined(&self, spec: &SandboxSpec) -> Result<std::collections::BTreeMap<&'static str, PathBuf>> {
@@ -483,6 +494,7 @@ impl Engine {
             ("pid", "pid", &wanted.pid),
             ("ipc", "ipc", &wanted.ipc),
             ("uts", "uts", &wanted.uts),
+            ("cgroup", "cgroup", &wanted.cgroup),
         ] {
             match from {
                 Namespace::Container(name) => {
@@ -490,6 +502,7 @@ impl Engine {
                     joined.insert(kind, path.with_file_name(file));
                 }
                 Namespace::Path(path) => drop(joined.insert(kind, path.clone())),
+                Namespace::Pod => drop(joined.insert(kind, self.paths.pod_run(&spec.pod).join(file))),
                 _ => {}
             }
         }
@@ -533,7 +546,11 @@ impl Engine {
                 Ok(Some(dir))
             }
             Namespace::Container(other) => {
-                let dir = self.paths.run_of(&self.records().container(other)?.id).join("shm");
+                let target = self.records().container(other)?;
+                let dir = match target.spec.namespaces.ipc {
+                    Namespace::Pod => self.paths.pod_run(&target.spec.pod).join("shm"),
+                    _ => self.paths.run_of(&target.id).join("shm"),
+                };
                 if !dir.exists() {
                     return Err(Error::conflict(format!(
                         "cannot join IPC namespace of container {other}: it is not shareable"
@@ -542,6 +559,7 @@ impl Engine {
                 }
                 Ok(Some(dir))
             }
+            Namespace::Pod => Ok(Some(self.paths.pod_run(&record.spec.pod).join("shm"))),
             _ => Ok(None),
         }
     }
@@ -552,7 +570,7 @@ impl Engine {
         for file in ["resolv.conf", "hostname", "hosts"] {
             mounts.push(ResolvedMount {
                 target: Path::new("/etc").join(file),
-                source: dir.join(file),
+                source: if file == "hostname" { dir.join(file) } else { self.name_file(record, file) },
                 read_only: container.security.read_only_root,
                 ..ResolvedMount::default()
             });
@@ -743,7 +761,7 @@ pub(crate) fn removal_lock(dir: &Path) -> Option<File> {
     None
 }
 
-fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
+pub(crate) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string(value)
         .map_err(|e| Error::internal(path.display().to_string()).with_source(e))?;
     write(path, &text)

@@ -316,6 +316,7 @@ impl Engine {
                 other => drop(other?),
             }
         }
+        self.member_renamed(&renamed)?;
         self.emit_container("rename", &renamed, &[("oldName", &format!("/{}", record.name))]);
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fluyt_image::Digest;
-use fluyt_model::sandbox::{Phase, RestartCondition};
+use fluyt_model::sandbox::{Namespace, Phase, RestartCondition};
 use fluyt_model::{Error, Kind, Result};
 use fluyt_monitor::watch;
 
@@ -40,7 +40,12 @@ impl Engine {
             let mut all: Vec<Sight> = Vec::new();
             self.records().each_container(tx, |id, name, created, text| {
                 let recorded = self.memory.take(&self.paths, (id, name, created, text))?;
-                let plugs = if recorded.spec.networks.is_empty() { None } else { leases.remove(id) };
+                let plugs = match plugs_of(&recorded) {
+                    Some(own) if own == id => leases.remove(id),
+                    // Other members have them too.
+                    Some(pod) => leases.get(pod).cloned(),
+                    None => None,
+                };
                 all.push((recorded, plugs.unwrap_or_default().into()));
                 Ok(())
             })?;
@@ -66,10 +71,9 @@ impl Engine {
                 .memory
                 .take(&self.paths, (&row.id, &row.name, row.created, &row.text))
                 .map_err(|e| Error::corrupt(format!("the record of container {}", row.id)).with_source(e))?;
-            let plugs = if recorded.spec.networks.is_empty() {
-                Vec::new()
-            } else {
-                self.records().leases_of(tx, &recorded.id)?
+            let plugs = match plugs_of(&recorded) {
+                Some(id) => self.records().leases_of(tx, id)?,
+                None => Vec::new(),
             };
             let sight = (recorded, plugs.into());
             sights.name(name, &sight);
@@ -147,5 +151,14 @@ impl Engine {
         let image = view.spec.containers.first().map(|c| c.image_id.clone()).unwrap_or_default();
         let below = Digest::parse(&image).and_then(|id| self.store.image(&id)).map_or(0, |i| i.size);
         Ok((written, written + below))
+    }
+}
+
+/// Whose plugs a container shows: its own, or those of its pod.
+fn plugs_of(recorded: &Recorded) -> Option<&str> {
+    if recorded.spec.namespaces.network == Namespace::Pod {
+        Some(&recorded.spec.pod)
+    } else {
+        (!recorded.spec.networks.is_empty()).then_some(&recorded.id)
     }
 }

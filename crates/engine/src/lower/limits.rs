@@ -112,6 +112,16 @@ pub(super) fn oci(container: &ContainerSpec, resolved: &Resolved) -> Resources {
     r
 }
 
+/// The block devices that limits name.
+pub fn limited_devices(r: &Wanted) -> impl Iterator<Item = &PathBuf> {
+    let rates = [&r.read_bps, &r.write_bps, &r.read_iops, &r.write_iops];
+    rates
+        .into_iter()
+        .flatten()
+        .map(|(path, _)| path)
+        .chain(r.blkio_weight_device.iter().map(|(path, _)| path))
+}
+
 /// The cgroup resources that `wanted` asks for, without device rules.
 #[must_use]
 pub fn resources(wanted: &Wanted, block_devices: &BTreeMap<PathBuf, (i64, i64)>) -> Resources {

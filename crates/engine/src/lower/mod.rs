@@ -19,7 +19,7 @@ use fluyt_runtime::spec::{
 };
 
 pub use devices::HostDevice;
-pub use limits::{online_cpus, resources, validate};
+pub use limits::{limited_devices, online_cpus, resources, validate};
 pub use mounts::ResolvedMount;
 
 /// What a spec refers to by name, looked up.
@@ -156,7 +156,7 @@ fn namespaces(sandbox: &SandboxSpec, resolved: &Resolved) -> Vec<OciNamespace> {
         match from {
             Namespace::Host => {}
             Namespace::Private | Namespace::Shareable | Namespace::None => list.push(namespace(kind, None)),
-            Namespace::Container(_) | Namespace::Path(_) => {
+            Namespace::Container(_) | Namespace::Path(_) | Namespace::Pod => {
                 list.push(namespace(kind, resolved.joined.get(kind)))
             }
         }

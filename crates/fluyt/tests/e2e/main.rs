@@ -39,6 +39,7 @@ mod manifests;
 mod networks;
 mod outputs;
 mod parity;
+mod pods;
 mod registry;
 mod remote;
 mod reset;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use fluyt_model::error::{Error, IoContext, Result};
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::time::Timespec;
 use serde::{Deserialize, Serialize};
 
@@ -65,7 +66,19 @@ impl Server {
     /// # Errors
     /// `Conflict` if something in the sandbox has the port already.
     pub fn open(netns: BorrowedFd<'_>, config: &Config) -> Result<Self> {
-        let (udp, tcp) = netns::inside(netns, || listen(config.yield_port))?;
+        Self::with(netns::inside(netns, || listen(config.yield_port))?, config)
+    }
+
+    /// One of several resolvers of a namespace that several sandboxes share. The kernel gives each question to one of them;
+    /// when one goes, the others go on.
+    ///
+    /// # Errors
+    /// `Conflict` if something that is not one of them has the port.
+    pub fn open_beside(netns: BorrowedFd<'_>, config: &Config) -> Result<Self> {
+        Self::with(netns::inside(netns, || listen_beside(config.yield_port))?, config)
+    }
+
+    fn with((udp, tcp): (UdpSocket, TcpListener), config: &Config) -> Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC).about(|| "cannot create an epoll descriptor")?;
         for (fd, token) in [(udp.as_fd(), UDP), (tcp.as_fd(), TCP)] {
             watch(epoll.as_fd(), fd, token, EventFlags::IN).about(|| "cannot watch the resolver's socket")?;
@@ -290,6 +303,30 @@ fn listen(yield_port: bool) -> Result<(UdpSocket, TcpListener)> {
         crate::nft::ruleset::translate_resolver(RESOLVER, PORT, ports)?;
     }
     Ok((udp, tcp))
+}
+
+/// The same for one of several, who share a port. Where port 53 is yielded they share another one.
+fn listen_beside(yield_port: bool) -> Result<(UdpSocket, TcpListener)> {
+    const OTHER: u16 = 10053;
+    let addr = SocketAddr::new(IpAddr::V4(RESOLVER), if yield_port { OTHER } else { PORT });
+    let taken = |e: rustix::io::Errno| {
+        Error::io(format!("cannot serve names at {RESOLVER}:{PORT} in the pod"), e.into())
+            .with_hint("another program in this network namespace has the port")
+    };
+    let bound = |kind| -> Result<OwnedFd, rustix::io::Errno> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let fd = rustix::net::socket_with(AddressFamily::INET, kind, flags, None)?;
+        sockopt::set_socket_reuseport(&fd, true)?;
+        rustix::net::bind(&fd, &addr)?;
+        Ok(fd)
+    };
+    let udp = bound(SocketType::DGRAM).map_err(taken)?;
+    let tcp = bound(SocketType::STREAM).map_err(taken)?;
+    rustix::net::listen(&tcp, 128).map_err(taken)?;
+    if yield_port {
+        crate::nft::ruleset::translate_resolver(RESOLVER, PORT, (OTHER, OTHER))?;
+    }
+    Ok((udp.into(), tcp.into()))
 }
 
 /// Servers that are asked at the same time.

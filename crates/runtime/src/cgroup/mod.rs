@@ -185,6 +185,18 @@ impl Cgroup {
         theirs.as_deref().map(open_directory).transpose()
     }
 
+    /// Makes groups for other groups to be in, with limits; those that are there already get the limits too.
+    ///
+    /// # Errors
+    /// A directory cannot be made, a limit is refused.
+    pub fn make(&self, resources: &Resources) -> Result<()> {
+        match &self.paths.v2 {
+            Some(dir) => v2::create(dir, Some(resources))?,
+            None => v1::create(&self.paths.v1)?,
+        };
+        self.update(resources)
+    }
+
     /// Moves a process into the groups.
     ///
     /// # Errors

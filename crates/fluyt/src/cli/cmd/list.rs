@@ -3,6 +3,7 @@
 use fluyt_docker_api::api::ListContainers;
 use fluyt_docker_api::select::containers;
 use fluyt_docker_api::types::ContainerSummary;
+use fluyt_model::id;
 
 use super::Cli;
 use crate::cli::fail::Outcome;
@@ -26,6 +27,7 @@ pub const PS: Command = Command {
         int('n', "last", "Show n last created containers (includes all states)").default("-1"),
         switch('l', "latest", "Show the latest created container (includes all states)"),
         switch(NONE, "no-trunc", "Don't truncate output"),
+        switch('p', "pod", "Print the ID and name of the pod that containers are members of"),
         switch('q', "quiet", "Only display container IDs"),
         switch('s', "size", "Display total file sizes"),
     ]],
@@ -53,7 +55,17 @@ fn show(summaries: &[ContainerSummary], flags: &Parsed, format: &str, now: i64) 
     if template == rows::CONTAINERS.table && flags.on("size") {
         template = rows::CONTAINERS_WITH_SIZE;
     }
-    let rows = summaries.iter().map(|summary| rows::container(summary, trunc, now));
+    let with_pods;
+    if flags.on("pod") && template.starts_with("table") {
+        with_pods = format!("{template}\t{{{{.Pod}}}}\t{{{{.PodName}}}}");
+        template = &with_pods;
+    }
+    let pods = template.contains(".Pod");
+    let rows = summaries.iter().map(|summary| {
+        let row = rows::container(summary, trunc, now);
+        let pod = if trunc { id::short(&summary.pod) } else { &summary.pod };
+        if pods { row.with("Pod", pod).with("PodName", summary.pod_name.clone()) } else { row }
+    });
     print_text(&format::render(&rows::CONTAINERS, template, rows)?)?;
     Ok(0)
 }

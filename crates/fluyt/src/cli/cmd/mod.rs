@@ -22,6 +22,7 @@ mod logs;
 mod manifest;
 mod meta;
 mod networks;
+mod pod;
 mod prune;
 mod quadlet;
 mod registry;
@@ -276,6 +277,7 @@ pub const ROOT: &[Node] = &[
     group("imagetools", "Work on images in registries", IMAGETOOLS).hidden(),
     group("manifest", "Manage image manifests and manifest lists", MANIFEST),
     group("network", "Manage networks", NETWORK),
+    group("pod", "Manage pods", pod::POD),
     group("quadlet", "Manage Quadlet units of systemd", QUADLET),
     group("registry", "Serve a registry", REGISTRY),
     group("volume", "Manage volumes", VOLUME),

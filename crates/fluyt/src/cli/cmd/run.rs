@@ -4,12 +4,13 @@ use std::path::Path;
 
 use fluyt_docker_api::api::{CreateContainer, Docker, RemoveContainer, StartContainer, WaitCondition};
 use fluyt_docker_api::types::CreateRequest;
+use fluyt_engine::pod::PodRemoveOptions;
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Kind, Result};
 
 use super::attach::{self, Wanted};
 use super::registry::{self, Pulled};
-use super::{Cli, archives};
+use super::{Cli, archives, pod};
 use crate::cli::create::{self, ThisHost};
 use crate::cli::fail::{Failure, Outcome, for_each};
 use crate::cli::flags::{Arity, Command, NONE, Parsed, switch, text};
@@ -93,8 +94,19 @@ fn usage(command: &str, why: String) -> Failure {
     Failure::Error(Error::invalid(why).with_hint(format!("see 'fluyt {command} --help'")))
 }
 
-/// Makes the container and writes its id to `--cidfile`.
+/// Makes the container, and the pod for it if it asks for a new one.
 fn make(cli: &Cli, docker: &dyn Docker, flags: &Parsed, mut request: CreateRequest) -> Result<String> {
+    let fresh = pod::enter(cli, flags, &mut request)?;
+    let made = make_alone(cli, docker, flags, request);
+    if let (Err(_), Some(pod)) = (&made, fresh) {
+        // The failure is what the user hears about.
+        let _ = cli.engine()?.pod_remove(&pod, PodRemoveOptions::default());
+    }
+    made
+}
+
+/// Makes the container and writes its id to `--cidfile`.
+fn make_alone(cli: &Cli, docker: &dyn Docker, flags: &Parsed, mut request: CreateRequest) -> Result<String> {
     let pull = flags.text("pull");
     if !matches!(pull, "always" | "missing" | "newer" | "never") {
         return Err(Error::invalid(format!(

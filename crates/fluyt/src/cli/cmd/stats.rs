@@ -12,7 +12,7 @@ use fluyt_model::{Kind, Result, id};
 use super::Cli;
 use crate::cli::fail::Outcome;
 use crate::cli::flags::{Arity, Command, NONE, Parsed, switch, text};
-use crate::cli::format::{self, Row, rows};
+use crate::cli::format::{self, Layout, Row, rows};
 use crate::cli::print_text;
 
 /// Time between two samples.
@@ -38,35 +38,70 @@ pub const STATS: Command = Command {
 /// Runs `fluyt stats`.
 pub fn stats(cli: &Cli, flags: &Parsed) -> Outcome {
     let docker = cli.docker()?;
-    let template = format::choose(&rows::STATS, flags.text("format"), false);
-    let once = flags.on("no-stream");
-    let clear = !once && template.starts_with("table") && crate::cli::terminal::stdout_is_terminal();
+    let how = Shown {
+        layout: &rows::STATS,
+        format: flags.text("format"),
+        once: flags.on("no-stream"),
+        clear: true,
+        trunc: !flags.on("no-trunc"),
+    };
+    show(docker, &how, &|| wanted(docker, flags))?;
+    Ok(0)
+}
+
+/// How use is shown.
+pub struct Shown<'a> {
+    /// The columns.
+    pub layout: &'a Layout,
+    /// The format as given.
+    pub format: &'a str,
+    /// One sample only.
+    pub once: bool,
+    /// A terminal is cleared between samples.
+    pub clear: bool,
+    /// Ids are shortened.
+    pub trunc: bool,
+}
+
+/// Shows the use of the containers that `wanted` names, again and again.
+///
+/// # Errors
+/// A container is not there; a template is wrong.
+pub fn show(docker: &dyn Docker, how: &Shown<'_>, wanted: &dyn Fn() -> Result<Vec<Chosen>>) -> Result<()> {
+    let template = format::choose(how.layout, how.format, false);
+    let once = how.once;
+    let clear =
+        how.clear && !once && template.starts_with("table") && crate::cli::terminal::stdout_is_terminal();
     let mut before: HashMap<String, ContainerStats> = HashMap::new();
     // A first look, so that the first line shown has something to compare with.
-    sample(docker, &wanted(docker, flags)?, &mut before)?;
+    sample(docker, &wanted()?, &mut before)?;
     std::thread::sleep(SHORT);
     loop {
-        let chosen = wanted(docker, flags)?;
+        let chosen = wanted()?;
         let rows = sample(docker, &chosen, &mut before)?
             .into_iter()
-            .map(|(chosen, pair)| row(chosen, pair.as_ref(), !flags.on("no-trunc")));
-        let mut text = format::render(&rows::STATS, template, rows)?;
+            .map(|(chosen, pair)| row(chosen, pair.as_ref(), how.trunc));
+        let mut text = format::render(how.layout, template, rows)?;
         if clear {
             text = format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"));
         }
         print_text(&text)?;
         // As with Docker, watching named containers goes on when they stop.
         if once {
-            return Ok(0);
+            return Ok(());
         }
         std::thread::sleep(INTERVAL);
     }
 }
 
 /// A container whose use is shown.
-struct Chosen {
-    id: String,
-    name: String,
+pub struct Chosen {
+    /// Full id.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// The pod that it is shown in, as it is shown; empty: none.
+    pub pod: String,
 }
 
 fn wanted(docker: &dyn Docker, flags: &Parsed) -> Result<Vec<Chosen>> {
@@ -74,7 +109,7 @@ fn wanted(docker: &dyn Docker, flags: &Parsed) -> Result<Vec<Chosen>> {
     if !flags.args.is_empty() {
         let one = |name: &String| {
             let found = docker.container_inspect(name, false)?;
-            Ok(Chosen { name: bare(&found.name), id: found.id })
+            Ok(Chosen { name: bare(&found.name), id: found.id, pod: String::new() })
         };
         return flags.args.iter().map(one).collect();
     }
@@ -82,7 +117,8 @@ fn wanted(docker: &dyn Docker, flags: &Parsed) -> Result<Vec<Chosen>> {
     let list = docker.container_list(&ListContainers { all, ..ListContainers::default() })?;
     let up = |c: &ContainerSummary| all || matches!(c.state.as_str(), "running" | "paused");
     let name = |c: &ContainerSummary| c.names.first().map(|n| bare(n)).unwrap_or_default();
-    Ok(list.into_iter().filter(up).map(|c| Chosen { name: name(&c), id: c.id }).collect())
+    let one = |c: ContainerSummary| Chosen { name: name(&c), id: c.id, pod: String::new() };
+    Ok(list.into_iter().filter(up).map(one).collect())
 }
 
 type Pair = (ContainerStats, ContainerStats);
@@ -129,6 +165,16 @@ fn memory_of(stats: &ContainerStats) -> u64 {
 }
 
 fn row(chosen: &Chosen, pair: Option<&Pair>, trunc: bool) -> Row {
+    let row = columns(chosen, pair, trunc);
+    if chosen.pod.is_empty() {
+        return row;
+    }
+    // Podman's names of columns, beside Docker's.
+    let same = [("CID", "ID"), ("CPU", "CPUPerc"), ("Mem", "MemPerc"), ("PIDS", "PIDs")];
+    same.into_iter().fold(row.with("Pod", chosen.pod.clone()), |row, (new, old)| row.with_same(new, old))
+}
+
+fn columns(chosen: &Chosen, pair: Option<&Pair>, trunc: bool) -> Row {
     let full = chosen.id.as_str();
     let row = Row::default()
         .with("Container", chosen.name.clone())

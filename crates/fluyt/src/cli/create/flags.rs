@@ -19,6 +19,9 @@ pub const CREATE: &[Flag] = &[
     super::super::cmd::trust::SIGNATURE_POLICY,
     text(NONE, "platform", "Set platform if server is multi-platform capable"),
     text(NONE, "cidfile", "Write the container ID to the file"),
+    text(NONE, "pod", "Run container in an existing pod, or in a new one (new:NAME)"),
+    text(NONE, "pod-id-file", "Read the ID of the pod from the file"),
+    list(NONE, "requires", "Containers that have to run before this one is started"),
     switch(NONE, "disable-content-trust", "Skip image verification")
         .default("true")
         .deprecated("support for docker content trust was removed"),

@@ -207,8 +207,14 @@ fn host_config(
         masked_paths: security.masked_paths,
         readonly_paths: security.readonly_paths,
         init: flags.changed("init").then(|| flags.on("init")),
+        requires: comma_separated(flags.all("requires")).into(),
         ..HostConfig::default()
     })
+}
+
+/// The words of lists that are given one after the other or with commas.
+pub fn comma_separated<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<String> {
+    texts.flat_map(|text| text.split(',')).filter(|w| !w.is_empty()).map(str::to_owned).collect()
 }
 
 /// The limits that `run` and `update` share.

@@ -47,6 +47,14 @@ impl Row {
         self
     }
 
+    /// Sets a placeholder to what another one has.
+    #[must_use]
+    pub fn with_same(mut self, name: &str, other: &str) -> Self {
+        let value = self.fields.iter().find(|(field, _)| field == other).map(|(_, value)| value.clone());
+        self.fields.extend(value.map(|value| (name.to_owned(), value)));
+        self
+    }
+
     /// Sets the labels: `{{.Labels}}` and `{{.Label "x"}}`.
     #[must_use]
     pub fn with_labels(mut self, labels: &BTreeMap<String, String>) -> Self {

@@ -25,6 +25,8 @@ pub const CONTAINERS: Layout = Layout {
         ("Names", "NAMES"),
         ("Networks", "NETWORKS"),
         ("Platform", "PLATFORM"),
+        ("Pod", "POD ID"),
+        ("PodName", "PODNAME"),
         ("Ports", "PORTS"),
         ("RunningFor", "CREATED"),
         ("Size", "SIZE"),
