@@ -28,6 +28,8 @@ pub const DEPENDS_ON: &str = "com.docker.compose.depends_on";
 pub const VERSION: &str = "com.docker.compose.version";
 /// The container that it replaces.
 pub const REPLACE: &str = "com.docker.compose.replace";
+/// What a container of a hook is for.
+pub const HOOK: &str = "com.docker.compose.hook";
 
 /// The version that we say we are: whose labels and rules these are.
 pub const OUR_VERSION: &str = "5.0.0";

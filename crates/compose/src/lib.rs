@@ -6,7 +6,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod artifact;
 pub mod document;
+pub mod draw;
 pub mod execute;
 mod fault;
 pub mod labels;
@@ -14,9 +16,13 @@ pub mod load;
 pub mod lower;
 pub mod plan;
 mod project;
+pub mod provider;
+pub mod publish;
 mod schema;
+pub mod socket;
 pub mod units;
 pub mod view;
+pub mod watch;
 
 pub use load::{Options, Source, load};
 pub use project::Project;

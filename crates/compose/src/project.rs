@@ -301,6 +301,64 @@ impl Project {
         }
     }
 
+    /// Gives an attribute of a service a text.
+    pub fn set_text(&mut self, service: &str, key: &str, text: &str) {
+        let services = self.tree.map_mut().and_then(|m| m.get_mut("services")).and_then(Node::map_mut);
+        if let Some(map) = services.and_then(|m| m.get_mut(service)).and_then(Node::map_mut) {
+            map.set(key, Pos::default(), Node::text(text, Pos::default()));
+        }
+    }
+
+    /// Says of a service which image it has and which ports it listens on, besides those that it says itself.
+    pub fn expose(&mut self, service: &str, image: &str, mut ports: Vec<String>) {
+        let Some(node) = self.service(service) else { return };
+        let own = node.get("expose").and_then(Node::list).unwrap_or_default().iter().filter_map(Node::scalar);
+        ports.extend(own);
+        let published = node.get("ports").and_then(Node::list).unwrap_or_default().iter();
+        ports.extend(published.filter_map(|p| p.get("target")?.scalar()));
+        ports.sort();
+        ports.dedup();
+        let items = ports.into_iter().map(|p| Node::text(p, Pos::default())).collect();
+        let services = self.tree.map_mut().and_then(|m| m.get_mut("services")).and_then(Node::map_mut);
+        if let Some(map) = services.and_then(|m| m.get_mut(service)).and_then(Node::map_mut) {
+            map.set("image", Pos::default(), Node::text(image, Pos::default()));
+            map.set("expose", Pos::default(), Node::new(Value::List(items), Pos::default()));
+        }
+    }
+
+    /// Gives a service a variable.
+    pub fn set_variable(&mut self, service: &str, name: &str, value: &str) {
+        let services = self.tree.map_mut().and_then(|m| m.get_mut("services")).and_then(Node::map_mut);
+        let Some(map) = services.and_then(|m| m.get_mut(service)).and_then(Node::map_mut) else { return };
+        if map.get("environment").and_then(Node::map).is_none() {
+            map.remove("environment");
+            let attrs: Vec<&str> = crate::schema::SERVICE.attrs.iter().map(|a| a.name).collect();
+            let place = attrs.iter().position(|a| *a == "environment").unwrap_or(0);
+            insert_before(map, "environment", &attrs[place + 1..], empty());
+        }
+        if let Some(variables) = map.get_mut("environment").and_then(Node::map_mut) {
+            variables.set(name, Pos::default(), Node::text(value, Pos::default()));
+            variables.sort_by(|a, b| a.key.cmp(&b.key));
+        }
+    }
+
+    /// Only these services, as they are: nothing is done about the others, and what these say of them stays.
+    #[must_use]
+    pub fn only(&self, names: &[String]) -> Self {
+        let mut project = self.clone();
+        let services = project.tree.map_mut().and_then(|m| m.get_mut("services")).and_then(Node::map_mut);
+        if let Some(services) = services {
+            for entry in std::mem::take(services) {
+                if names.contains(&entry.key) {
+                    services.push(entry);
+                } else {
+                    project.disabled.insert(entry.key, entry.node);
+                }
+            }
+        }
+        project
+    }
+
     /// Leaves nothing but the images of services, for a file that is laid over the others.
     pub fn only_images(&mut self) {
         let Some(root) = self.tree.map_mut() else { return };

@@ -4,6 +4,7 @@
 //! others are done one after the other, as soon as what they need is done.
 
 mod observe;
+mod pre_start;
 mod wait;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,7 @@ use crate::project::Project;
 use crate::view::View;
 
 pub use observe::observe;
+pub(crate) use wait::exec_code;
 
 /// Between two looks at what is waited for.
 const LOOK: Duration = Duration::from_millis(50);
@@ -161,6 +163,12 @@ impl<'a> Executor<'a> {
             Action::RenameContainer { service, number } => {
                 let name = container_name(self.project, service, *number);
                 self.docker.container_rename(&self.known(service, *number)?, &name)?;
+            }
+            Action::PreStart { service, number } => {
+                let id = self.known(service, *number)?;
+                let around = self.surroundings(service, None);
+                let says = |who: &str, bytes: &[u8]| self.report.says(who, bytes);
+                pre_start::pre_start(self.docker, self.project, service, &id, &around, &says)?;
             }
             Action::StartContainer { service, number } => self.start(service, *number)?,
             Action::StopContainer { id, service, .. } => self.stop(id, service)?,

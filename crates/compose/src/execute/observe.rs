@@ -105,7 +105,7 @@ pub fn container(summary: &ContainerSummary) -> Container {
         name,
         service: get(labels::SERVICE),
         number: get(labels::NUMBER).parse().unwrap_or(0),
-        one_off: get(labels::ONE_OFF).eq_ignore_ascii_case("true"),
+        one_off: get(labels::ONE_OFF).eq_ignore_ascii_case("true") || !get(labels::HOOK).is_empty(),
         state: summary.state.clone(),
         hash: get(labels::CONFIG_HASH),
         image: get(labels::IMAGE),

@@ -47,6 +47,7 @@ impl Loader<'_> {
             let mut labels = Map::default();
             for node in files.node.list().unwrap_or_default() {
                 let path = PathBuf::from(node.str().unwrap_or_default());
+                self.stays(node.pos, &path)?;
                 let text = self.source.read(&path).map_err(|e| {
                     let fault = Fault::new(node.pos, format!("label file {} not found", path.display()))
                         .kind(Kind::NotFound);
@@ -81,6 +82,7 @@ impl Loader<'_> {
                 }
                 continue;
             }
+            self.stays(node.get("path").map_or(node.pos, |n| n.pos), &path)?;
             let text = self.source.read(&path).about(|| path.display().to_string())?;
             let lookup = |name: &str| {
                 let of_service = || own?.get(name)?.str().map(str::to_owned);

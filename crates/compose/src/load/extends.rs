@@ -119,7 +119,9 @@ impl Loader<'_> {
             Some(local) => local,
             None => {
                 let home = self.options.environment.get("HOME").map(String::as_str);
-                PathBuf::from(paths::Base { directory: &file.directory, home }.absolute(other))
+                let path = PathBuf::from(paths::Base { directory: &file.directory, home }.absolute(other));
+                self.stays(pos, &path)?;
+                path
             }
         };
         if !self.source.is_file(&path) {

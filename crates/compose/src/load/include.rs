@@ -61,6 +61,7 @@ impl Loader<'_> {
             if !self.source.is_file(&path) {
                 return Err(self.error(vec![no_file(&path, pos)]));
             }
+            self.stays(pos, &path)?;
             env_files.push(path);
         }
         let default = own.join(".env");
@@ -80,7 +81,11 @@ impl Loader<'_> {
     fn included_file(&self, text: &str, pos: Pos, directory: &Path, stack: &[PathBuf]) -> Result<PathBuf> {
         let path = match self.source.fetch(text)? {
             Some(local) => local,
-            None => paths::resolve(directory, Path::new(text)),
+            None => {
+                let path = paths::resolve(directory, Path::new(text));
+                self.stays(pos, &path)?;
+                path
+            }
         };
         if stack.contains(&path) {
             let chain: Vec<String> = stack.iter().chain([&path]).map(|p| p.display().to_string()).collect();

@@ -35,7 +35,7 @@ pub struct Found {
 /// There are none; a file of variables is missing or wrong.
 pub fn locate(options: &Options, source: &dyn Source) -> Result<Found> {
     let mut warnings = Vec::new();
-    let files = files(options, source, &mut warnings)?;
+    let (files, fetched) = files(options, source, &mut warnings)?;
     let directory = match &options.project_directory {
         Some(directory) => paths::resolve(&options.directory, directory),
         None => match files.iter().find(|f| f.as_os_str() != "-") {
@@ -43,13 +43,22 @@ pub fn locate(options: &Options, source: &dyn Source) -> Result<Found> {
             None => options.directory.clone(),
         },
     };
-    let environment = environment(options, source, &directory)?;
+    // Variables are the user's: what was fetched has no say in them.
+    let of = if fetched && options.project_directory.is_none() { &options.directory } else { &directory };
+    let environment = environment(options, source, of)?;
     Ok(Found { files, directory, environment, warnings })
 }
 
-fn files(options: &Options, source: &dyn Source, warnings: &mut Vec<String>) -> Result<Vec<PathBuf>> {
+/// The files, and whether the first one was fetched from somewhere else.
+fn files(options: &Options, source: &dyn Source, warnings: &mut Vec<String>) -> Result<(Vec<PathBuf>, bool)> {
+    let all = |list: &[&Path]| -> Result<(Vec<PathBuf>, bool)> {
+        let found: Vec<(PathBuf, bool)> =
+            list.iter().map(|f| given(options, source, f)).collect::<Result<_>>()?;
+        let fetched = found.first().is_some_and(|(_, fetched)| *fetched);
+        Ok((found.into_iter().map(|(path, _)| path).collect(), fetched))
+    };
     if !options.files.is_empty() {
-        return options.files.iter().map(|f| given(options, source, f)).collect();
+        return all(&options.files.iter().map(PathBuf::as_path).collect::<Vec<_>>());
     }
     let start = options
         .project_directory
@@ -59,7 +68,7 @@ fn files(options: &Options, source: &dyn Source, warnings: &mut Vec<String>) -> 
     if let Some(list) = variables.get("COMPOSE_FILE").filter(|l| !l.is_empty()) {
         let separator = variables.get("COMPOSE_PATH_SEPARATOR").filter(|s| !s.is_empty());
         let separator = separator.map_or(":", String::as_str);
-        return list.split(separator).map(|f| given(options, source, Path::new(f))).collect();
+        return all(&list_of(list, separator).iter().map(|f| Path::new(f.as_str())).collect::<Vec<_>>());
     }
     for directory in start.ancestors() {
         let here = |names: [&str; 4]| -> Vec<PathBuf> {
@@ -77,21 +86,41 @@ fn files(options: &Options, source: &dyn Source, warnings: &mut Vec<String>) -> 
         if let Some(first) = one(here(NAMES)) {
             let mut files = vec![first];
             files.extend(one(here(OVERRIDES)));
-            return Ok(files);
+            return Ok((files, false));
         }
     }
     Err(Error::not_found(format!("no Compose file in {} or above it", start.display()))
         .with_hint("write a compose.yaml, or name a file with -f"))
 }
 
-fn given(options: &Options, source: &dyn Source, file: &Path) -> Result<PathBuf> {
+/// The items of `COMPOSE_FILE`. The separator does not split addresses: a colon before `//`, or after a user at a host.
+fn list_of(list: &str, separator: &str) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    for part in list.split(separator) {
+        let whole = out.last().is_some_and(|last| {
+            let scheme =
+                ["oci", "https", "http", "git", "ssh"].contains(&last.as_str()) && part.starts_with("//");
+            scheme || last.contains("://") || last.starts_with("git@")
+        });
+        // What follows an address belongs to it (a port, a path, a tag) until a file of this machine begins.
+        let file = [".yaml", ".yml"].iter().any(|end| part.ends_with(end)) && !part.starts_with("//");
+        match out.last_mut() {
+            Some(last) if separator == ":" && whole && !file => *last = format!("{last}:{part}"),
+            _ => out.push(part.to_owned()),
+        }
+    }
+    out
+}
+
+/// The path of a file, and whether it was fetched.
+fn given(options: &Options, source: &dyn Source, file: &Path) -> Result<(PathBuf, bool)> {
     if file.as_os_str() == "-" {
-        return Ok(file.to_owned());
+        return Ok((file.to_owned(), false));
     }
     if let Some(local) = source.fetch(&file.to_string_lossy())? {
-        return Ok(local);
+        return Ok((local, true));
     }
-    Ok(paths::resolve(&options.directory, file))
+    Ok((paths::resolve(&options.directory, file), false))
 }
 
 fn environment(options: &Options, source: &dyn Source, directory: &Path) -> Result<Environment> {
@@ -140,4 +169,23 @@ pub fn from_files(files: &[PathBuf], outer: &Environment, source: &dyn Source) -
         );
     }
     Ok(environment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_files_may_have_addresses_in_it() {
+        for (list, files) in [
+            ("a.yaml:b.yaml", &["a.yaml", "b.yaml"][..]),
+            ("oci://127.0.0.1:5000/app:v1", &["oci://127.0.0.1:5000/app:v1"]),
+            ("oci://reg/app:v1:own.yaml", &["oci://reg/app:v1", "own.yaml"]),
+            ("a.yaml:https://h/x.git#main:sub", &["a.yaml", "https://h/x.git#main:sub"]),
+            ("git@h:x.git#v1", &["git@h:x.git#v1"]),
+        ] {
+            assert_eq!(list_of(list, ":"), files, "{list}");
+        }
+        assert_eq!(list_of("a,b:c", ","), ["a", "b:c"]);
+    }
 }

@@ -36,6 +36,7 @@ pub use interpolate::{Environment, Variable};
 pub use locate::{Found, locate};
 pub use normalize::normal_name;
 pub use order::naturally as natural_order;
+pub(crate) use paths::resolve;
 
 /// How files are read.
 pub trait Source {
@@ -57,6 +58,11 @@ pub trait Source {
     /// It cannot be fetched.
     fn fetch(&self, _reference: &str) -> Result<Option<PathBuf>> {
         Ok(None)
+    }
+
+    /// The directory that a file came in, if it was fetched: what it names must be in there, too.
+    fn root(&self, _path: &Path) -> Option<PathBuf> {
+        None
     }
 }
 
@@ -110,6 +116,11 @@ impl Options {
             services: Vec::new(),
         }
     }
+}
+
+/// A text with its variables filled in; nothing if that cannot be done.
+pub(crate) fn filled(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    interpolate::substitute(text, lookup).ok()
 }
 
 /// What a load gathers on its way.
@@ -185,6 +196,21 @@ impl Loader<'_> {
             return Err(Error::invalid(format!("{} says nothing", found.files[0].display())).with_hint(hint));
         }
         self.finish(root, name, found, environment)
+    }
+
+    /// What files from somewhere else read must have come with them.
+    fn stays(&self, pos: Pos, path: &Path) -> Result<()> {
+        let Some(root) = self.files.path(pos.file).and_then(|file| self.source.root(file)) else {
+            return Ok(());
+        };
+        let own = path.starts_with(&root) && self.source.root(path).is_some();
+        if own || !self.source.is_file(path) {
+            return Ok(());
+        }
+        let fault = Fault::new(pos, format!("{} is not part of what was fetched", path.display()))
+            .kind(fluyt_model::Kind::PermissionDenied)
+            .hint("files from somewhere else may name only files that came with them");
+        Err(self.error(vec![fault]))
     }
 
     /// The text of a file; errors name it.

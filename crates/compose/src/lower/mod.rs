@@ -1,5 +1,7 @@
 //! A service -> what Docker is asked to create. Pure: ids of images, networks and other containers come as arguments.
 
+#[cfg(test)]
+mod coverage;
 mod host;
 mod mounts;
 mod network;

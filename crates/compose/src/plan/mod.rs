@@ -43,6 +43,13 @@ pub enum Action {
         /// Which of its containers.
         number: u32,
     },
+    /// Runs what a service has to run before its first container starts.
+    PreStart {
+        /// The service.
+        service: String,
+        /// The container whose volumes it gets.
+        number: u32,
+    },
     /// Starts a container of a service.
     StartContainer {
         /// The service.

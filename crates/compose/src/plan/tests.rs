@@ -84,6 +84,7 @@ fn simulate(project: &Project, before: &Observed, plan: &Plan, salt: &str) -> Ob
                     ..Container::default()
                 });
             }
+            Action::PreStart { .. } => {}
             Action::RenameContainer { service, number } => {
                 let name = container_name(project, service, *number);
                 assert!(!now.containers.iter().any(|c| c.name == name), "{name} is there");
@@ -429,4 +430,23 @@ proptest! {
         let gone = simulate(&second, &now, &down(Some(&second), &now, &Down { volumes: true, ..Down::default() }), "d");
         prop_assert!(gone.containers.is_empty() && gone.networks.is_empty());
     }
+}
+
+#[test]
+fn hooks_run_once_before_a_service_starts() {
+    let project = project("services: {a: {image: x, scale: 2, pre_start: [{command: [init]}]}}");
+    let first = up(&project, &Observed::default(), &Up::default()).unwrap();
+    let lines = text(&project, &first);
+    assert_eq!(lines.matches("run the pre_start hooks of a").count(), 1, "{lines}");
+    let hook = first.steps.iter().position(|s| matches!(s.action, Action::PreStart { .. })).unwrap();
+    let starts = first.steps.iter().filter(|s| matches!(s.action, Action::StartContainer { .. }));
+    assert!(starts.clone().count() == 2 && starts.into_iter().all(|s| s.after.contains(&hook)), "{lines}");
+    let there = simulate(&project, &Observed::default(), &first, "1");
+    assert!(up(&project, &there, &Up::default()).unwrap().is_empty());
+    let more = Up { scale: [("a".to_owned(), 3)].into(), ..Up::default() };
+    let more = text(&project, &up(&project, &there, &more).unwrap());
+    assert!(!more.contains("pre_start"), "one that runs has been prepared: {more}");
+    let again = Up { recreate: Recreate::Always, ..Up::default() };
+    let again = text(&project, &up(&project, &there, &again).unwrap());
+    assert_eq!(again.matches("pre_start").count(), 1, "{again}");
 }

@@ -29,6 +29,7 @@ pub fn action(project: &Project, action: &Action) -> String {
         Action::RenameContainer { service, number } => {
             format!("name the new container {}", name(service, *number))
         }
+        Action::PreStart { service, .. } => format!("run the pre_start hooks of {service}"),
         Action::StartContainer { service, number } => format!("start container {}", name(service, *number)),
         Action::StopContainer { name, .. } => format!("stop container {name}"),
         Action::RemoveContainer { name, volumes: false, .. } => format!("remove container {name}"),

@@ -59,6 +59,7 @@ pub fn up(project: &Project, observed: &Observed, wanted: &Up) -> Result<Plan> {
         gone: BTreeMap::new(),
         started: BTreeMap::new(),
         remade: BTreeSet::new(),
+        hooked: BTreeMap::new(),
     };
     if wanted.remove_orphans {
         planner.orphans();
@@ -69,7 +70,8 @@ pub fn up(project: &Project, observed: &Observed, wanted: &Up) -> Result<Plan> {
         planner.service(service)?;
     }
     if wanted.wait {
-        for service in in_order(project) {
+        let own = |s: &&str| project.service(s).is_some_and(|n| n.get("provider").is_none());
+        for service in in_order(project).into_iter().filter(own) {
             planner.wait_for(service, Condition::RunningOrHealthy, true, "asked to wait");
         }
     }
@@ -112,6 +114,8 @@ struct Planner<'a> {
     started: BTreeMap<String, Vec<usize>>,
     /// Services some container of which is made anew.
     remade: BTreeSet<String>,
+    /// Services whose hooks run before they start, and the step that runs them.
+    hooked: BTreeMap<String, Option<usize>>,
 }
 
 impl Planner<'_> {
@@ -261,12 +265,9 @@ impl Planner<'_> {
 
     fn service(&mut self, service: &str) -> Result<()> {
         let Some(node) = self.project.service(service) else { return Ok(()) };
+        // It is no container: its provider has been asked before.
         if node.get("provider").is_some() {
-            return Err(Error::unsupported(format!(
-                "service {service} has a provider ({})",
-                node.get("provider").map(|p| p.text("type")).unwrap_or_default()
-            ))
-            .with_hint("providers are programs of their own that are not run yet"));
+            return Ok(());
         }
         let scale = self.scale(service, node)? as usize;
         let there: Vec<Container> = self.observed.of(service).into_iter().cloned().collect();
@@ -278,22 +279,32 @@ impl Planner<'_> {
         order.sort_by_key(|i| {
             (reasons[*i].is_some() && self.recreate(service) != Recreate::Never, there[*i].number)
         });
-        let (kept, surplus) = order.split_at(scale.min(order.len()));
-        for i in surplus {
-            if !self.gone.contains_key(&there[*i].id) {
-                let cause = format!("service {service} has {} containers, {scale} are wanted", there.len());
-                self.remove(&there[*i], &cause, false);
+        let mut kept: Vec<usize> = Vec::new();
+        for i in order {
+            // A run that was interrupted has left two of one number: one of them goes however many are wanted.
+            let taken = kept.iter().any(|k| there[*k].number == there[i].number);
+            if kept.len() < scale && !taken {
+                kept.push(i);
+            } else if !self.gone.contains_key(&there[i].id) {
+                let cause = match taken {
+                    true => format!("service {service} has two containers of number {}", there[i].number),
+                    false => format!("service {service} has {} containers, {scale} are wanted", there.len()),
+                };
+                self.remove(&there[i], &cause, false);
             }
         }
+        let runs = |i: &usize| there[*i].is_up() && reasons[*i].is_none();
+        if !kept.iter().any(runs) && !node.items("pre_start").is_empty() {
+            self.hooked.insert(service.to_owned(), None);
+        }
         let before = self.before(service, node);
-        let mut kept = kept.to_vec();
         kept.sort_unstable();
+        let missing = scale.saturating_sub(kept.len());
         let mut last: Vec<usize> = Vec::new();
         for i in kept {
             last.extend(self.existing(service, &there[i], reasons[i].as_deref(), &before));
         }
         let highest = there.iter().map(|c| c.number).max().unwrap_or(0);
-        let missing = scale.saturating_sub(there.len());
         for n in 0..missing {
             let number = highest + 1 + u32::try_from(n).unwrap_or(0);
             let cause = format!("service {service} has {} of {scale} containers", there.len());
@@ -382,7 +393,7 @@ impl Planner<'_> {
                 _ => Condition::Started,
             };
             let required = how.maybe("required") != Some(false);
-            if self.project.service(on).is_none() {
+            if self.project.service(on).is_none_or(|n| n.get("provider").is_some()) {
                 continue;
             }
             let steps = self.started.get(on).cloned().unwrap_or_default();
@@ -501,7 +512,8 @@ impl Planner<'_> {
         let start = Action::StartContainer { service: service.to_owned(), number };
         if !container.is_up() {
             let cause = format!("it is {}", container.state);
-            return Some(self.plan.add(start, cause, before.start.iter().copied().chain(after)));
+            let after = self.hooks(service, number, before.start.iter().copied().chain(after).collect());
+            return Some(self.plan.add(start, cause, after));
         }
         let node = self.project.service(service)?;
         let on = node
@@ -531,7 +543,23 @@ impl Planner<'_> {
             return created;
         }
         let action = Action::StartContainer { service: service.to_owned(), number };
-        self.plan.add(action, cause, before.start.iter().copied().chain([created]))
+        let after = self.hooks(service, number, before.start.iter().copied().chain([created]).collect());
+        self.plan.add(action, cause, after)
+    }
+
+    /// What a start comes after: with the hooks of the service, if none of its containers runs.
+    fn hooks(&mut self, service: &str, number: u32, mut after: Vec<usize>) -> Vec<usize> {
+        match self.hooked.get(service).copied() {
+            None => {}
+            Some(Some(step)) => after.push(step),
+            Some(None) => {
+                let action = Action::PreStart { service: service.to_owned(), number };
+                let step = self.plan.add(action, "none of its containers runs", after.iter().copied());
+                self.hooked.insert(service.to_owned(), Some(step));
+                after.push(step);
+            }
+        }
+        after
     }
 
     fn wait_for(&mut self, service: &str, condition: Condition, required: bool, cause: &str) {

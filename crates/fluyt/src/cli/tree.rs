@@ -252,7 +252,7 @@ pub fn view(word: &'static str, about: &'static str, nodes: &'static [Node]) -> 
                 word: node.word,
                 about: command.about,
                 command: Some(command),
-                below: Vec::new(),
+                below: cmd::below(command),
             },
         })
         .collect();

@@ -18,6 +18,7 @@ mod build_sources;
 mod build_web;
 mod buildkit;
 mod compose;
+mod compose_watch;
 mod crash;
 mod display;
 mod docker_client;

@@ -106,7 +106,7 @@ pub const GLOBAL_OPTIONS: &str = "\nGlobal Options:
 ";
 
 /// The socket of `fluyt engine` when it is told no other.
-const ENGINE_SOCKET: &str = "/run/fluyt.sock";
+pub(crate) const ENGINE_SOCKET: &str = "/run/fluyt.sock";
 
 /// What every command gets: where the data root is, which daemon is named, and the engine once it is asked for.
 pub struct Cli {
@@ -223,6 +223,14 @@ pub fn remote_display() -> remotely::Display {
 }
 
 pub use remotely::auth_for;
+
+/// The commands below a command that reads its words itself, for completions and manual pages.
+pub fn below(command: &'static crate::cli::flags::Command) -> Vec<crate::cli::flags::Node> {
+    if command.name == compose::COMPOSE.name {
+        return compose::tree();
+    }
+    Vec::new()
+}
 
 /// All words after `fluyt`.
 pub const ROOT: &[Node] = &[

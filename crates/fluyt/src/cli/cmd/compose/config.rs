@@ -117,7 +117,7 @@ pub fn config(called: &Called<'_>) -> Outcome {
 }
 
 /// Names every image by its digest, as its registry has it now.
-fn pin(called: &Called<'_>, project: &mut Project) -> Result<(), Error> {
+pub fn pin(called: &Called<'_>, project: &mut Project) -> Result<(), Error> {
     let services: Vec<String> = project.services().into_iter().map(str::to_owned).collect();
     for service in services {
         let image = project.service(&service).and_then(|n| n.get_str("image")).unwrap_or_default().to_owned();

@@ -3,6 +3,7 @@
 use fluyt_compose::Project;
 use fluyt_compose::execute::Executor;
 use fluyt_compose::plan::{self, Action, Container, Down, Images, Plan, Step};
+use fluyt_compose::provider;
 use fluyt_docker_api::api::{Next, RemoveContainer, Wait, WaitCondition};
 use fluyt_model::Error;
 
@@ -145,10 +146,19 @@ pub fn down(called: &Called<'_>) -> Outcome {
         images,
     };
     let plan = plan::down(found.project.as_ref(), &found.observed, &wanted);
-    if plan.is_empty() {
+    let provided = found.project.as_ref().is_some_and(|p| !provider::services(p).is_empty());
+    if plan.is_empty() && !provided {
         eprintln!("WARN: no resource found to remove for project {:?}", found.name);
     }
-    carry_out(called, &found, &plan)
+    let code = carry_out(called, &found, &plan)?;
+    tell_providers(called, &found, provider::Command::Down)?;
+    Ok(code)
+}
+
+/// Providers pause or release what they have for services, once the containers that use it are gone.
+fn tell_providers(called: &Called<'_>, found: &Found, command: provider::Command) -> fluyt_model::Result<()> {
+    let Some(project) = &found.project else { return Ok(()) };
+    super::provider::let_go(called, project, &called.parsed.args, command)
 }
 
 /// Runs `fluyt compose stop`.
@@ -160,7 +170,9 @@ pub fn stop(called: &Called<'_>) -> Outcome {
     found.containers(&called.parsed.args)?;
     let wanted = Down { services: called.parsed.args.clone(), ..Down::default() };
     let all = plan::down(found.project.as_ref(), &found.observed, &wanted);
-    carry_out(called, &found, &only_stops(all, "asked to stop"))
+    let code = carry_out(called, &found, &only_stops(all, "asked to stop"))?;
+    tell_providers(called, &found, provider::Command::Stop)?;
+    Ok(code)
 }
 
 /// The stops of a plan, in its order.

@@ -1,6 +1,8 @@
 //! `fluyt compose`: its own options, then a command of its own table.
 
+mod alpha;
 mod attached;
+mod bridge;
 mod config;
 mod down;
 mod exec;
@@ -8,7 +10,11 @@ mod files;
 mod images;
 mod list;
 mod project;
+mod provider;
+mod publish;
+mod stack;
 mod up;
+mod watch;
 
 use fluyt_compose::{Options, Project, Source};
 use fluyt_model::Error;
@@ -54,6 +60,8 @@ pub struct Called<'a> {
     pub global: &'a Parsed,
     /// The options of the command.
     pub parsed: &'a Parsed,
+    /// Where files come from.
+    pub files: &'a files::Files,
 }
 
 type Run = fn(&Called<'_>) -> Outcome;
@@ -76,6 +84,7 @@ const COMMANDS: &[(&Command, Run)] = &[
     (&down::PAUSE, down::pause),
     (&list::PORT, list::port),
     (&list::PS, list::ps),
+    (&publish::PUBLISH, publish::publish),
     (&images::PULL, images::pull),
     (&images::PUSH, images::push),
     (&down::RESTART, down::restart),
@@ -91,6 +100,7 @@ const COMMANDS: &[(&Command, Run)] = &[
     (&list::VERSION, list::version),
     (&list::VOLUMES, list::volumes),
     (&down::WAIT, down::wait),
+    (&watch::WATCH, watch::watch),
 ];
 
 /// Runs the command that stands behind the options.
@@ -103,18 +113,26 @@ pub fn compose(cli: &Cli, global: &Parsed) -> Outcome {
         crate::cli::print_text(&overview())?;
         return Ok(0);
     };
-    let word = if word == "convert" { "config" } else { word };
-    let Some((command, run)) = COMMANDS.iter().find(|(command, _)| command.name == word) else {
+    let Some(Found { table, above, word, words }) = found(word, words) else {
+        let (about, commands) = match word.as_str() {
+            "alpha" => ("Experimental commands", alpha::COMMANDS),
+            _ => ("Convert compose files into another model", bridge::COMMANDS),
+        };
+        let head = format!("\nUsage:  fluyt compose {word} COMMAND\n\n{about}\n");
+        crate::cli::print_text(&listed(&head, commands))?;
+        return Ok(0);
+    };
+    let Some((command, run)) = table.iter().find(|(command, _)| command.name == word) else {
         if word == "help" {
             crate::cli::print_text(&overview())?;
             return Ok(0);
         }
         return Err(Failure::Error(
-            Error::invalid(format!("unknown command: fluyt compose {word}"))
-                .with_hint("'fluyt compose' lists the commands"),
+            Error::invalid(format!("unknown command: fluyt {above} {word}"))
+                .with_hint(format!("'fluyt {above}' lists the commands")),
         ));
     };
-    let path = format!("compose {word}");
+    let path = format!("{above} {word}");
     let usage = |sentence: String, code: i32| Failure::Usage {
         sentence,
         usage: format!("{}\n\nRun 'fluyt {path} --help' for more information", usage_line(command, &path)),
@@ -125,7 +143,7 @@ pub fn compose(cli: &Cli, global: &Parsed) -> Outcome {
             for warning in &parsed.warnings {
                 eprintln!("{warning}");
             }
-            run(&Called { cli, global, parsed: &parsed })
+            run(&Called { cli, global, parsed: &parsed, files: &files::Files::default() })
         }
         Err(UsageError::Help) => {
             let names = [format!("fluyt {path}")];
@@ -137,16 +155,84 @@ pub fn compose(cli: &Cli, global: &Parsed) -> Outcome {
     }
 }
 
+/// Where the words after `compose` lead.
+struct Found<'w> {
+    table: &'static [(&'static Command, Run)],
+    above: &'static str,
+    word: &'w str,
+    words: &'w [String],
+}
+
+/// Looks for words; nothing if they name only a group of commands.
+fn found<'w>(word: &'w str, words: &'w [String]) -> Option<Found<'w>> {
+    let group = |words: &'w [String]| words.split_first().filter(|(w, _)| *w != "--help" && *w != "-h");
+    let (table, above, word, words) = match word {
+        "convert" => (COMMANDS, "compose", "config", words),
+        "alpha" => {
+            let (word, words) = group(words)?;
+            (alpha::COMMANDS, "compose alpha", word.as_str(), words)
+        }
+        "bridge" => match group(words)? {
+            (word, words) if word == "transformations" => {
+                let (below, words) = group(words)?;
+                let below = if below == "ls" { "list" } else { below };
+                (bridge::TRANSFORMATIONS, "compose bridge transformations", below, words)
+            }
+            (word, words) => (bridge::COMMANDS, "compose bridge", word.as_str(), words),
+        },
+        word => (COMMANDS, "compose", word, words),
+    };
+    Some(Found { table, above, word, words })
+}
+
 fn overview() -> String {
     let names = ["fluyt compose".to_owned()];
-    let mut out = help(&COMPOSE, "compose", &names, terminal::columns());
-    out.push_str("\nCommands:\n");
-    let width = COMMANDS.iter().map(|(command, _)| command.name.len()).max().unwrap_or(0) + 2;
-    for (command, _) in COMMANDS {
+    listed(&help(&COMPOSE, "compose", &names, terminal::columns()), COMMANDS)
+}
+
+/// A text, and below it commands with what they do.
+fn listed(head: &str, commands: &[(&Command, Run)]) -> String {
+    let mut out = format!("{head}\nCommands:\n");
+    let width = commands.iter().map(|(command, _)| command.name.len()).max().unwrap_or(0) + 2;
+    for (command, _) in commands {
         out.push_str(&format!("  {:width$}{}\n", command.name, command.about));
     }
     out.push_str("\nRun 'fluyt compose COMMAND --help' for more information on a command.\n");
     out
+}
+
+/// The options before a command, as words for another call.
+pub fn said(global: &Parsed) -> Vec<String> {
+    let mut words = Vec::new();
+    let flags =
+        ["ansi", "env-file", "file", "parallel", "profile", "progress", "project-directory", "project-name"];
+    for flag in flags.into_iter().filter(|flag| global.changed(flag)) {
+        words.extend(global.all(flag).map(|value| format!("--{flag}={value}")));
+    }
+    words.extend(["compatibility", "verbose"].into_iter().filter(|f| global.on(f)).map(|f| format!("--{f}")));
+    words
+}
+
+/// The commands, for completions and manual pages.
+pub fn tree() -> Vec<flags::Node> {
+    let node = |(command, _): &(&'static Command, Run)| flags::Node {
+        word: command.name,
+        about: command.about,
+        command: Some(*command),
+        below: Vec::new(),
+    };
+    let alpha = flags::Node {
+        word: "alpha",
+        about: "Experimental commands",
+        command: None,
+        below: alpha::COMMANDS.iter().map(node).collect(),
+    };
+    let group = |word, about, below: Vec<flags::Node>| flags::Node { word, about, command: None, below };
+    let transformations = bridge::TRANSFORMATIONS.iter().map(node).collect();
+    let mut below: Vec<flags::Node> = bridge::COMMANDS.iter().map(node).collect();
+    below.push(group("transformations", "Manage transformation images", transformations));
+    let bridge = group("bridge", "Convert compose files into another model", below);
+    COMMANDS.iter().map(node).chain([alpha, bridge]).collect()
 }
 
 impl Called<'_> {
@@ -181,7 +267,7 @@ impl Called<'_> {
     }
 
     /// Where files come from.
-    pub fn source(&self) -> &'static dyn Source {
-        &files::Disk
+    pub fn source(&self) -> &dyn Source {
+        self.files
     }
 }

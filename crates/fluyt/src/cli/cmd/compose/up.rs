@@ -9,7 +9,7 @@ use fluyt_compose::{Options, Project};
 use fluyt_model::{Error, Result};
 
 use super::images::{self, Getting};
-use super::{Called, attached};
+use super::{Called, attached, provider, stack, watch};
 use crate::cli::fail::Outcome;
 use crate::cli::flags::{Arity, Command, Flag, NONE, int, list, switch, text};
 use crate::cli::print_text;
@@ -89,6 +89,7 @@ pub const UP: Command = Command {
                 "Use this timeout in seconds for container shutdown when attached or when containers are already running",
             ),
             switch(NONE, "timestamps", "Show timestamps"),
+            switch('w', "watch", "Watch source code and rebuild/refresh containers when files are updated."),
             switch(NONE, "wait", "Wait for services to be running|healthy. Implies detached mode"),
             int(
                 NONE,
@@ -132,6 +133,9 @@ pub fn chosen(called: &Called<'_>, services: &[String], alone: bool) -> Result<(
     if alone && !services.is_empty() {
         project.keep_only(services);
     }
+    stack::agreed(called, &options, &project)?;
+    let quiet = called.parsed.has("quiet-pull") && called.parsed.on("quiet-pull");
+    provider::bring_up(called, &mut project, quiet)?;
     Ok((options, project))
 }
 
@@ -246,6 +250,11 @@ pub fn up(called: &Called<'_>) -> Outcome {
     let parsed = called.parsed;
     let mut work = Work::of(called)?;
     let (_, project) = chosen(called, &parsed.args, parsed.on("no-deps"))?;
+    if parsed.on("watch") && (parsed.on("detach") || parsed.on("wait")) {
+        return Err(Error::invalid("--watch cannot be combined with --detach or --wait")
+            .with_hint("fluyt compose watch --no-up watches what runs already")
+            .into());
+    }
     let unknown = work.up.scale.keys().find(|s| project.service(s).is_none());
     if let Some(service) = unknown {
         return Err(Error::not_found(format!("no such service: {service}")).into());
@@ -272,6 +281,8 @@ pub fn up(called: &Called<'_>) -> Outcome {
         work.run(called, &project, how)?;
         return Ok(0);
     }
+    // In the foreground only: it ends with this.
+    let _beside = if parsed.on("watch") { Some(watch::Beside::start(called, &project)?) } else { None };
     attached::up(called, &project, &work, how)
 }
 
