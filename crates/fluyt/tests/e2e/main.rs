@@ -41,6 +41,7 @@ mod networks;
 mod outputs;
 mod parity;
 mod pods;
+mod quadlet;
 mod registry;
 mod remote;
 mod reset;

@@ -65,7 +65,18 @@ pub const GENERATE_SYSTEMD: Command = Command {
     name: "systemd",
     arguments: "CONTAINER|POD",
     about: "Replaced by Quadlet",
-    flags: &[],
+    // Podman's, so that whoever still calls it hears about its end and not about a flag.
+    flags: &[&[
+        switch('f', "files", "").hidden(),
+        switch('n', "name", "").hidden(),
+        switch(NONE, "new", "").hidden(),
+        switch(NONE, "no-header", "").hidden(),
+        switch(NONE, "template", "").hidden(),
+        text('t', "stop-timeout", "").hidden(),
+        text(NONE, "restart-policy", "").hidden(),
+        text(NONE, "restart-sec", "").hidden(),
+        text(NONE, "format", "").hidden(),
+    ]],
     arity: Arity::AtLeast(0),
     interspersed: true,
 };
