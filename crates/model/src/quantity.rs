@@ -127,6 +127,22 @@ fn decimal(text: &str) -> Option<(i128, i32)> {
 /// # Errors
 /// `Invalid`, with Go's wording.
 pub fn parse_duration(text: &str) -> Result<i64> {
+    duration(text, unit_nanos)
+}
+
+/// The same with days and weeks: `2d`, `1w12h`.
+///
+/// # Errors
+/// As [`parse_duration`].
+pub fn parse_long_duration(text: &str) -> Result<i64> {
+    duration(text, |unit| match unit {
+        "d" => Some(24 * 3600 * NANOS_PER_SECOND),
+        "w" => Some(7 * 24 * 3600 * NANOS_PER_SECOND),
+        unit => unit_nanos(unit),
+    })
+}
+
+fn duration(text: &str, unit_nanos: impl Fn(&str) -> Option<i64>) -> Result<i64> {
     let bad = || invalid(format!("time: invalid duration \"{text}\""));
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),

@@ -102,7 +102,7 @@ pub struct RemoveContainer {
 }
 
 /// How a container is attached to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AttachContainer {
     /// What was logged before comes first.
     pub logs: bool,
@@ -114,6 +114,8 @@ pub struct AttachContainer {
     pub stdout: bool,
     /// Errors.
     pub stderr: bool,
+    /// Keys by which the caller detaches, in Docker's words; empty: the default. For a daemon that watches for them too.
+    pub detach_keys: String,
     /// The caller removes an auto-removed container itself when it has ended (a command line without an engine).
     pub removes: bool,
 }

@@ -292,7 +292,7 @@ impl Containers for Local {
         } else {
             Session::waiting(self, &view.id, stdin, how.removes, wants)?
         };
-        let logged = if how.logs { logged(&engine, &view, how)? } else { VecDeque::new() };
+        let logged = if how.logs { logged(&engine, &view, &how)? } else { VecDeque::new() };
         Ok(AttachedContainer { tty, open_stdin, session: Box::new(session.after(logged)) })
     }
 
@@ -360,7 +360,7 @@ fn restarting(view: &ContainerView) -> Error {
 }
 
 /// What a container has logged until now, as pieces of output.
-fn logged(engine: &Engine, view: &ContainerView, how: AttachContainer) -> Result<VecDeque<Received>> {
+fn logged(engine: &Engine, view: &ContainerView, how: &AttachContainer) -> Result<VecDeque<Received>> {
     let options = LogOptions { stdout: how.stdout, stderr: how.stderr, ..LogOptions::default() };
     let mut reader = engine.logs(&view.id, options)?;
     let mut pieces: VecDeque<Received> = VecDeque::new();

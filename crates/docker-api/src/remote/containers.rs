@@ -225,7 +225,8 @@ impl Containers for Remote {
             .flag("stream", how.stream)
             .flag("stdin", how.stdin)
             .flag("stdout", how.stdout)
-            .flag("stderr", how.stderr);
+            .flag("stderr", how.stderr)
+            .given("detachKeys", &how.detach_keys);
         let connection = self.client.hijack(request)?;
         let session = Session::new(self, Subject::Container(found.id), connection, tty);
         Ok(AttachedContainer { tty, open_stdin, session: Box::new(session) })

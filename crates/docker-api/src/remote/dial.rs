@@ -20,6 +20,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use super::host::{Host, Ssh};
+use super::proxy::Proxy;
 
 /// How long a connection by TCP may take to come about.
 const CONNECT: Duration = Duration::from_secs(30);
@@ -30,6 +31,8 @@ const FAREWELL: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 pub struct Dialer {
     host: Host,
     tls: Option<Arc<ClientConfig>>,
+    /// What TCP goes through.
+    proxy: Option<Proxy>,
     /// The machine behind `ssh` has no program called docker.
     only_fluyt: AtomicBool,
 }
@@ -44,7 +47,13 @@ impl Dialer {
     /// For a host; TLS is used for TCP only.
     #[must_use]
     pub fn new(host: Host, tls: Option<Arc<ClientConfig>>) -> Self {
-        Self { host, tls, only_fluyt: AtomicBool::new(false) }
+        Self { host, tls, proxy: None, only_fluyt: AtomicBool::new(false) }
+    }
+
+    /// The same through a proxy, for TCP.
+    #[must_use]
+    pub fn through(self, proxy: Option<Proxy>) -> Self {
+        Self { proxy, ..self }
     }
 
     /// The host.
@@ -61,7 +70,14 @@ impl Dialer {
         match &self.host {
             Host::Unix(path) => UnixStream::connect(path).map(Stream::Unix).map_err(|e| self.refused(e)),
             Host::Tcp { machine, port } => {
-                let socket = connect(machine, *port).map_err(|e| self.refused(e))?;
+                let socket = match &self.proxy {
+                    None => connect(machine, *port),
+                    Some(proxy) => connect(&proxy.machine, proxy.port).and_then(|mut socket| {
+                        proxy.tunnel(&mut socket, machine, *port)?;
+                        Ok(socket)
+                    }),
+                };
+                let socket = socket.map_err(|e| self.refused(e))?;
                 let _ = socket.set_nodelay(true);
                 match &self.tls {
                     None => Ok(Stream::Tcp(socket)),

@@ -1,6 +1,6 @@
 //! The operations of Docker's API over a connection to somebody's daemon: ours or dockerd.
 //!
-//! - [`dial`], [`tls`], [`host`]: connections by unix socket, TCP, TLS and ssh;
+//! - [`dial`], [`tls`], [`host`], [`proxy`]: connections by unix socket, TCP, TLS and ssh;
 //! - [`client`], `wire`: HTTP/1.1 over them;
 //! - [`Remote`]: the operations, a file per group, each the mirror of a route of the server.
 //!
@@ -16,6 +16,7 @@ pub mod host;
 mod images;
 mod logs;
 mod networks;
+pub mod proxy;
 mod session;
 mod stat;
 mod system;

@@ -17,6 +17,7 @@ pub fn wanted(call: &Call<'_, '_>) -> AttachContainer {
         stdin: call.flag("stdin"),
         stdout: call.flag("stdout"),
         stderr: call.flag("stderr"),
+        detach_keys: call.text("detachKeys").to_owned(),
         removes: false,
     }
 }
@@ -43,7 +44,7 @@ pub fn by_web_socket(call: &mut Call<'_, '_>) -> Result<Response> {
         (wanted.stdin, wanted.stdout, wanted.stderr) = (true, true, true);
     }
     wanted.stream |= !wanted.logs;
-    let attached = call.docker.container_attach(call.name(), wanted)?;
+    let attached = call.docker.container_attach(call.name(), wanted.clone())?;
     let stdin = wanted.stdin && attached.open_stdin;
     let keys = (attached.tty && stdin).then_some(keys);
     let mut session = attached.session;

@@ -1,13 +1,10 @@
 //! `attach`, and what `run`, `start` and `attach` share: the pump on an attached container.
 
-use std::os::fd::BorrowedFd;
-
-use fluyt_docker_api::api::{
-    AttachContainer, Attached, Docker, Follow, Next, Received, Wait, WaitCondition, Waited,
-};
+use fluyt_docker_api::api::{AttachContainer, Attached, Docker, Follow, Next, Wait, WaitCondition, Waited};
 use fluyt_docker_api::types::ContainerInspect;
 use fluyt_model::{Error, Kind, Result};
 
+use super::session::Connected;
 use super::{Cli, lifecycle};
 use crate::cli::fail::{Failure, Outcome};
 use crate::cli::flags::{Arity, Command, NONE, Parsed, switch, text};
@@ -31,7 +28,7 @@ pub const ATTACH: Command = Command {
 
 /// Runs `fluyt attach`.
 pub fn attach(cli: &Cli, flags: &Parsed) -> Outcome {
-    let keys = DetachKeys::parse(flags.text("detach-keys"))?;
+    let keys = Keys::of(flags)?;
     let docker = cli.docker()?;
     let found = docker.container_inspect(&flags.args[0], false)?;
     let refused = match &found.state {
@@ -78,11 +75,29 @@ pub struct Wanted {
     /// It has a terminal.
     pub tty: bool,
     /// Keys that detach.
-    pub keys: DetachKeys,
+    pub keys: Keys,
     /// Signals are passed on.
     pub sig_proxy: bool,
     /// It is removed when it has ended: by this process, unless there is a daemon that does it.
     pub removes: bool,
+}
+
+/// Keys that detach, and how they were written.
+#[derive(Debug)]
+pub struct Keys {
+    watched: DetachKeys,
+    text: String,
+}
+
+impl Keys {
+    /// What `--detach-keys` says.
+    ///
+    /// # Errors
+    /// `Invalid`, in Docker's words.
+    pub fn of(flags: &Parsed) -> Result<Self> {
+        let text = flags.text("detach-keys").to_owned();
+        Ok(Self { watched: DetachKeys::parse(&text)?, text })
+    }
 }
 
 /// An attached container, and what will tell how it ended.
@@ -115,6 +130,7 @@ pub fn connect(cli: &Cli, id: &str, wanted: &Wanted, end: WaitCondition) -> Resu
         stdout: wanted.stdout,
         stderr: wanted.stderr,
         removes: wanted.removes && !remote,
+        detach_keys: wanted.keys.text.clone(),
         ..AttachContainer::default()
     };
     let session = docker.container_attach(id, how)?.session;
@@ -131,17 +147,17 @@ pub fn follow(cli: &Cli, docker: &dyn Docker, id: &str, connection: Connection, 
     let signals = pump::signals(wanted.sig_proxy)?;
     let raw = if wanted.tty && wanted.stdin { RawMode::enter()? } else { None };
     let Connection { session, end } = connection;
-    let mut session = Container { docker, id, session };
+    let mut session = Connected::to_container(session, docker, id);
     if wanted.tty
         && let Some((rows, columns)) = terminal::size()
     {
-        session.session.resize(rows, columns).or_else(unless_gone)?;
+        session.resize(rows, columns).or_else(unless_gone)?;
     }
     let options = Options {
         stdin: wanted.stdin,
         stdout: wanted.stdout,
         stderr: wanted.stderr,
-        keys: (wanted.stdin && wanted.tty).then_some(wanted.keys),
+        keys: (wanted.stdin && wanted.tty).then_some(wanted.keys.watched),
         resize: wanted.tty,
     };
     let ended = pump::run(&mut session, options, &signals);
@@ -186,49 +202,4 @@ fn code_of(code: i64) -> Outcome {
 
 fn unless_gone(error: Error) -> Result<()> {
     if error.kind() == Kind::Unavailable { Ok(()) } else { Err(error) }
-}
-
-/// An attached container as the pump sees it.
-struct Container<'a> {
-    docker: &'a dyn Docker,
-    id: &'a str,
-    session: Box<dyn Attached>,
-}
-
-impl Session for Container<'_> {
-    fn buffered(&mut self) -> Result<Option<Received>> {
-        self.session.buffered()
-    }
-
-    fn outputs(&self) -> Vec<BorrowedFd<'_>> {
-        self.session.fd().into_iter().collect()
-    }
-
-    fn input(&self) -> Option<BorrowedFd<'_>> {
-        self.session.fd()
-    }
-
-    fn receive(&mut self, _: usize) -> Result<Received> {
-        self.session.read()
-    }
-
-    fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        self.session.write(bytes)
-    }
-
-    fn close_input(&mut self) -> Result<()> {
-        self.session.close_input()
-    }
-
-    fn resize(&mut self, rows: u16, columns: u16) -> Result<()> {
-        self.session.resize(rows, columns)
-    }
-
-    fn signal(&mut self, number: i32) -> Result<()> {
-        match self.docker.container_kill(self.id, &number.to_string()) {
-            // It may have ended in between.
-            Err(e) if matches!(e.kind(), Kind::Conflict | Kind::NotFound) => Ok(()),
-            other => other,
-        }
-    }
 }

@@ -227,18 +227,22 @@ fn prune_at(docker: &dyn Docker, flags: &Parsed, limits: &Limits) -> Outcome {
 }
 
 /// The row of `system df`.
-pub fn summary(entries: &[CacheEntry]) -> Row {
-    let used: Vec<CacheEntry> = entries.iter().filter(|e| e.in_use).cloned().collect();
-    let total = private_bytes(entries);
-    let free = total.saturating_sub(private_bytes(&used));
-    rows::disk_usage("Build Cache", entries.len(), used.len(), total, free)
+pub fn summary(entries: &[BuildCacheEntry]) -> Row {
+    let used = entries.iter().filter(|e| e.in_use).count();
+    let free = own_bytes(entries.iter().filter(|e| !e.in_use));
+    rows::disk_usage("Build Cache", entries.len(), used, own_bytes(entries.iter()), free)
+}
+
+/// What entries take that no image has too.
+fn own_bytes<'a>(entries: impl Iterator<Item = &'a BuildCacheEntry>) -> u64 {
+    entries.filter(|e| !e.shared).map(|e| u64::try_from(e.size).unwrap_or(0)).sum()
 }
 
 /// The section of `system df -v`.
 ///
 /// # Errors
 /// None that a user could cause.
-pub fn details(entries: &[CacheEntry]) -> Result<String> {
+pub fn details(entries: &[BuildCacheEntry]) -> Result<String> {
     const TABLE: &str = "table {{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.UsageCount}}\t{{.Shared}}";
     const LAYOUT: Layout = Layout {
         type_name: "*formatter.buildCacheContext",
@@ -254,17 +258,18 @@ pub fn details(entries: &[CacheEntry]) -> Result<String> {
         table: TABLE,
         quiet: "{{.ID}}",
     };
+    let seconds = |stamp: &str| time::stamp(stamp).unwrap_or(0) / 1_000_000_000;
     let now = time::now();
     let lines = entries.iter().map(|entry| {
         Row::default()
             .with("CacheType", entry.kind.clone())
-            .with("CreatedSince", since(entry.created, now))
+            .with("CreatedSince", since(seconds(&entry.created_at), now))
             .with("ID", entry.id.clone())
-            .with("LastUsedSince", since(entry.used, now))
+            .with("LastUsedSince", since(entry.last_used_at.as_deref().map_or(0, seconds), now))
             .with_value("Shared", Value::from(entry.shared))
             .with("Size", human_size(entry.size as f64))
-            .with("UsageCount", entry.uses.to_string())
+            .with("UsageCount", entry.usage_count.to_string())
     });
     let table = format::render(&LAYOUT, TABLE, lines)?;
-    Ok(format!("Build cache usage: {}\n\n{table}", human_size(private_bytes(entries) as f64)))
+    Ok(format!("Build cache usage: {}\n\n{table}", human_size(own_bytes(entries.iter()) as f64)))
 }

@@ -1,9 +1,7 @@
 //! What takes room, and making some: `rmi`, `system df`, `system fsck`.
 
-use fluyt_docker_api::api::{DiskUseOf, Docker, ImageDeleted, RemoveImage};
-use fluyt_docker_api::types::system::BuildCacheEntry;
+use fluyt_docker_api::api::{DiskUseOf, ImageDeleted, RemoveImage};
 use fluyt_docker_api::types::{ContainerSummary, ImageSummary, Volume};
-use fluyt_engine::Engine;
 use fluyt_model::{Kind, Result};
 use serde_json::json;
 
@@ -12,7 +10,7 @@ use super::system::{json, print_formatted};
 use crate::cli::fail::{Failure, Outcome};
 use crate::cli::flags::{Arity, Command, NONE, Parsed, list, switch, text};
 use crate::cli::format::{self, rows};
-use crate::cli::{fail, print_line, print_text, render, time};
+use crate::cli::{fail, print_line, print_text, time};
 
 /// `fluyt rmi`.
 pub const RMI: Command = Command {
@@ -82,84 +80,7 @@ pub fn removal(done: &ImageDeleted) -> impl Iterator<Item = String> {
 
 /// Runs `fluyt system df`.
 pub fn df(cli: &Cli, flags: &Parsed) -> Outcome {
-    if let Some(remote) = cli.remote()? {
-        return remote_df(remote, flags);
-    }
-    let engine = cli.engine()?;
-    let usage = engine.df()?;
-    let format = flags.text("format");
-    if flags.on("verbose") {
-        return verbose_df(engine, format, &usage);
-    }
-    let sum = |sizes: &mut dyn Iterator<Item = u64>| sizes.sum::<u64>();
-    let rows = [
-        rows::disk_usage(
-            "Images",
-            usage.images.len(),
-            usage.images.iter().filter(|i| i.containers > 0).count(),
-            usage.layers,
-            usage.images_reclaimable,
-        ),
-        rows::disk_usage(
-            "Containers",
-            usage.containers.len(),
-            usage.containers.iter().filter(|c| c.2).count(),
-            sum(&mut usage.containers.iter().map(|c| c.1)),
-            sum(&mut usage.containers.iter().filter(|c| !c.2).map(|c| c.1)),
-        ),
-        rows::disk_usage(
-            "Local Volumes",
-            usage.volumes.len(),
-            usage.volumes.iter().filter(|v| v.2 > 0).count(),
-            sum(&mut usage.volumes.iter().map(|v| v.1)),
-            sum(&mut usage.volumes.iter().filter(|v| v.2 == 0).map(|v| v.1)),
-        ),
-        super::builder::summary(&usage.build_cache),
-    ];
-    let template = format::choose(&rows::DISK_USAGE, format, false);
-    print_text(&format::render(&rows::DISK_USAGE, template, rows)?)?;
-    Ok(0)
-}
-
-fn verbose_df(engine: &Engine, format: &str, usage: &fluyt_engine::DiskUse) -> Outcome {
-    let now = time::now();
-    let bytes = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    let mut images = engine.images().images()?.iter().map(render::image_summary).collect::<Vec<_>>();
-    for image in &mut images {
-        if let Some(found) = usage.images.iter().find(|u| u.id == image.id) {
-            image.size = bytes(found.size);
-            image.shared_size = bytes(found.shared);
-            image.containers = i64::from(found.containers);
-        }
-    }
-    let containers: Vec<_> = engine
-        .list()?
-        .iter()
-        .map(|view| {
-            let rw = usage.containers.iter().find(|c| c.0 == view.id).map_or(0, |c| c.1);
-            render::summary(view, Some((rw, 0)), now)
-        })
-        .collect();
-    let mut volumes: Vec<_> = engine.volumes()?.iter().map(render::volume).collect();
-    for volume in &mut volumes {
-        let found = usage.volumes.iter().find(|v| v.0 == volume.name);
-        let (size, users) = found.map_or((0, 0), |v| (v.1, v.2));
-        volume.usage_data =
-            Some(fluyt_docker_api::types::VolumeUsage { ref_count: i64::from(users), size: bytes(size) });
-    }
-    if !matches!(format, "" | "table") {
-        let document = json!({"Images": json(&images)?, "Containers": json(&containers)?, "Volumes": json(&volumes)?, "BuildCache": json(&usage.build_cache.iter().map(render::cache::entry).collect::<Vec<_>>())?});
-        print_formatted(format, &document)?;
-        return Ok(0);
-    }
-    let tables = verbose_tables(&images, &containers, &volumes)?;
-    print_text(&(tables + &super::builder::details(&usage.build_cache)?))?;
-    Ok(0)
-}
-
-/// The same of a daemon, by what it counts.
-fn remote_df(docker: &dyn Docker, flags: &Parsed) -> Outcome {
-    let usage = docker.disk_usage(DiskUseOf::default())?;
+    let usage = cli.docker()?.disk_usage(DiskUseOf::default())?;
     let format = flags.text("format");
     let positive = |n: i64| u64::try_from(n).unwrap_or(0);
     if flags.on("verbose") {
@@ -168,7 +89,8 @@ fn remote_df(docker: &dyn Docker, flags: &Parsed) -> Outcome {
             print_formatted(format, &document)?;
             return Ok(0);
         }
-        print_text(&verbose_tables(&usage.images, &usage.containers, &usage.volumes)?)?;
+        let tables = verbose_tables(&usage.images, &usage.containers, &usage.volumes)?;
+        print_text(&(tables + &super::builder::details(&usage.build_cache)?))?;
         return Ok(0);
     }
     let up = |c: &&ContainerSummary| matches!(c.state.as_str(), "running" | "paused" | "restarting");
@@ -182,9 +104,6 @@ fn remote_df(docker: &dyn Docker, flags: &Parsed) -> Outcome {
         .map(|i| positive(i.size - i.shared_size))
         .sum();
     let layers = positive(usage.layers_size);
-    let cached = |entries: &mut dyn Iterator<Item = &BuildCacheEntry>| {
-        entries.filter(|e| !e.shared).map(|e| positive(e.size)).sum::<u64>()
-    };
     let rows = [
         rows::disk_usage(
             "Images",
@@ -207,13 +126,7 @@ fn remote_df(docker: &dyn Docker, flags: &Parsed) -> Outcome {
             usage.volumes.iter().map(|v| volume(v).0).sum(),
             usage.volumes.iter().filter(|v| volume(v).1 == 0).map(|v| volume(v).0).sum(),
         ),
-        rows::disk_usage(
-            "Build Cache",
-            usage.build_cache.len(),
-            usage.build_cache.iter().filter(|e| e.in_use).count(),
-            cached(&mut usage.build_cache.iter()),
-            cached(&mut usage.build_cache.iter().filter(|e| !e.in_use)),
-        ),
+        super::builder::summary(&usage.build_cache),
     ];
     let template = format::choose(&rows::DISK_USAGE, format, false);
     print_text(&format::render(&rows::DISK_USAGE, template, rows)?)?;

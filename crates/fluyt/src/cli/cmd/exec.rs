@@ -2,13 +2,14 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use fluyt_docker_api::api::{Attached, Docker, Received, StartExec};
+use fluyt_docker_api::api::{Docker, Received, StartExec};
 use fluyt_docker_api::types::ExecOptions as ApiExecOptions;
 use fluyt_engine::{Exec, ExecOptions, ExecTarget, Stream};
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Kind, Result};
 
 use super::Cli;
+use super::session::Connected;
 use crate::cli::create::{self, ThisHost};
 use crate::cli::fail::{Failure, Outcome};
 use crate::cli::flags::{Arity, Command, NONE, Parsed, list, many, switch, text, values};
@@ -113,7 +114,7 @@ fn exec_remotely(docker: &dyn Docker, flags: &Parsed) -> Outcome {
     let raw = if tty && stdin { RawMode::enter()? } else { None };
     let options =
         Options { stdin, stdout: true, stderr: true, keys: (stdin && tty).then_some(keys), resize: tty };
-    let end = pump::run(&mut Remotely { session, tty }, options, &signals);
+    let end = pump::run(&mut Connected::to_command(session, tty), options, &signals);
     drop(raw);
     let code = match end? {
         End::Exited(code) => i64::from(code),
@@ -121,47 +122,6 @@ fn exec_remotely(docker: &dyn Docker, flags: &Parsed) -> Outcome {
         End::Closed => docker.exec_inspect(&id)?.exit_code.unwrap_or(0),
     };
     if code == 0 { Ok(0) } else { Err(Failure::Code(i32::try_from(code).unwrap_or(255))) }
-}
-
-/// A daemon's command as the pump sees it.
-struct Remotely {
-    session: Box<dyn Attached>,
-    tty: bool,
-}
-
-impl Session for Remotely {
-    fn buffered(&mut self) -> Result<Option<Received>> {
-        self.session.buffered()
-    }
-
-    fn outputs(&self) -> Vec<BorrowedFd<'_>> {
-        self.session.fd().into_iter().collect()
-    }
-
-    fn input(&self) -> Option<BorrowedFd<'_>> {
-        self.session.fd()
-    }
-
-    fn receive(&mut self, _: usize) -> Result<Received> {
-        self.session.read()
-    }
-
-    fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        self.session.write(bytes)
-    }
-
-    fn close_input(&mut self) -> Result<()> {
-        // A terminal has no half to close; its end of input is a key.
-        if self.tty { Ok(()) } else { self.session.close_input() }
-    }
-
-    fn resize(&mut self, rows: u16, columns: u16) -> Result<()> {
-        self.session.resize(rows, columns)
-    }
-
-    fn signal(&mut self, _: i32) -> Result<()> {
-        Ok(())
-    }
 }
 
 fn follow(exec: Exec, stdin: bool, tty: bool, keys: DetachKeys) -> Outcome {

@@ -33,6 +33,7 @@ mod run;
 mod save;
 mod search;
 mod serve;
+mod session;
 mod signing;
 mod stats;
 mod system;

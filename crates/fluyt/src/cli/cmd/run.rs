@@ -8,13 +8,12 @@ use fluyt_engine::pod::PodRemoveOptions;
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Kind, Result};
 
-use super::attach::{self, Wanted};
+use super::attach::{self, Keys, Wanted};
 use super::registry::{self, Pulled};
 use super::{Cli, archives, pod};
 use crate::cli::create::{self, ThisHost};
 use crate::cli::fail::{Failure, Outcome, for_each};
 use crate::cli::flags::{Arity, Command, NONE, Parsed, switch, text};
-use crate::cli::terminal::keys::DetachKeys;
 use crate::cli::{print_line, terminal};
 
 /// `fluyt start`.
@@ -34,7 +33,7 @@ pub const START: Command = Command {
 /// Runs `fluyt run`.
 pub fn run(cli: &Cli, flags: &Parsed) -> Outcome {
     let mut request = create::request(flags, &ThisHost).map_err(|why| usage("run", why))?;
-    let keys = DetachKeys::parse(flags.text("detach-keys"))?;
+    let keys = Keys::of(flags)?;
     let detach = flags.on("detach");
     let config = &mut request.config;
     if detach {
@@ -274,7 +273,7 @@ pub fn start(cli: &Cli, flags: &Parsed) -> Outcome {
             1,
         ));
     };
-    let keys = DetachKeys::parse(flags.text("detach-keys"))?;
+    let keys = Keys::of(flags)?;
     let found = docker.container_inspect(name, false).map_err(|e| Failure::Coded(e, 1))?;
     let (tty, open) = attach::io_of(&found);
     let stdin = interactive && open;

@@ -1,8 +1,7 @@
 //! `search`: repositories of Docker's hub, or of a registry that is named before the term.
 
-use fluyt_docker_api::transfer;
+use fluyt_docker_api::api::{SearchImages, SearchResult};
 use fluyt_model::Error;
-use fluyt_registry::{FoundRepository, Registry};
 
 use super::Cli;
 use crate::cli::fail::Outcome;
@@ -39,39 +38,23 @@ const RESULTS: Layout = Layout {
     quiet: "{{.Name}}",
 };
 
-/// Results when nobody says how many, and at most.
-const LIMITS: (i64, i64) = (25, 100);
-
 /// Runs `fluyt search`.
-pub fn search(_: &Cli, flags: &Parsed) -> Outcome {
-    let limit = match flags.int("limit") {
-        0 => LIMITS.0,
-        n if (1..=LIMITS.1).contains(&n) => n,
-        n => {
-            return Err(Error::invalid(format!("limit {n} is outside the range of [1, {}]", LIMITS.1)).into());
-        }
+pub fn search(cli: &Cli, flags: &Parsed) -> Outcome {
+    let limit = flags.int("limit");
+    let wanted = SearchImages {
+        term: flags.args[0].clone(),
+        limit: Some(u32::try_from(limit).map_err(|_| Error::invalid(format!("limit {limit} is negative")))?),
+        filters: Filters::parse(flags.all("filter"), &["stars", "is-official", "is-automated"])?,
+        ..SearchImages::default()
     };
-    let filters = Filters::parse(flags.all("filter"), &["stars", "is-official", "is-automated"])?;
-    let mut stars = 0;
-    for text in filters.values("stars") {
-        let number =
-            text.parse::<i64>().map_err(|_| Error::invalid(format!("invalid filter 'stars={text}'")))?;
-        stars = stars.max(number);
-    }
-    let registry = Registry::new(transfer::settings()?);
-    let found = registry.search(&flags.args[0], u32::try_from(limit).unwrap_or(25))?;
-    let shown = found.iter().filter(|r| {
-        r.star_count >= stars
-            && filters.exact("is-official", if r.is_official { "true" } else { "false" })
-            && filters.exact("is-automated", if r.is_automated { "true" } else { "false" })
-    });
-    let rows: Vec<Row> = shown.map(|r| row(r, !flags.on("no-trunc"))).collect();
+    let found = cli.docker()?.image_search(&wanted)?;
+    let rows: Vec<Row> = found.iter().map(|r| row(r, !flags.on("no-trunc"))).collect();
     let template = format::choose(&RESULTS, flags.text("format"), false);
     print_text(&format::render(&RESULTS, template, rows)?)?;
     Ok(0)
 }
 
-fn row(found: &FoundRepository, trunc: bool) -> Row {
+fn row(found: &SearchResult, trunc: bool) -> Row {
     let description = found.description.replace(['\n', '\r'], " ");
     let mark = |set: bool| if set { "[OK]" } else { "" };
     Row::default()

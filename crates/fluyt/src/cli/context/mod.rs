@@ -8,6 +8,7 @@ pub mod store;
 
 use std::path::{Path, PathBuf};
 
+use fluyt_docker_api::remote::proxy::Proxy;
 use fluyt_docker_api::remote::tls::{Material, files_in};
 use fluyt_docker_api::remote::{Client, Dialer, Host, Remote};
 use fluyt_model::{Error, Result};
@@ -148,7 +149,11 @@ impl Options {
             Some(dir) => config::http_headers(&dir)?,
             None => Vec::new(),
         };
-        let dialer = Dialer::new(endpoint.host.clone(), tls);
+        let proxy = match &endpoint.host {
+            Host::Tcp { machine, port } => Proxy::on_the_way(machine, *port, tls.is_some(), &variable)?,
+            _ => None,
+        };
+        let dialer = Dialer::new(endpoint.host.clone(), tls).through(proxy);
         Client::new(dialer, variable("DOCKER_API_VERSION").as_deref(), headers)
     }
 
