@@ -236,7 +236,9 @@ impl Service {
             }
             Token::Oom => self.on_oom(),
             Token::Dns => self.resolve_names(),
-            Token::Probe => self.poll_probe(),
+            // Both ends of a check may have become ready: the second finds it done, and must not begin another.
+            Token::Probe if self.run.as_ref().is_some_and(|run| run.probe.is_some()) => self.poll_probe(),
+            Token::Probe => {}
             Token::Watcher => self.guard.lost(),
             Token::Notify => self.notifier.iter().for_each(Notifier::pass_on),
             Token::Listener => self.accept(),

@@ -4,6 +4,7 @@ use fluyt_docker_api::api::{Docker, PruneBuilds};
 use fluyt_docker_api::filter::Filters;
 use fluyt_docker_api::render::cache::parents;
 use fluyt_docker_api::select::cache::Wanted;
+use fluyt_docker_api::types::BuildCacheEntry;
 use fluyt_engine::build_cache::{CacheEntry, Limits, private_bytes};
 use fluyt_gotmpl::Value;
 use fluyt_model::quantity::{human_duration, human_size};
