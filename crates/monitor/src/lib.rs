@@ -46,6 +46,8 @@ pub const STARTER_FD: i32 = 3;
 /// The descriptor on which the mount that its executable lives in may be inherited. It is closed when the monitor ends:
 /// that takes the kernel a moment for which nobody should wait.
 pub const SEAL_FD: i32 = 4;
+/// The descriptors on which output goes with the log driver `passthrough`: those of whoever started the container.
+pub const PASSED_FDS: [i32; 2] = [5, 6];
 /// The lock that a living monitor holds, in its run directory.
 pub const LOCK: &str = "monitor.lock";
 /// The socket on which it listens, in its run directory.

@@ -126,7 +126,8 @@ impl Engine {
     fn prepared(&self, record: &ContainerRecord, dir: &Path) -> Result<(Child, UnixStream)> {
         self.prepare(record)?;
         let (socket, theirs) = fluyt_monitor::socket_pair()?;
-        Ok((self.spawn_monitor(dir, theirs)?, socket))
+        let passed = record.spec.containers[0].log.driver == "passthrough";
+        Ok((self.spawn_monitor(dir, theirs, passed)?, socket))
     }
 
     /// Writes everything that a start needs.
@@ -708,7 +709,7 @@ fn host_name() -> String {
 }
 
 impl Engine {
-    fn spawn_monitor(&self, dir: &Path, socket: OwnedFd) -> Result<Child> {
+    fn spawn_monitor(&self, dir: &Path, socket: OwnedFd, passed: bool) -> Result<Child> {
         let about = || "fluyt monitor".to_owned();
         let sealed = seal::find(self.paths.run()).about(about)?;
         let log = OpenOptions::new().append(true).create(true).open(dir.join("monitor.log"));
@@ -720,6 +721,12 @@ impl Engine {
         let mut fds = vec![(socket, fluyt_monitor::STARTER_FD)];
         // The monitor is in no hurry when it ends.
         fds.extend(sealed.mount.map(|mount| (mount, fluyt_monitor::SEAL_FD)));
+        if passed {
+            let own = [rustix::stdio::stdout(), rustix::stdio::stderr()];
+            for (fd, number) in own.into_iter().zip(fluyt_monitor::PASSED_FDS) {
+                fds.push((rustix::io::fcntl_dupfd_cloexec(fd, 3).about(about)?, number));
+            }
+        }
         fluyt_sys::spawn::with_fds(&mut command, fds).about(about)
     }
 

@@ -320,6 +320,25 @@ fn a_container_counts_as_up_once_it_is_healthy() {
 }
 
 #[test]
+fn output_is_passed_on_to_who_started_the_container() {
+    let host = host!();
+    ours_only!(host);
+    let (out, err) = (host.scratch().join("out"), host.scratch().join("err"));
+    let mut command =
+        host.command(["run", "-d", "--name", "web", "--log-driver=passthrough", BOX, "sh", "-c"]);
+    command.arg("echo said; echo complained >&2");
+    command.stdout(std::fs::File::create(&out).unwrap()).stderr(std::fs::File::create(&err).unwrap());
+    assert!(command.status().unwrap().success());
+    host.wait_for("web", "{{.State.Status}}", "exited");
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+    assert_eq!(read(&err), "complained\n");
+    assert!(read(&out).lines().any(|line| line == "said"), "{}", read(&out));
+    let _ = host.fails(1, "does not support reading", "logs web");
+    let _ = host.ok("rm web");
+    let _ = host.fails(125, "unknown log opt", "run --log-driver passthrough --log-opt tag=x box true");
+}
+
+#[test]
 fn units_are_installed_listed_shown_and_removed() {
     let host = host!();
     ours_only!(host);

@@ -4,6 +4,7 @@
 
 mod journald;
 mod json_file;
+mod passthrough;
 mod syslog;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ pub use json_file::{COMPRESS, DEFAULT_MAX_FILE, DEFAULT_MAX_SIZE, compress};
 
 use journald::Journald;
 use json_file::JsonFile;
+use passthrough::Passthrough;
 use syslog::Syslog;
 
 /// A line is cut after so many bytes.
@@ -95,6 +97,8 @@ pub enum Sink {
     Journald(Journald),
     /// A syslog server or socket.
     Syslog(Syslog),
+    /// Where the output of whoever started the container goes.
+    Passthrough(Passthrough),
     /// Nowhere.
     None,
 }
@@ -110,6 +114,7 @@ impl Sink {
             "" | "json-file" | "local" => Self::JsonFile(JsonFile::open(spec, path, &origin.extra(spec))?),
             "journald" => Self::Journald(Journald::open(origin, &origin.extra(spec), &origin.tag(spec))?),
             "syslog" => Self::Syslog(Syslog::open(spec, &origin.tag(spec))?),
+            "passthrough" => Self::Passthrough(Passthrough::open()?),
             _ => Self::None,
         })
     }
@@ -126,6 +131,7 @@ impl Sink {
             Self::JsonFile(sink) => sink.line(source, time, line),
             Self::Journald(sink) => sink.line(source, time, line),
             Self::Syslog(sink) => sink.line(source, time, line),
+            Self::Passthrough(sink) => sink.line(source, line),
             Self::None => {}
         }
     }
@@ -137,7 +143,7 @@ impl Sink {
     pub fn flush(&mut self) -> Result<()> {
         match self {
             Self::JsonFile(sink) => sink.flush(),
-            Self::Journald(_) | Self::Syslog(_) | Self::None => Ok(()),
+            Self::Journald(_) | Self::Syslog(_) | Self::Passthrough(_) | Self::None => Ok(()),
         }
     }
 
@@ -185,9 +191,10 @@ pub fn check(spec: &LogSpec) -> Result<()> {
         "journald" => JOURNALD,
         "syslog" => SYSLOG,
         "none" => return Ok(()),
+        "passthrough" => &[],
         other => {
             return Err(Error::invalid(format!("logger: no log driver named '{other}' is registered"))
-                .with_hint("use json-file, local, journald, syslog or none"));
+                .with_hint("use json-file, local, journald, syslog, passthrough or none"));
         }
     };
     if let Some(option) = spec.options.keys().find(|k| !known.contains(&k.as_str())) {

@@ -12,6 +12,7 @@ mod live;
 mod named;
 mod output;
 mod outputs;
+pub mod podman;
 mod progress;
 mod remote;
 mod wanted;
@@ -43,6 +44,8 @@ use wanted::{Call, Wanted};
 
 /// Runs `fluyt build`.
 pub fn build(cli: &Cli, flags: &Parsed) -> Outcome {
+    podman::refuse(flags)?;
+    podman::context(flags)?;
     if let Some(daemon) = cli.remote()? {
         return remote::build(daemon, flags);
     }

@@ -11,6 +11,7 @@ use fluyt_docker_api::api::{AuthConfig, BuildImage, Docker, Progress, Quiet};
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Kind, Result};
 
+use super::podman;
 use crate::cli::archive::pipe_in;
 use crate::cli::cmd::{auth_for, remote_display};
 use crate::cli::create::devices;
@@ -68,7 +69,7 @@ fn refused(what: &str) -> Error {
 }
 
 fn wanted(flags: &Parsed) -> Result<BuildImage> {
-    let platforms = flags.list("platform");
+    let platforms = podman::platforms(flags)?;
     if platforms.len() > 1 || platforms.iter().any(|p| p.contains(',')) {
         return Err(refused("more than one --platform"));
     }
@@ -93,7 +94,7 @@ fn wanted(flags: &Parsed) -> Result<BuildImage> {
         quiet: flags.on("quiet"),
         no_cache: flags.on("no-cache"),
         cache_from: flags.list("cache-from"),
-        pull: flags.on("pull"),
+        pull: podman::pulls(flags),
         remove: flags.on("rm"),
         force_remove: flags.on("force-rm"),
         build_args,
@@ -116,7 +117,8 @@ fn send(
     wanted: &mut BuildImage,
     progress: &dyn Progress,
 ) -> Result<String> {
-    let (path, file) = (flags.args[0].as_str(), flags.given("file"));
+    let (path, file) = (podman::context(flags).unwrap_or_default(), flags.given("file"));
+    let path = path.as_str();
     if path == "-" {
         if file == Some("-") {
             return Err(Error::invalid(

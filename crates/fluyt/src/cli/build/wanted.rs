@@ -14,6 +14,7 @@ use super::attests::Attests;
 use super::cache;
 use super::keys::Agents;
 use super::outputs::{self, Output};
+use super::podman;
 use super::progress::Form;
 use crate::cli::create::devices;
 use crate::cli::flags::Parsed;
@@ -102,7 +103,7 @@ impl Wanted {
         Ok(Self {
             cache_from: cache::sources(flags)?,
             cache_to: cache::targets(flags, inline)?,
-            path: flags.args[0].clone(),
+            path: podman::context(flags).unwrap_or_default(),
             file: flags.given("file").map(str::to_owned),
             options,
             contexts,
@@ -114,7 +115,7 @@ impl Wanted {
             secrets: secrets(flags)?,
             agents: Agents::read(flags)?,
             signature_policy: flags.given("signature-policy").map(str::to_owned),
-            pull: flags.on("pull"),
+            pull: podman::pulls(flags),
             form: form(flags.text("progress"), quiet)?,
             quiet,
             call,
@@ -258,7 +259,8 @@ pub(super) fn pairs(text: &str) -> Result<Vec<(String, String)>> {
 /// `--platform`, each once; empty: this machine's.
 fn platforms(flags: &Parsed) -> Result<Vec<Platform>> {
     let default = std::env::var("DOCKER_DEFAULT_PLATFORM").unwrap_or_default();
-    let mut given: Vec<&str> = flags.all("platform").flat_map(|p| p.split(',')).map(str::trim).collect();
+    let named = podman::platforms(flags)?;
+    let mut given: Vec<&str> = named.iter().flat_map(|p| p.split(',')).map(str::trim).collect();
     if given.is_empty() && !default.is_empty() {
         given.push(&default);
     }

@@ -218,6 +218,12 @@ fn engine_socket(cli: &Cli) -> Result<Stream> {
     }
 }
 
+/// `fluyt build`, for the tests of its flags.
+#[cfg(test)]
+pub fn build_command() -> &'static super::flags::Command {
+    &build::BUILD
+}
+
 /// What a daemon tells of long work, on standard output.
 pub fn remote_display() -> remotely::Display {
     remotely::Display::on_stdout()

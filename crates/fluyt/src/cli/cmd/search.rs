@@ -43,7 +43,10 @@ pub fn search(cli: &Cli, flags: &Parsed) -> Outcome {
     let limit = flags.int("limit");
     let wanted = SearchImages {
         term: flags.args[0].clone(),
-        limit: Some(u32::try_from(limit).map_err(|_| Error::invalid(format!("limit {limit} is negative")))?),
+        limit: Some(
+            u32::try_from(limit)
+                .map_err(|_| Error::invalid(format!("limit {limit} is outside the range of [1, 100]")))?,
+        ),
         filters: Filters::parse(flags.all("filter"), &["stars", "is-official", "is-automated"])?,
         ..SearchImages::default()
     };

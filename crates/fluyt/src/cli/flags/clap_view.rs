@@ -74,7 +74,7 @@ fn view(node: &Node) -> clap::Command {
                 arg = arg.short(flag.short);
             }
             arg = match flag.takes {
-                Takes::Bool => arg.action(ArgAction::SetTrue),
+                Takes::Bool | Takes::Maybe(_) => arg.action(ArgAction::SetTrue),
                 Takes::One(kind, _) => arg.action(ArgAction::Set).value_name(kind),
                 Takes::Many(kind, _) => arg.action(ArgAction::Append).value_name(kind),
             };

@@ -54,7 +54,7 @@ pub fn help(command: &Command, path: &str, aliases: &[String], width: usize) -> 
 fn label(flag: &Flag) -> String {
     let short = if flag.short == '\0' { "    ".to_owned() } else { format!("-{}, ", flag.short) };
     let kind = match flag.takes {
-        Takes::Bool => String::new(),
+        Takes::Bool | Takes::Maybe(_) => String::new(),
         Takes::One(kind, _) | Takes::Many(kind, _) => format!(" {kind}"),
     };
     format!("  {short}--{}{kind}", flag.long)

@@ -20,6 +20,8 @@ pub type Check = fn(&str) -> Result<(), String>;
 pub enum Takes {
     /// Nothing, or `=true` / `=false`.
     Bool,
+    /// Nothing, or `=value`: a switch that may say more.
+    Maybe(Check),
     /// One value; the last one given counts. The name of its type, as help shows it.
     One(&'static str, Check),
     /// Any number of values.
@@ -89,6 +91,11 @@ pub const NONE: char = '\0';
 /// A switch.
 pub const fn switch(short: char, long: &'static str, help: &'static str) -> Flag {
     Flag::new(short, long, Takes::Bool, help)
+}
+
+/// A switch that may say more, `--pull` and `--pull=newer`.
+pub const fn maybe(short: char, long: &'static str, check: Check, help: &'static str) -> Flag {
+    Flag::new(short, long, Takes::Maybe(check), help)
 }
 
 /// A text.

@@ -70,7 +70,7 @@ impl Parsed {
         };
         let value = match (value, flag.takes) {
             (Some(value), _) => value.to_owned(),
-            (None, Takes::Bool) => "true".to_owned(),
+            (None, Takes::Bool | Takes::Maybe(_)) => "true".to_owned(),
             (None, _) => words
                 .next()
                 .cloned()
@@ -97,7 +97,7 @@ impl Parsed {
             if let Some(value) = rest.strip_prefix('=') {
                 return self.set(flag, value.to_owned());
             }
-            if matches!(flag.takes, Takes::Bool) {
+            if matches!(flag.takes, Takes::Bool | Takes::Maybe(_)) {
                 self.set(flag, "true".to_owned())?;
                 continue;
             }
@@ -115,7 +115,7 @@ impl Parsed {
             Takes::Bool => boolean(&value)
                 .map(|_| ())
                 .ok_or_else(|| format!("strconv.ParseBool: parsing \"{value}\": invalid syntax")),
-            Takes::One(_, check) | Takes::Many(_, check) => check(&value),
+            Takes::Maybe(check) | Takes::One(_, check) | Takes::Many(_, check) => check(&value),
         };
         if let Err(why) = checked {
             let name = match flag.short {
