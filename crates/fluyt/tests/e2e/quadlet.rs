@@ -284,7 +284,7 @@ fn a_container_says_itself_that_it_is_up() {
     let _ = manager.run(&host, &words);
     let said = manager.hear();
     assert!(!said.contains("READY"), "{said}");
-    assert_eq!(host.ok_words(&["exec", "web", "printenv", "NOTIFY_SOCKET"]), "/run/notify/notify.sock");
+    assert_eq!(host.ok_words(&["exec", "web", "sh", "-c", "echo $NOTIFY_SOCKET"]), "/run/notify/notify.sock");
     let inside = format!("/proc/{}/root/run/notify/notify.sock", host.field("web", "{{.State.Pid}}"));
     let speaker = UnixDatagram::unbound().unwrap();
     speaker.send_to(b"STATUS=warming up", &inside).unwrap();
