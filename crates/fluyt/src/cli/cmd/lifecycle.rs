@@ -7,7 +7,7 @@ use fluyt_model::{Error, Kind, Result};
 
 use super::Cli;
 use crate::cli::create::{self, flags as shared};
-use crate::cli::fail::{Outcome, for_each};
+use crate::cli::fail::{Failure, Outcome, for_each};
 use crate::cli::flags::{Arity, Command, Flag, NONE, Parsed, int, list, switch, text};
 
 const fn several(name: &'static str, about: &'static str, flags: &'static [&'static [Flag]]) -> Command {
@@ -59,7 +59,7 @@ pub const RM: Command = Command {
         switch('f', "force", "Force the removal of a running container (uses SIGKILL)"),
         list(NONE, "cidfile", "Read the container ID from the file"),
         switch('i', "ignore", "Ignore containers that do not exist; with --force, stop before removing"),
-        int(NONE, "time", "With --force, seconds to wait before killing the container"),
+        int('t', "time", "With --force, seconds to wait before killing the container"),
         switch('l', "link", "Remove the specified link"),
         switch('v', "volumes", "Remove anonymous volumes associated with the container"),
     ]],
@@ -154,7 +154,7 @@ pub fn ended(docker: &dyn Docker, name: &str, condition: WaitCondition) -> Resul
 }
 
 /// The containers that are named, and those whose ids are in files.
-fn named(flags: &Parsed) -> Result<Vec<String>> {
+fn named(flags: &Parsed) -> Result<Vec<String>, Failure> {
     let mut names = flags.args.clone();
     for path in flags.all("cidfile") {
         match std::fs::read_to_string(path) {
@@ -163,7 +163,12 @@ fn named(flags: &Parsed) -> Result<Vec<String>> {
         }
     }
     if names.is_empty() && !flags.changed("cidfile") {
-        return Err(Error::invalid("which container is to be removed?").with_hint("see 'fluyt rm --help'"));
+        return Err(Failure::Usage {
+            sentence: "fluyt: 'fluyt rm' requires at least 1 argument".to_owned(),
+            usage: "Usage:  fluyt rm [OPTIONS] CONTAINER [CONTAINER...]\n\nRun 'fluyt rm --help' for more information"
+                .to_owned(),
+            code: 1,
+        });
     }
     Ok(names)
 }
