@@ -17,8 +17,8 @@ fn units(host: &Host, files: &[(&str, &str)]) -> PathBuf {
     let directory = host.scratch().join("units");
     for (name, text) in files {
         let path = directory.join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
+        std::fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+        std::fs::write(path, text).expect("a unit");
     }
     directory
 }
@@ -27,7 +27,7 @@ fn units(host: &Host, files: &[(&str, &str)]) -> PathBuf {
 fn generate(host: &Host, units: &Path, words: &[&str]) -> fluyt_testkit::host::Outcome {
     let generator = host.scratch().join("fluyt-system-generator");
     if !generator.exists() {
-        std::os::unix::fs::symlink(crate::PROGRAM, &generator).unwrap();
+        std::os::unix::fs::symlink(crate::PROGRAM, &generator).expect("a link");
     }
     let mut command = Command::new(generator);
     command.args(words).env("QUADLET_UNIT_DIRS", units);
@@ -224,8 +224,8 @@ struct Manager {
 impl Manager {
     fn new(host: &Host) -> Self {
         let path = host.scratch().join("notify");
-        let socket = UnixDatagram::bind(&path).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(wait::patience(30)))).unwrap();
+        let socket = UnixDatagram::bind(&path).expect("a socket");
+        socket.set_read_timeout(Some(Duration::from_secs(wait::patience(30)))).expect("a socket");
         Self { socket, path }
     }
 
@@ -236,9 +236,9 @@ impl Manager {
     }
 
     fn hears_nothing_yet(&self) -> bool {
-        self.socket.set_nonblocking(true).unwrap();
+        self.socket.set_nonblocking(true).expect("a socket");
         let nothing = self.socket.recv(&mut [0; 512]).is_err();
-        self.socket.set_nonblocking(false).unwrap();
+        self.socket.set_nonblocking(false).expect("a socket");
         nothing
     }
 
@@ -250,7 +250,12 @@ impl Manager {
 
 /// The process that a message names.
 fn main_process(message: &str) -> i32 {
-    message.lines().find_map(|line| line.strip_prefix("MAINPID=")).expect("a process").parse().unwrap()
+    message
+        .lines()
+        .find_map(|line| line.strip_prefix("MAINPID="))
+        .expect("a process")
+        .parse()
+        .expect("a number")
 }
 
 #[test]

@@ -58,10 +58,8 @@ impl Lowering<'_> {
                 (None, _) => {}
             },
             "AddDevice" => self.devices(command)?,
-            "VolatileTmp" => {
-                if self.boolean(key) == Some(true) && self.boolean("ReadOnly") != Some(true) {
-                    add_each(command, "--tmpfs", ["/tmp:rw,size=512M,mode=1777"]);
-                }
+            "VolatileTmp" if self.boolean(key) == Some(true) && self.boolean("ReadOnly") != Some(true) => {
+                add_each(command, "--tmpfs", ["/tmp:rw,size=512M,mode=1777"]);
             }
             "User" => self.user(command)?,
             "AutoUpdate" => {
