@@ -271,3 +271,39 @@ impl Called<'_> {
         self.files
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_lead_to_commands() {
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        for (line, above, word) in [
+            ("up -d", "compose", "up"),
+            ("convert", "compose", "config"),
+            ("alpha viz", "compose alpha", "viz"),
+            ("bridge convert", "compose bridge", "convert"),
+            ("bridge transformations ls -q", "compose bridge transformations", "list"),
+        ] {
+            let words = words(line);
+            let found = found(&words[0], &words[1..]).expect(line);
+            assert_eq!((found.above, found.word), (above, word), "{line}");
+            assert!(found.table.iter().any(|(command, _)| command.name == word), "{line}");
+        }
+        for line in ["alpha", "alpha --help", "bridge", "bridge transformations"] {
+            let words = words(line);
+            assert!(found(&words[0], &words[1..]).is_none(), "{line}");
+        }
+    }
+
+    #[test]
+    fn completions_know_every_command() {
+        let tree = tree();
+        for (command, _) in COMMANDS {
+            assert_eq!(tree.iter().filter(|n| n.word == command.name).count(), 1, "{}", command.name);
+        }
+        let below = |word: &str| tree.iter().find(|n| n.word == word).map_or(0, |n| n.below.len());
+        assert_eq!((below("alpha"), below("bridge")), (alpha::COMMANDS.len(), bridge::COMMANDS.len() + 1));
+    }
+}
