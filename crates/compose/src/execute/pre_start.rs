@@ -151,7 +151,7 @@ fn run(docker: &dyn Docker, id: &str, says: &dyn Fn(&[u8])) -> Result<(i64, Vec<
         }
     }
     match ended.next(Wait::FOREVER)? {
-        Next::Item(end) => Ok((i64::from(end.code), tail)),
+        Next::Item(end) => Ok((end.code, tail)),
         _ => Ok((docker.container_inspect(id, false)?.state.exit_code, tail)),
     }
 }
