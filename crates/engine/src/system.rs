@@ -218,6 +218,7 @@ impl Engine {
                 }
             }
         }
+        self.check_pods(repair, &mut health)?;
         for entry in std::fs::read_dir(self.paths.trash()).into_iter().flatten().flatten() {
             let name = entry.file_name();
             health
@@ -306,7 +307,7 @@ fn finding(found: fluyt_image::fsck::Finding) -> (String, bool) {
 }
 
 /// A directory that another process may be making a container in this very moment is left alone.
-fn old_enough(path: &Path) -> bool {
+pub(crate) fn old_enough(path: &Path) -> bool {
     let age = std::fs::metadata(path).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
     age.is_some_and(|age| age.as_secs() > 600)
 }

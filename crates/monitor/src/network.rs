@@ -51,7 +51,8 @@ impl Wired {
             .as_ref()
             .map(|config| fluyt_net::dns::Server::open(netns.as_fd(), config))
             .transpose()?;
-        let (ports, reserved) = publish(plan, &spec.id, firewall)?;
+        let (ports, reserved) = choose(plan)?;
+        publish(plan, &spec.id, &ports, firewall)?;
         Ok(Self { netns: Some(netns), dns, ports, reserved })
     }
 
@@ -91,29 +92,42 @@ fn plug(plan: &NetworkPlan, netns: &OwnedFd, firewall: &mut Option<Firewall>) ->
 /// The ports as they were chosen, and what holds them.
 pub type Published = (Vec<PortMapping>, Vec<Reservation>);
 
-/// Publishes the ports of a plan in the name of `owner`.
-fn publish(plan: &NetworkPlan, owner: &str, firewall: &mut Option<Firewall>) -> Result<Published> {
+/// Takes the host's side of a plan's ports, which are not published yet.
+///
+/// # Errors
+/// A port is taken.
+pub fn choose(plan: &NetworkPlan) -> Result<Published> {
     let (mut ports, mut reserved) = (Vec::new(), Vec::new());
     for wanted in &plan.ports {
         let (port, reservation) = reserve(wanted)?;
         reserved.push(reservation);
         ports.push(port);
     }
-    if !ports.is_empty() {
-        let scope = Scope::new(plan.scope.clone());
-        connected(firewall)?.publish(&scope, owner, &mappings(plan, &ports))?;
-    }
     Ok((ports, reserved))
 }
 
-/// Plugs in the network namespace `netns` of a pod, without any container, and publishes its ports in the name of `owner`.
+/// Publishes chosen ports in the name of `owner`.
+fn publish(
+    plan: &NetworkPlan,
+    owner: &str,
+    ports: &[PortMapping],
+    firewall: &mut Option<Firewall>,
+) -> Result<()> {
+    if ports.is_empty() {
+        return Ok(());
+    }
+    connected(firewall)?.publish(&Scope::new(plan.scope.clone()), owner, &mappings(plan, ports))
+}
+
+/// Plugs in the network namespace `netns` of a pod, without any container, and publishes its ports, which were chosen before,
+/// in the name of `owner`.
 ///
 /// # Errors
-/// A port is taken, an address clashes, the kernel objects.
-pub fn set_up(plan: &NetworkPlan, owner: &str, netns: &OwnedFd) -> Result<Published> {
+/// An address clashes, the kernel objects.
+pub fn set_up(plan: &NetworkPlan, owner: &str, netns: &OwnedFd) -> Result<()> {
     let mut firewall = None;
     plug(plan, netns, &mut firewall)?;
-    publish(plan, owner, &mut firewall)
+    publish(plan, owner, &plan.ports, &mut firewall)
 }
 
 /// Takes the ports of a plan back that `owner` published.

@@ -15,9 +15,11 @@ use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::PodRecord;
 use super::state::{SandboxState, is_pin};
+use crate::api::Health;
 use crate::container::remove::delete_tree;
 use crate::container::start::is_mount_point;
 use crate::records::ContainerRecord;
+use crate::system::old_enough;
 use crate::{Engine, lower};
 
 /// Stack of the thread that makes namespaces, bytes.
@@ -114,10 +116,31 @@ impl Engine {
             // Removed while the lock was waited for.
             self.records().pod(&pod.id)?;
             if !self.pod_is_up(&pod.id) {
+                self.not_out_of_sight(pod)?;
                 self.set_up(pod)?;
             }
         }
         Err(Error::conflict(format!("pod {} is taken down again and again", pod.name)))
+    }
+
+    /// What holds the namespaces of a sandbox cannot be seen from another mount namespace. Members that run there must not be
+    /// taken for left-overs.
+    fn not_out_of_sight(&self, pod: &PodRecord) -> Result<()> {
+        let state = SandboxState::load(&self.paths, &pod.id)?;
+        if !state.up || !state.init_lives() {
+            return Ok(());
+        }
+        match self.records().members(&pod.id)?.iter().find(|m| self.is_running(&m.id)) {
+            None => Ok(()),
+            Some(member) => Err(Error::conflict(format!(
+                "the namespaces of pod {} are not held here, while its container {} runs",
+                pod.name, member.name
+            ))
+            .with_hint(format!(
+                "it was started in another mount namespace, or they were unmounted: `fluyt pod stop {}` first",
+                pod.name
+            ))),
+        }
     }
 
     /// Takes the sandbox of a pod down, unless a member runs or is being started. Whether it is down.
@@ -148,6 +171,26 @@ impl Engine {
             self.emit_pod("stop", pod);
         }
         Ok(true)
+    }
+
+    /// Finds, and with `repair` removes, what interrupted work has left of pods that are not recorded.
+    pub(crate) fn check_pods(&self, repair: bool, health: &mut Health) -> Result<()> {
+        for (parent, what) in
+            [(self.paths.pods(), "pods"), (self.paths.run().join("pods"), "run directory: pods")]
+        {
+            for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+                let id = entry.file_name().to_string_lossy().into_owned();
+                if self.records().read(|tx| self.records().has_pod(tx, &id))? || !old_enough(&entry.path()) {
+                    continue;
+                }
+                health.leftovers.push((format!("{what}/{id}: belongs to no pod"), repair));
+                if repair {
+                    unmount_below(&entry.path())?;
+                    delete_tree(&entry.path())?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Makes the sandbox. The pod's lock is held.
@@ -217,9 +260,11 @@ impl Engine {
         let netns = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .about(|| path.display().to_string())?;
         // Those who hold the ports from now on are the monitors of the members.
-        let (ports, _reserved) = network::set_up(&state.network, &pod.id, &netns)?;
+        let (ports, _reserved) = network::choose(&state.network)?;
         state.network.ports = ports;
-        Ok(())
+        // Before they are published: whoever finds this half done takes them back.
+        state.save(&self.paths, &pod.id)?;
+        network::set_up(&state.network, &pod.id, &netns)
     }
 
     /// Removes whatever there is of a sandbox. The pod's lock is held, and `state` says that it is not up.

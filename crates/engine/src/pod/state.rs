@@ -69,7 +69,8 @@ impl SandboxState {
         self.up && run.is_dir() && self.pins.iter().all(|pin| is_pin(&run.join(pin))) && self.init_lives()
     }
 
-    fn init_lives(&self) -> bool {
+    /// Whether its first process lives, if it has one.
+    pub fn init_lives(&self) -> bool {
         self.init_pid == 0 || fluyt_runtime::start_time(self.init_pid).is_ok_and(|t| t == self.init_start)
     }
 }

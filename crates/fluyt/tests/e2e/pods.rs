@@ -193,7 +193,7 @@ fn killed_monitors_leave_the_sandbox_and_it_is_found_again() {
     ours_only!(host);
     host.ok("pod create --name p1");
     member(&host, "--pod p1 --name m1");
-    let space = host.ok("exec m1 readlink /proc/self/ns/net");
+    host.ok("exec m1 touch /dev/shm/mark");
     let pid = host.field("m1", "{{.State.Pid}}");
     let parent = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
     let monitor: i32 = parent
@@ -208,9 +208,36 @@ fn killed_monitors_leave_the_sandbox_and_it_is_found_again() {
     until("the pod to be degraded", 20, || (state(&host, "p1") == "Degraded").then_some(()));
     host.ok("pod start p1");
     assert_eq!(state(&host, "p1"), "Running");
-    assert_eq!(host.ok("exec m1 readlink /proc/self/ns/net"), space, "the same sandbox");
+    assert_eq!(host.ok("exec m1 ls /dev/shm"), "mark", "the same sandbox");
     host.ok("pod restart -t 0 p1");
-    assert_ne!(host.ok("exec m1 readlink /proc/self/ns/net"), space, "a new one");
+    assert_eq!(host.ok("exec m1 ls /dev/shm"), "", "a new one");
+    host.ok("pod rm -f -t 0 p1");
+}
+
+#[test]
+fn whatever_is_killed_the_next_start_finds_its_way() {
+    let host = host!();
+    ours_only!(host);
+    let port = free_port();
+    host.ok(&format!("pod create --name p1 --share +pid -p {port}:80 -p 81"));
+    host.ok_words(&["create", "--pod", "p1", "--name", "m1", BOX, "sh", "-c", STAY]);
+    for milliseconds in [2, 6, 10, 15, 20, 30, 45, 70, 100, 150] {
+        for verb in ["start", "stop"] {
+            let mut words = vec!["pod", verb, "p1"];
+            if verb == "stop" {
+                words.extend(["-t", "0"]);
+            }
+            let mut command = host.command(&words);
+            command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+            let mut child = command.spawn().expect("fluyt");
+            std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+            // It may have ended by now.
+            let _ = child.kill();
+            child.wait().expect("its end");
+        }
+    }
+    host.ok("pod start p1");
+    assert_eq!(state(&host, "p1"), "Running");
     host.ok("pod rm -f -t 0 p1");
 }
 
