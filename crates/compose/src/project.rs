@@ -130,7 +130,14 @@ impl Project {
     /// The same of a volume.
     pub fn hash_of_volume(&self, name: &str) -> Option<String> {
         let mut node = self.tree.get("volumes")?.get(name)?.clone();
-        node.map_mut()?.retain(|e| !e.key.starts_with("x-"));
+        let map = node.map_mut()?;
+        map.retain(|e| !e.key.starts_with("x-"));
+        let named = |d: &Node| matches!(&d.value, Value::Str(driver) if !driver.is_empty());
+        if !map.get("driver").is_some_and(named) {
+            map.remove("driver");
+            let local = Node::new(Value::Str("local".to_owned()), Pos::default());
+            insert_before(map, "driver", &["driver_opts", "external", "labels"], local);
+        }
         Some(hex(&Sha256::digest(write::json(&node).as_bytes())))
     }
 }

@@ -20,6 +20,8 @@ use crate::{Engine, client};
 
 /// The network that containers join unless they ask for another.
 pub const DEFAULT_NETWORK: &str = "bridge";
+/// So often another subnet is chosen when somebody else got the one that was.
+const TRIES: u32 = 32;
 const PREDEFINED: [(&str, &str); 3] = [(DEFAULT_NETWORK, "bridge"), ("host", "host"), ("none", "null")];
 
 impl Engine {
@@ -105,16 +107,30 @@ impl Engine {
                 .with_hint("use the driver bridge or macvlan"));
             }
         }
-        // Reading the host's routes takes its time; it is done before the transaction.
-        let known = self.records().read(|tx| self.records().networks(tx))?;
-        let used = used_subnets(&known)?;
-        complete(&mut spec, &ipam::user_pools(), &used, self.paths.scope().suffix(), &network.id)?;
-        network.spec = spec;
-        self.records().write(|tx| {
-            let now = self.records().networks(tx)?;
-            overlap(&network.spec, &now)?;
-            self.records().put_network(tx, &network)
-        })?;
+        let mut tries = 0;
+        loop {
+            // Reading the host's routes takes its time; it is done before the transaction.
+            let known = self.records().read(|tx| self.records().networks(tx))?;
+            let used = used_subnets(&known)?;
+            network.spec = spec.clone();
+            let scope = self.paths.scope();
+            complete(&mut network.spec, &ipam::user_pools(), &used, scope.suffix(), &network.id)?;
+            let mut taken = false;
+            let written = self.records().write(|tx| {
+                let now = self.records().networks(tx)?;
+                let fits = overlap(&network.spec, &now);
+                taken = fits.is_err();
+                fits?;
+                self.records().put_network(tx, &network)
+            });
+            // Somebody who made a network meanwhile may have got the subnet that was chosen here.
+            let chosen = network.spec.subnets.len() > spec.subnets.len();
+            if !(taken && chosen && tries < TRIES) {
+                written?;
+                break;
+            }
+            tries += 1;
+        }
         if network.spec.driver == "bridge"
             && let Err(e) = fluyt_net::ensure_bridge(&self.paths.scope(), &bridge(&network)?)
         {

@@ -1,13 +1,17 @@
 //! What is there is looked at, and plans are carried out, over Docker's operations.
 //!
-//! No decision is made here: a step says what it does, and the graph says when. Waiting steps wait side by side; all
-//! others are done one after the other, as soon as what they need is done.
+//! No decision is made here: a step says what it does, and the graph says when. Steps that do not need each other are done
+//! side by side, each in a thread that lives as long as its step; waiting steps are looked at by the thread that called.
 
 mod observe;
 mod pre_start;
+mod report;
 mod wait;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fluyt_docker_api::api::Received;
@@ -19,25 +23,20 @@ use fluyt_model::{Error, Kind, Result};
 
 use crate::document::Node;
 use crate::lower::{self, Content, Surroundings, container_name, resource_name};
-use crate::plan::{Action, Observed, Plan, action_text, is_anonymous};
+use crate::plan::{Action, Condition, Observed, Plan, action_text, is_anonymous};
 use crate::project::Project;
 use crate::view::View;
 
+use wait::Waited;
+
 pub use observe::observe;
+pub use report::{Event, Report, State};
 pub(crate) use wait::exec_code;
 
-/// Between two looks at what is waited for.
-const LOOK: Duration = Duration::from_millis(50);
-
-/// Is told how a plan gets on.
-pub trait Report {
-    /// A step begins.
-    fn begins(&self, what: &str);
-    /// A step is done, after so long.
-    fn done(&self, what: &str, took: Duration);
-    /// A service hook or a failed container said something.
-    fn says(&self, who: &str, bytes: &[u8]);
-}
+/// The shortest and the longest pause between two looks at what is waited for.
+const LOOKS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
+/// So many steps are done at once if nobody says how many.
+const SIDE_BY_SIDE: usize = 32;
 
 /// How plans are carried out.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +45,10 @@ pub struct How {
     pub timeout: Option<i64>,
     /// So long may waiting take altogether.
     pub wait_timeout: Option<Duration>,
+    /// At most so many steps at once; `None`: as many as there are.
+    pub parallel: Option<usize>,
+    /// When this is set, no further step begins.
+    pub cancel: Option<Arc<AtomicBool>>,
 }
 
 /// Carries out plans.
@@ -58,9 +61,72 @@ pub struct Executor<'a> {
     /// Volumes of containers that were there: id -> target -> name.
     volumes: BTreeMap<String, BTreeMap<String, String>>,
     /// Containers of the project: service and number -> id.
-    ids: BTreeMap<(String, u32), String>,
+    ids: Mutex<BTreeMap<(String, u32), String>>,
     /// Containers that this executor has started.
-    started: Vec<(String, u32)>,
+    started: Mutex<Vec<(String, u32)>>,
+    /// Taken by starts that choose a published port of a range: engines do not choose for two at once.
+    ranges: Mutex<()>,
+}
+
+/// A plan under way.
+struct Run<'p> {
+    plan: &'p Plan,
+    /// Ids of containers whose place another one takes.
+    replaced: Vec<String>,
+    state: Vec<Step>,
+    running: usize,
+    failure: Option<Error>,
+    /// When waiting steps began.
+    waits: BTreeMap<usize, Instant>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Ahead,
+    Begun,
+    Done,
+}
+
+impl<'p> Run<'p> {
+    fn of(plan: &'p Plan) -> Self {
+        let replaced = plan.steps.iter().filter_map(|s| match &s.action {
+            Action::CreateContainer { replaces: Some(id), aside: true, .. } => Some(id.clone()),
+            _ => None,
+        });
+        Self {
+            plan,
+            replaced: replaced.collect(),
+            state: vec![Step::Ahead; plan.steps.len()],
+            running: 0,
+            failure: None,
+            waits: BTreeMap::new(),
+        }
+    }
+
+    /// Steps that can begin.
+    fn ready(&self) -> Vec<usize> {
+        if self.failure.is_some() {
+            return Vec::new();
+        }
+        let free = |n: &usize| {
+            self.state[*n] == Step::Ahead
+                && self.plan.steps[*n].after.iter().all(|a| self.state[*a] == Step::Done)
+        };
+        (0..self.state.len()).filter(free).collect()
+    }
+
+    fn is_done(&self) -> bool {
+        self.state.iter().all(|s| *s == Step::Done)
+    }
+
+    fn ended(&mut self, step: usize, result: Result<()>) {
+        match result {
+            Ok(()) => self.state[step] = Step::Done,
+            Err(e) => {
+                self.failure.get_or_insert(e);
+            }
+        }
+    }
 }
 
 impl<'a> Executor<'a> {
@@ -73,81 +139,177 @@ impl<'a> Executor<'a> {
         report: &'a dyn Report,
     ) -> Self {
         let own = observed.containers.iter().filter(|c| !c.one_off);
+        // The newest come first; of two with one number, which an interrupted run leaves, the newest counts.
+        let ids = own.clone().rev().map(|c| ((c.service.clone(), c.number), c.id.clone())).collect();
         Self {
             docker,
             project,
             how,
             report,
             images: observed.images.clone(),
-            volumes: own.clone().map(|c| (c.id.clone(), c.volumes.clone())).collect(),
-            // The newest come first; of two with one number, which an interrupted run leaves, the newest counts.
-            ids: own.rev().map(|c| ((c.service.clone(), c.number), c.id.clone())).collect(),
-            started: Vec::new(),
+            volumes: own.map(|c| (c.id.clone(), c.volumes.clone())).collect(),
+            ids: Mutex::new(ids),
+            started: Mutex::default(),
+            ranges: Mutex::default(),
         }
     }
 
     /// The containers that were started, in their order.
-    pub fn started(&self) -> &[(String, u32)] {
-        &self.started
+    pub fn started(&self) -> Vec<(String, u32)> {
+        locked(&self.started).clone()
     }
 
     /// The id of a container of a service.
-    pub fn id(&self, service: &str, number: u32) -> Option<&str> {
-        self.ids.get(&(service.to_owned(), number)).map(String::as_str)
+    pub fn id(&self, service: &str, number: u32) -> Option<String> {
+        locked(&self.ids).get(&(service.to_owned(), number)).cloned()
     }
 
     /// Carries out a plan.
     ///
     /// # Errors
-    /// The first step that fails; what has been done stays done.
-    pub fn run(&mut self, plan: &Plan) -> Result<()> {
+    /// The first step that fails; steps that had begun are done to their end, and what has been done stays done.
+    pub fn run(&self, plan: &Plan) -> Result<()> {
+        let mut run = Run::of(plan);
         let began = Instant::now();
-        let mut done: BTreeSet<usize> = BTreeSet::new();
-        let mut waiting: BTreeMap<usize, Instant> = BTreeMap::new();
-        while done.len() < plan.steps.len() {
-            let mut progress = false;
-            for (n, step) in plan.steps.iter().enumerate() {
-                if done.contains(&n) || !step.after.iter().all(|a| done.contains(a)) {
-                    continue;
-                }
-                let what = action_text(self.project, &step.action);
-                if let Action::Wait { service, condition, required } = &step.action {
-                    let since = *waiting.entry(n).or_insert_with(|| {
-                        self.report.begins(&what);
-                        Instant::now()
-                    });
-                    if self.is_so(service, *condition, *required)? {
-                        self.report.done(&what, since.elapsed());
-                        done.insert(n);
-                        progress = true;
+        let limit = self.how.parallel.unwrap_or(SIDE_BY_SIDE).max(1);
+        std::thread::scope(|scope| {
+            let (sender, receiver): (Sender<(usize, Result<()>)>, Receiver<_>) = channel();
+            let mut pause = LOOKS.0;
+            loop {
+                let ready = run.ready();
+                let alone = ready.len() == 1 && run.running == 0 && run.waits.is_empty();
+                for n in ready {
+                    let action = &plan.steps[n].action;
+                    if let Action::Wait { service, .. } = action {
+                        run.state[n] = Step::Begun;
+                        run.waits.insert(n, Instant::now());
+                        self.tell_of(service, State::Working, "Waiting", "");
+                    } else if alone {
+                        run.ended(n, self.step(action, &run.replaced));
+                    } else if run.running < limit {
+                        run.state[n] = Step::Begun;
+                        run.running += 1;
+                        let (sender, replaced) = (sender.clone(), run.replaced.clone());
+                        scope.spawn(move || {
+                            // The receiver lives until all have answered.
+                            let _ = sender.send((n, self.step(action, &replaced)));
+                        });
                     }
+                }
+                let settled = self.look(&mut run);
+                if run.is_done() {
+                    return Ok(());
+                }
+                if self.how.cancel.as_ref().is_some_and(|c| c.load(Ordering::Relaxed)) {
+                    run.failure.get_or_insert_with(|| Error::new(Kind::Unavailable, "interrupted"));
+                }
+                self.late(&mut run, began);
+                if run.running == 0
+                    && let Some(failure) = run.failure.take()
+                {
+                    return Err(failure);
+                }
+                if settled || alone {
+                    pause = LOOKS.0;
                     continue;
                 }
-                let since = Instant::now();
-                self.report.begins(&what);
-                self.act(&step.action).map_err(|e| e.context(what.clone()))?;
-                self.report.done(&what, since.elapsed());
-                done.insert(n);
-                progress = true;
+                match receiver.recv_timeout(pause) {
+                    Ok((n, result)) => {
+                        run.running -= 1;
+                        run.ended(n, result);
+                        pause = LOOKS.0;
+                    }
+                    Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                        pause = (pause * 2).min(LOOKS.1);
+                    }
+                }
             }
-            if progress {
-                continue;
-            }
-            if self.how.wait_timeout.is_some_and(|limit| began.elapsed() >= limit) {
-                let what: Vec<String> = waiting
-                    .keys()
-                    .filter(|n| !done.contains(n))
-                    .map(|n| action_text(self.project, &plan.steps[*n].action))
-                    .collect();
-                return Err(Error::new(Kind::Timeout, format!("not ready in time: {}", what.join(", ")))
-                    .with_hint("give it more time with --wait-timeout, or look at its logs"));
-            }
-            std::thread::sleep(LOOK);
-        }
-        Ok(())
+        })
     }
 
-    fn act(&mut self, action: &Action) -> Result<()> {
+    /// Looks at everything that is waited for; whether something has come to an end.
+    fn look(&self, run: &mut Run<'_>) -> bool {
+        if run.failure.is_some() {
+            return false;
+        }
+        let waits: Vec<usize> = run.waits.keys().copied().filter(|n| run.state[*n] == Step::Begun).collect();
+        let mut settled = false;
+        let plan = run.plan;
+        for n in waits {
+            let action = &plan.steps[n].action;
+            let Action::Wait { service, condition, required } = action else { continue };
+            match self.is_so(service, *condition, *required) {
+                Ok(Waited::NotYet) => {}
+                Ok(waited) => {
+                    let done = if *condition == Condition::Completed { "Exited" } else { "Healthy" };
+                    if waited == Waited::Well {
+                        self.tell_of(service, State::Done, done, "");
+                    }
+                    run.ended(n, Ok(()));
+                    settled = true;
+                }
+                Err(e) => {
+                    let why = e.to_string();
+                    self.tell_of(service, State::Failed, "Error", why.lines().next().unwrap_or_default());
+                    run.ended(n, Err(e.context(action_text(self.project, action))));
+                    return true;
+                }
+            }
+        }
+        settled
+    }
+
+    /// Gives up when waiting has taken too long.
+    fn late(&self, run: &mut Run<'_>, began: Instant) {
+        if run.failure.is_some() || self.how.wait_timeout.is_none_or(|limit| began.elapsed() < limit) {
+            return;
+        }
+        let open = |n: &&usize| run.state[**n] == Step::Begun;
+        let what: Vec<String> = run
+            .waits
+            .keys()
+            .filter(open)
+            .map(|n| action_text(self.project, &run.plan.steps[*n].action))
+            .collect();
+        if !what.is_empty() {
+            let late = Error::new(Kind::Timeout, format!("not ready in time: {}", what.join(", ")));
+            run.failure = Some(late.with_hint("give it more time with --wait-timeout, or look at its logs"));
+        }
+    }
+
+    /// Tells of all containers of a service.
+    fn tell_of(&self, service: &str, state: State, text: &str, details: &str) {
+        let numbers: Vec<u32> =
+            locked(&self.ids).keys().filter(|(s, _)| s == service).map(|(_, n)| *n).collect();
+        for number in numbers {
+            let thing = format!("Container {}", container_name(self.project, service, number));
+            self.report.tell(&Event::new(&thing, state, text).details(details));
+        }
+    }
+
+    /// Does a step and tells of it.
+    fn step(&self, action: &Action, replaced: &[String]) -> Result<()> {
+        let told = report::told(self.project, action, replaced);
+        if !told.doing.is_empty() {
+            self.report.tell(&Event::new(&told.thing, State::Working, told.doing));
+        }
+        match self.act(action) {
+            Ok(()) => {
+                if !told.done.is_empty() {
+                    self.report.tell(&Event::new(&told.thing, State::Done, told.done));
+                }
+                Ok(())
+            }
+            Err(e) => {
+                let why = e.to_string();
+                let line = why.lines().next().unwrap_or_default();
+                self.report.tell(&Event::new(&told.thing, State::Failed, "Error").details(line));
+                Err(e.context(action_text(self.project, action)))
+            }
+        }
+    }
+
+    fn act(&self, action: &Action) -> Result<()> {
         match action {
             Action::CreateNetwork(key) => {
                 self.docker.network_create(&lower::network(self.project, key))?;
@@ -194,8 +356,8 @@ impl<'a> Executor<'a> {
     }
 
     fn known(&self, service: &str, number: u32) -> Result<String> {
-        let id = self.id(service, number).map(str::to_owned);
-        id.ok_or_else(|| Error::not_found(format!("service {service} has no container {number}")))
+        self.id(service, number)
+            .ok_or_else(|| Error::not_found(format!("service {service} has no container {number}")))
     }
 
     /// What containers of a service depend on besides their files.
@@ -203,7 +365,7 @@ impl<'a> Executor<'a> {
         let old = replaces.as_ref().and_then(|id| self.volumes.get(id));
         let inherited = old.into_iter().flatten().filter(|(_, name)| is_anonymous(name));
         let mut containers: BTreeMap<String, String> = BTreeMap::new();
-        for ((service, _), id) in &self.ids {
+        for ((service, _), id) in locked(&self.ids).iter() {
             containers.entry(service.clone()).or_insert_with(|| id.clone());
         }
         Surroundings {
@@ -214,7 +376,7 @@ impl<'a> Executor<'a> {
         }
     }
 
-    fn create(&mut self, service: &str, number: u32, replaces: Option<String>, aside: bool) -> Result<()> {
+    fn create(&self, service: &str, number: u32, replaces: Option<String>, aside: bool) -> Result<()> {
         let around = self.surroundings(service, replaces.clone());
         let mut lowered = lower::container(self.project, service, number, &around)?;
         if let (true, Some(old)) = (aside, &replaces) {
@@ -222,15 +384,19 @@ impl<'a> Executor<'a> {
             lowered.create.name = format!("{short}_{}", lowered.create.name);
         }
         let id = create(self.docker, lowered)?;
-        self.ids.insert((service.to_owned(), number), id);
+        locked(&self.ids).insert((service.to_owned(), number), id);
         Ok(())
     }
 
-    fn start(&mut self, service: &str, number: u32) -> Result<()> {
+    fn start(&self, service: &str, number: u32) -> Result<()> {
         let id = self.known(service, number)?;
+        let node = self.project.service(service);
+        let ranged = node.is_some_and(|n| n.items("ports").iter().any(|p| p.text("published").contains('-')));
+        let one_at_a_time = ranged.then(|| locked(&self.ranges));
         self.docker.container_start(&id, &StartContainer::default())?;
-        self.started.push((service.to_owned(), number));
-        for hook in self.project.service(service).map(|n| n.items("post_start")).unwrap_or_default() {
+        drop(one_at_a_time);
+        locked(&self.started).push((service.to_owned(), number));
+        for hook in node.map(|n| n.items("post_start")).unwrap_or_default() {
             self.hook(service, &id, hook, "post_start")?;
         }
         Ok(())
@@ -278,6 +444,10 @@ impl<'a> Executor<'a> {
             code => Err(Error::internal(format!("{what} hook of service {service} exited with code {code}"))),
         }
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Makes a container, plugs it into all its networks and puts its files in; its id.

@@ -6,7 +6,7 @@ use fluyt_docker_api::api::{Docker, LogsOf, Next, Wait};
 use fluyt_docker_api::types::ContainerInspect;
 use fluyt_model::{Error, Kind, Result};
 
-use super::Executor;
+use super::{Event, Executor, State, locked};
 use crate::plan::Condition;
 
 /// So many lines of a failed container are shown.
@@ -14,23 +14,41 @@ const LINES: u64 = 10;
 /// How long a command that has closed its output may take to be over.
 const ENDING: Duration = Duration::from_secs(10);
 
+/// What has become of what was waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waited {
+    /// Nothing yet.
+    NotYet,
+    /// It is as it must be.
+    Well,
+    /// It never will be, and need not.
+    Skipped,
+}
+
 impl Executor<'_> {
     /// Whether every container of a service is as it must be.
     ///
     /// # Errors
     /// One never will be, and it is required: the error has what it said last.
-    pub(super) fn is_so(&self, service: &str, condition: Condition, required: bool) -> Result<bool> {
-        let ids = self.ids.iter().filter(|((s, _), _)| s == service).map(|(_, id)| id);
+    pub(super) fn is_so(&self, service: &str, condition: Condition, required: bool) -> Result<Waited> {
+        let mut end = Waited::Well;
+        let ids: Vec<String> =
+            locked(&self.ids).iter().filter(|((s, _), _)| s == service).map(|(_, id)| id.clone()).collect();
         for id in ids {
-            let container = self.docker.container_inspect(id, false)?;
+            let container = self.docker.container_inspect(&id, false)?;
             match judge(&container, condition) {
                 Judged::Ready => {}
-                Judged::NotYet => return Ok(false),
+                Judged::NotYet => return Ok(Waited::NotYet),
                 Judged::Never(why) if required => return Err(self.failed(service, &container, &why)),
-                Judged::Never(_) => {}
+                Judged::Never(why) => {
+                    let thing = format!("Container {}", container.name.trim_start_matches('/'));
+                    let text = format!("Skipped: optional dependency {service:?} {why}");
+                    self.report.tell(&Event::new(&thing, State::Warning, &text));
+                    end = Waited::Skipped;
+                }
             }
         }
-        Ok(true)
+        Ok(end)
     }
 
     /// The failure of a dependency, with its last health check or its last lines.

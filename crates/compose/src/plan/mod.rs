@@ -145,6 +145,35 @@ impl Plan {
         self.steps.is_empty()
     }
 
+    /// The plan in two: what makes and removes, and what starts and waits. Nothing of the first needs the second.
+    pub fn in_two(self) -> (Self, Self) {
+        let removed: Vec<String> = self
+            .steps
+            .iter()
+            .filter_map(|s| match &s.action {
+                Action::RemoveContainer { id, .. } => Some(id.clone()),
+                _ => None,
+            })
+            .collect();
+        let starts = |action: &Action| match action {
+            Action::PreStart { .. } | Action::StartContainer { .. } | Action::Wait { .. } => true,
+            // A container that is started again is not removed.
+            Action::StopContainer { id, .. } => !removed.contains(id),
+            _ => false,
+        };
+        let mut parts = [Self::default(), Self::default()];
+        let mut places: Vec<(usize, usize)> = Vec::with_capacity(self.steps.len());
+        for mut step in self.steps {
+            let part = usize::from(starts(&step.action));
+            let after = step.after.iter().map(|a| places[*a]).filter(|(p, _)| *p == part);
+            step.after = after.map(|(_, place)| place).collect();
+            places.push((part, parts[part].steps.len()));
+            parts[part].steps.push(step);
+        }
+        let [made, started] = parts;
+        (made, started)
+    }
+
     fn add(
         &mut self,
         action: Action,

@@ -420,6 +420,10 @@ proptest! {
             prop_assert_eq!(&container.name, &container_name(&second, &container.service, container.number));
         }
         prop_assert!(planned(&second, &now, &everything).is_empty());
+        let (made, started) = planned(&second, &there, &everything).in_two();
+        let only_made = simulate(&second, &there, &made, "b");
+        let in_two = simulate(&second, &only_made, &started, "c");
+        prop_assert!(planned(&second, &in_two, &everything).is_empty());
         let count = |service: &str| now.of(service).len();
         let wanted: BTreeMap<String, usize> = second.services().into_iter().map(|s| {
             (s.to_owned(), usize::try_from(second.service(s).and_then(|n| n.int("scale")).unwrap_or(1)).unwrap_or(0))

@@ -57,6 +57,7 @@ pub fn up(project: &Project, observed: &Observed, wanted: &Up) -> Result<Plan> {
         volumes: BTreeMap::new(),
         renewed: BTreeSet::new(),
         gone: BTreeMap::new(),
+        made: BTreeMap::new(),
         started: BTreeMap::new(),
         remade: BTreeSet::new(),
         hooked: BTreeMap::new(),
@@ -110,6 +111,8 @@ struct Planner<'a> {
     renewed: BTreeSet<String>,
     /// Steps that removed containers which were in the way, by id.
     gone: BTreeMap<String, usize>,
+    /// The steps after which each service's containers are there under their names.
+    made: BTreeMap<String, Vec<usize>>,
     /// The last steps of each service's containers.
     started: BTreeMap<String, Vec<usize>>,
     /// Services some container of which is made anew.
@@ -311,6 +314,7 @@ impl Planner<'_> {
             let create =
                 Action::CreateContainer { service: service.to_owned(), number, replaces: None, aside: false };
             let created = self.plan.add(create, &cause, before.create.iter().copied());
+            self.made.entry(service.to_owned()).or_default().push(created);
             last.push(self.start(service, number, &cause, created, &before));
         }
         self.started.insert(service.to_owned(), last);
@@ -364,14 +368,8 @@ impl Planner<'_> {
                 return Some(format!("it does not have volume {name}"));
             }
         }
-        let shared = ["network_mode", "ipc", "pid", "uts", "cgroup"].map(|key| node.text(key));
-        let shared = shared.iter().filter_map(|mode| mode.strip_prefix("service:").map(str::to_owned));
-        let from = node
-            .texts("volumes_from")
+        shares_with(node)
             .into_iter()
-            .map(|v| v.split(':').next().unwrap_or_default().to_owned());
-        shared
-            .chain(from)
             .find(|other| self.remade.contains(other))
             .map(|other| format!("it shares with {other}, which is made anew"))
     }
@@ -400,11 +398,14 @@ impl Planner<'_> {
             if condition == Condition::Started {
                 start.extend(&steps);
             }
-            // Its namespaces and volumes must be there.
-            create.extend(&steps);
             if condition != Condition::Started {
                 self.needs(service, on, condition, required, &mut start);
             }
+        }
+        let links = node.texts("links").into_iter();
+        let links = links.map(|l| l.split(':').next().unwrap_or_default().to_owned());
+        for other in shares_with(node).into_iter().chain(links) {
+            create.extend(self.made.get(&other).into_iter().flatten());
         }
         Before { create, start }
     }
@@ -493,6 +494,7 @@ impl Planner<'_> {
             let after = self.gone_before(service, container).into_iter().chain([removed]);
             self.plan.add(Action::RenameContainer { service: service.to_owned(), number }, reason, after)
         };
+        self.made.entry(service.to_owned()).or_default().push(named);
         if self.wanted.no_start {
             return Some(named);
         }
@@ -580,6 +582,15 @@ fn is_aside(name: &str, wanted: &str) -> bool {
     name.strip_suffix(wanted)
         .and_then(|before| before.strip_suffix('_'))
         .is_some_and(|id| id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// The services whose namespaces or volumes containers of a service have: theirs must be there before.
+fn shares_with(node: &Node) -> Vec<String> {
+    let modes = ["network_mode", "ipc", "pid", "uts", "cgroup"].map(|key| node.text(key));
+    let modes = modes.iter().filter_map(|mode| mode.strip_prefix("service:").map(str::to_owned));
+    let from = node.texts("volumes_from").into_iter();
+    let from = from.map(|v| v.split(':').next().unwrap_or_default().to_owned());
+    modes.chain(from).collect()
 }
 
 /// See [`Planner::before`].

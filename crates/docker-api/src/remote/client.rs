@@ -404,8 +404,14 @@ impl Answer {
 
     /// Whether a read finds something that `poll` does not see.
     pub fn is_ready(&mut self) -> bool {
-        let body = &self.body;
+        let body = &mut self.body;
         self.wire.as_mut().is_none_or(|wire| body.is_ready(wire))
+    }
+
+    /// Takes in what `poll` has seen; whether a read finds something now.
+    pub(super) fn settle(&mut self) -> io::Result<bool> {
+        let body = &mut self.body;
+        self.wire.as_mut().map_or(Ok(true), |wire| body.settle(wire))
     }
 }
 

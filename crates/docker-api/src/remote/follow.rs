@@ -134,8 +134,8 @@ pub(super) fn ready(
     if (also.is_none() && until.is_none()) || answer.is_ready() {
         return Ok(true);
     }
-    let Some(fd) = answer.fd() else { return Ok(true) };
     loop {
+        let Some(fd) = answer.fd() else { return Ok(true) };
         let mut fds = vec![PollFd::from_borrowed_fd(fd, PollFlags::IN)];
         fds.extend(also.map(|also| PollFd::from_borrowed_fd(also, PollFlags::RDHUP)));
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
@@ -144,7 +144,13 @@ pub(super) fn ready(
             tv_nsec: left.subsec_nanos().into(),
         });
         match poll(&mut fds, left.as_ref()) {
-            Ok(_) => return Ok(!fds[0].revents().is_empty()),
+            Ok(_) if fds[0].revents().is_empty() => return Ok(false),
+            Ok(_) => {
+                let gone = |e| Error::new(Kind::Unavailable, "the daemon's answer").with_source(e);
+                if answer.settle().map_err(gone)? {
+                    return Ok(true);
+                }
+            }
             Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(Error::io("waiting for the daemon", e.into())),
         }

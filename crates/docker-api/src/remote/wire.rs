@@ -368,10 +368,42 @@ impl Body {
         }
     }
 
-    /// Whether [`read`](Self::read) would find something without waiting for the peer; it may still wait for the rest
-    /// of a chunk's line.
-    pub fn is_ready(&self, wire: &mut Wire) -> bool {
-        self.is_over() || !wire.pending().is_empty() || wire.stream.has_plaintext()
+    /// Whether [`read`](Self::read) would find something without waiting for the peer; it may still wait for the first
+    /// byte of a chunk whose line has come.
+    pub fn is_ready(&mut self, wire: &mut Wire) -> bool {
+        loop {
+            if let Left::BetweenChunks(follows) = &mut self.left {
+                // What ends a chunk often comes with it, long before the next one.
+                if *follows && wire.pending().starts_with(b"\r\n") {
+                    wire.start += 2;
+                    *follows = false;
+                }
+                let line = wire.pending().contains(&b'\n') || wire.pending().len() > MAX_CHUNK_LINE;
+                if line || !wire.stream.has_plaintext() {
+                    return line;
+                }
+                // A connection that has ended is found out by the read.
+                if wire.more().unwrap_or(0) == 0 {
+                    return true;
+                }
+                continue;
+            }
+            return self.is_over() || !wire.pending().is_empty() || wire.stream.has_plaintext();
+        }
+    }
+
+    /// Takes in what has just become readable; whether [`read`](Self::read) finds something now (the end counts).
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn settle(&mut self, wire: &mut Wire) -> io::Result<bool> {
+        if !matches!(self.left, Left::BetweenChunks(_)) {
+            return wire.stream.settle();
+        }
+        if !wire.stream.settle()? {
+            return Ok(false);
+        }
+        Ok(wire.more()? == 0 || self.is_ready(wire))
     }
 }
 
@@ -453,5 +485,26 @@ mod tests {
         wire.send(b"PUT / HTTP/1.1\r\n\r\n", Some(&mut io::repeat(1)), true).unwrap();
         assert_eq!(wire.head().unwrap().unwrap().status, 404);
         drop(server.join().unwrap());
+    }
+
+    #[test]
+    fn the_end_of_a_chunk_is_not_the_beginning_of_the_next() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut wire = Wire::new(Stream::Unix(ours));
+        theirs.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n").unwrap();
+        let head = wire.head().unwrap().unwrap();
+        let mut body = Body::of(&head, false).unwrap();
+        let mut piece = [0; 9];
+        assert!(body.is_ready(&mut wire));
+        assert_eq!(body.read(&mut wire, &mut piece).unwrap(), 3);
+        assert!(!body.is_ready(&mut wire), "a read would wait for the next chunk");
+        theirs.write_all(b"2\r").unwrap();
+        assert!(!body.settle(&mut wire).unwrap());
+        theirs.write_all(b"\nde").unwrap();
+        assert!(body.settle(&mut wire).unwrap());
+        assert_eq!(body.read(&mut wire, &mut piece).unwrap(), 2);
+        drop(theirs);
+        assert!(body.settle(&mut wire).unwrap(), "the end is found out by the read");
+        assert!(body.read(&mut wire, &mut piece).is_err());
     }
 }

@@ -113,14 +113,17 @@ fn inspect(call: &mut Call<'_, '_>) -> Result<Response> {
     }
     let image = call.docker.image_inspect(call.name(), &wanted)?;
     let old = call.version < NO_VIRTUAL_SIZE;
-    if !manifests && !old {
+    // It asks for the newest version, whichever that is, and makes no container anew without the fields that are gone.
+    let agent = call.request.head.header("user-agent").unwrap_or_default();
+    let compose_1 = agent.starts_with("docker-compose/1.");
+    if !manifests && !old && !compose_1 {
         return answer(200, &image);
     }
     let mut document = value(&image)?;
     if manifests {
         document["Manifests"] = value(&call.docker.image_manifests(call.name())?)?;
     }
-    if old {
+    if old || compose_1 {
         document["VirtualSize"] = document["Size"].clone();
         document["Container"] = json!("");
         document["ContainerConfig"] = value(&ContainerConfig::default())?;

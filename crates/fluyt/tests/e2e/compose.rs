@@ -11,34 +11,51 @@ use crate::{host, ours_only};
 const STAY: &str = "trap 'exit 0' TERM; sleep 1000 & wait";
 
 /// A project in the host's scratch directory; `up`, `ps`, … are its commands.
-struct Shop<'h> {
-    host: &'h Host,
-    file: String,
+pub(crate) struct Shop<'h> {
+    pub(crate) host: &'h Host,
+    pub(crate) file: String,
+    /// The words before `compose`: another engine, if there are any.
+    before: Vec<String>,
 }
 
 impl<'h> Shop<'h> {
-    fn new(host: &'h Host, yaml: &str) -> Self {
+    pub(crate) fn new(host: &'h Host, yaml: &str) -> Self {
+        Self::at(host, &[], yaml)
+    }
+
+    /// On another engine.
+    pub(crate) fn at(host: &'h Host, before: &[&str], yaml: &str) -> Self {
         let directory = host.scratch().path().join("shop");
         fs::create_dir_all(&directory).expect("a directory");
         let file = directory.join("compose.yaml");
-        let shop = Self { host, file: file.display().to_string() };
+        let before = before.iter().map(|w| (*w).to_owned()).collect();
+        let shop = Self { host, file: file.display().to_string(), before };
         shop.write(yaml);
         shop
     }
 
-    fn write(&self, yaml: &str) {
+    pub(crate) fn write(&self, yaml: &str) {
         fs::write(&self.file, yaml.replace("STAY", &format!("{STAY:?}"))).expect("a file");
     }
 
-    fn words<'a>(&'a self, line: &'a str) -> Vec<&'a str> {
-        ["compose", "-f", &self.file, "-p", "shop"].into_iter().chain(line.split_whitespace()).collect()
+    pub(crate) fn words<'a>(&'a self, line: &'a str) -> Vec<&'a str> {
+        let before = self.before.iter().map(String::as_str);
+        let own = ["compose", "-f", &self.file, "-p", "shop"];
+        before.chain(own).chain(line.split_whitespace()).collect()
     }
 
-    fn ok(&self, line: &str) -> String {
+    /// Writes a file beside the project's.
+    pub(crate) fn beside(&self, name: &str, text: &str) {
+        let path = Path::new(&self.file).with_file_name(name);
+        fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+        fs::write(path, text).expect("a file");
+    }
+
+    pub(crate) fn ok(&self, line: &str) -> String {
         self.host.ok_words(&self.words(line))
     }
 
-    fn fails(&self, code: i32, needle: &str, line: &str) -> String {
+    pub(crate) fn fails(&self, code: i32, needle: &str, line: &str) -> String {
         let outcome = self.host.fails_words(code, needle, &self.words(line));
         format!("{}{}", outcome.stdout, outcome.stderr)
     }

@@ -8,11 +8,12 @@ use fluyt_testkit::{Host, debian};
 
 use crate::PROGRAM;
 
-/// The packages of the one image that these tests share.
-const PACKAGES: [&str; 3] = ["nginx-light", "postgresql", "redis-server"];
+/// The packages of the one image that these tests and those of real Compose projects share.
+const PACKAGES: [&str; 5] =
+    ["nginx-light", "postgresql", "python3-psycopg2", "python3-redis", "redis-server"];
 
 /// A host with the image `debian`, or none (said as a skip) where it cannot be made.
-fn debian_host(own_network: bool) -> Option<Host> {
+pub(crate) fn debian_host(own_network: bool) -> Option<Host> {
     if std::env::var_os("FLUYT_VM").is_some() {
         // debootstrap has no network there; unpacking 300 MB by emulation would prove nothing more.
         fluyt_testkit::skip("servers run on the host");

@@ -1,14 +1,16 @@
 //! `down`, `stop`, `start`, `restart`, `kill`, `rm`, `pause`, `unpause`, `wait`.
 
 use fluyt_compose::Project;
-use fluyt_compose::execute::Executor;
-use fluyt_compose::plan::{self, Action, Container, Down, Images, Plan, Step};
+use fluyt_compose::execute::{Event, Executor, Report, State};
+use fluyt_compose::plan::{self, Action, Container, Down, Images, Observed, Plan, Step};
 use fluyt_compose::provider;
-use fluyt_docker_api::api::{Next, RemoveContainer, Wait, WaitCondition};
+use fluyt_compose::view::View;
+use fluyt_docker_api::api::{Next, Wait, WaitCondition};
 use fluyt_model::Error;
 
 use super::Called;
 use super::project::Found;
+use super::side::side_by_side;
 use crate::cli::fail::Outcome;
 use crate::cli::flags::{Arity, Command, Flag, NONE, int, switch, text};
 use crate::cli::{print_line, print_text, terminal};
@@ -115,9 +117,9 @@ fn carry_out(called: &Called<'_>, found: &Found, plan: &Plan) -> Outcome {
         return Ok(0);
     }
     let has = |name| called.parsed.has(name);
-    let how = called.how(has("timeout"), has("wait-timeout"));
-    let report = called.report();
-    Executor::new(called.docker()?, project, &found.observed, how, &report).run(plan)?;
+    let how = called.how(has("timeout"), has("wait-timeout"))?;
+    let display = called.display(called.word)?;
+    Executor::new(called.docker()?, project, &found.observed, how, &display).run(plan)?;
     Ok(0)
 }
 
@@ -175,13 +177,17 @@ pub fn stop(called: &Called<'_>) -> Outcome {
     Ok(code)
 }
 
-/// The stops of a plan, in its order.
-fn only_stops(plan: Plan, cause: &str) -> Plan {
+/// The stops of a plan, in its order: they wait for nothing but one another.
+pub fn only_stops(plan: Plan, cause: &str) -> Plan {
     let mut out = Plan::default();
+    let mut places: Vec<Option<usize>> = Vec::with_capacity(plan.steps.len());
     for step in plan.steps {
         if matches!(step.action, Action::StopContainer { .. }) {
-            let after = out.steps.len().checked_sub(1).into_iter().collect();
+            let after = step.after.iter().filter_map(|a| places[*a]).collect();
+            places.push(Some(out.steps.len()));
             out.steps.push(Step { action: step.action, cause: cause.to_owned(), after });
+        } else {
+            places.push(None);
         }
     }
     out
@@ -231,45 +237,76 @@ pub fn start(called: &Called<'_>) -> Outcome {
 pub fn restart(called: &Called<'_>) -> Outcome {
     let found = called.found()?;
     found.containers(&called.parsed.args)?;
-    let wanted = Down { services: called.parsed.args.clone(), ..Down::default() };
+    let services = restarted(called, &found);
+    let wanted = Down { services: services.clone(), ..Down::default() };
     let mut plan =
         only_stops(plan::down(found.project.as_ref(), &found.observed, &wanted), "asked to restart");
-    let stopped: Vec<usize> = (0..plan.steps.len()).collect();
-    let mut containers = found.containers(&called.parsed.args)?;
+    let stops: Vec<usize> = (0..plan.steps.len()).collect();
+    let mut containers = found.containers(&services)?;
     if let Some(project) = &found.project {
         let order = plan::in_order(project);
         containers.sort_by_key(|c| order.iter().position(|s| *s == c.service));
     }
+    // Services start after those that they depend on; side by side otherwise.
+    let mut starts: Vec<(&str, usize)> = Vec::new();
     for container in containers {
-        let after = match plan.steps.len() {
-            0 => Vec::new(),
-            n if n > stopped.len() => vec![n - 1],
-            _ => stopped.clone(),
-        };
+        let node = found.project.as_ref().and_then(|p| p.service(&container.service));
+        let on: Vec<&str> =
+            node.map(|n| n.entries("depends_on")).unwrap_or_default().iter().map(|e| e.0).collect();
+        let mut after = stops.clone();
+        after.extend(starts.iter().filter(|(service, _)| on.contains(service)).map(|(_, step)| *step));
+        starts.push((&container.service, plan.steps.len()));
         let action = Action::StartContainer { service: container.service.clone(), number: container.number };
         plan.steps.push(Step { action, cause: "asked to restart".to_owned(), after });
     }
     carry_out(called, &found, &plan)
 }
 
-fn each(
-    called: &Called<'_>,
-    word: &str,
-    which: impl Fn(&Container) -> bool,
-    act: impl Fn(&Container) -> fluyt_model::Result<()>,
-) -> Outcome {
-    let found = called.found()?;
-    let report = called.report();
-    for container in found.containers(&called.parsed.args)?.into_iter().filter(|c| which(c)) {
-        if called.dry_run() {
-            print_line(&format!("{word} container {}", container.name))?;
-            continue;
-        }
-        act(container)?;
-        if !report.quiet {
-            eprintln!(" ✔ {word} container {}", container.name);
+/// The services that are restarted: those that were named, and those that restart with them.
+fn restarted(called: &Called<'_>, found: &Found) -> Vec<String> {
+    let mut services = called.parsed.args.clone();
+    let Some(project) = found.project.as_ref().filter(|_| !called.parsed.on("no-deps")) else {
+        return services;
+    };
+    if services.is_empty() {
+        return services;
+    }
+    for service in plan::in_order(project) {
+        let on = project.service(service).map(|n| n.entries("depends_on")).unwrap_or_default();
+        let with = on.iter().any(|(on, how)| how.flag("restart") && services.iter().any(|s| s == on));
+        if with && !services.iter().any(|s| s == service) {
+            services.push(service.to_owned());
         }
     }
+    services
+}
+
+/// Does something to each container, all side by side; `words` are what is told while and when it is done.
+fn each(
+    called: &Called<'_>,
+    words: (&str, &str),
+    which: impl Fn(&Container) -> bool,
+    act: impl Fn(&Container) -> fluyt_model::Result<()> + Sync,
+) -> Outcome {
+    let found = called.found()?;
+    let containers: Vec<&Container> =
+        found.containers(&called.parsed.args)?.into_iter().filter(|c| which(c)).collect();
+    if called.dry_run() {
+        containers.iter().try_for_each(|c| print_line(&format!("{} container {}", called.word, c.name)))?;
+        return Ok(0);
+    }
+    let display = called.display(called.word)?;
+    let limit = called.parallel()?.unwrap_or(usize::MAX);
+    side_by_side(limit.min(32), &vec![Vec::new(); containers.len()], &|n| {
+        let thing = format!("Container {}", containers[n].name);
+        display.tell(&Event::new(&thing, State::Working, words.0));
+        let done = act(containers[n]);
+        match &done {
+            Ok(()) => display.tell(&Event::new(&thing, State::Done, words.1)),
+            Err(e) => display.tell(&Event::new(&thing, State::Failed, "Error").details(&e.chain())),
+        }
+        done
+    })?;
     Ok(0)
 }
 
@@ -279,7 +316,9 @@ fn each(
 /// A container cannot be sent the signal.
 pub fn kill(called: &Called<'_>) -> Outcome {
     let docker = called.docker()?;
-    each(called, "kill", Container::is_up, |c| docker.container_kill(&c.id, called.parsed.text("signal")))
+    each(called, ("Killing", "Killed"), Container::is_up, |c| {
+        docker.container_kill(&c.id, called.parsed.text("signal"))
+    })
 }
 
 /// Runs `fluyt compose pause`.
@@ -288,7 +327,7 @@ pub fn kill(called: &Called<'_>) -> Outcome {
 /// A container cannot be paused.
 pub fn pause(called: &Called<'_>) -> Outcome {
     let docker = called.docker()?;
-    each(called, "pause", |c| c.state == "running", |c| docker.container_pause(&c.id))
+    each(called, ("Pausing", "Paused"), |c| c.state == "running", |c| docker.container_pause(&c.id))
 }
 
 /// Runs `fluyt compose unpause`.
@@ -297,7 +336,7 @@ pub fn pause(called: &Called<'_>) -> Outcome {
 /// A container cannot go on.
 pub fn unpause(called: &Called<'_>) -> Outcome {
     let docker = called.docker()?;
-    each(called, "unpause", |c| c.state == "paused", |c| docker.container_unpause(&c.id))
+    each(called, ("Unpausing", "Unpaused"), |c| c.state == "paused", |c| docker.container_unpause(&c.id))
 }
 
 /// Runs `fluyt compose rm`.
@@ -306,7 +345,6 @@ pub fn unpause(called: &Called<'_>) -> Outcome {
 /// A container cannot be removed.
 pub fn rm(called: &Called<'_>) -> Outcome {
     let parsed = called.parsed;
-    let docker = called.docker()?;
     let found = called.found()?;
     let goes = |c: &Container| parsed.on("stop") || !c.is_up();
     let going: Vec<&Container> = found.containers(&parsed.args)?.into_iter().filter(|c| goes(c)).collect();
@@ -321,13 +359,10 @@ pub fn rm(called: &Called<'_>) -> Outcome {
             return Ok(0);
         }
     }
-    if parsed.on("stop") && !called.dry_run() {
-        for container in going.iter().filter(|c| c.is_up()) {
-            docker.container_stop(&container.id, &Default::default())?;
-        }
-    }
-    let how = RemoveContainer { force: true, volumes: parsed.on("volumes"), link: false };
-    each(called, "remove", goes, |c| docker.container_remove(&c.id, how))
+    let observed = Observed { containers: going.into_iter().cloned().collect(), ..Observed::default() };
+    let wanted = Down { volumes: parsed.on("volumes"), ..Down::default() };
+    let plan = plan::down(None, &observed, &wanted);
+    carry_out(called, &found, &plan)
 }
 
 /// Runs `fluyt compose wait`.

@@ -263,12 +263,13 @@ pub fn run(called: &Called<'_>) -> Outcome {
         quiet_pull: parsed.on("quiet-pull"),
         ..Getting::default()
     };
-    let images = super::images::get(called, &own, &getting)?;
+    let display = called.display("run")?;
+    let images = super::images::get(called, &own, &getting, &display)?;
     let mut observed = observe(docker, &project.name, Some(&project))?;
     observed.images = images;
-    let report = called.report();
     resources(called, &own, &observed)?;
-    let executor = Executor::new(docker, &project, &observed, called.how(false, false), &report);
+    display.finish();
+    let executor = Executor::new(docker, &project, &observed, called.how(false, false)?, &display);
     let mut lowered = lower::container(&project, &service, 1, &executor.surroundings(&service, None))?;
     let name = adapt(called, &project, &service, &mut lowered)?;
     let detach = parsed.on("detach");
@@ -306,7 +307,7 @@ fn dependencies(called: &Called<'_>, project: &Project, service: &str) -> Result
         },
         getting: Getting { quiet_pull: called.parsed.on("quiet-pull"), ..Getting::default() },
     };
-    work.run(called, &others, called.how(false, false))?;
+    work.run(called, &others, called.how(false, false)?)?;
     wait_for_them(called, project, service)
 }
 
@@ -323,8 +324,8 @@ fn wait_for_them(called: &Called<'_>, project: &Project, service: &str) -> Resul
             plan.steps.push(fluyt_compose::plan::Step { after: Vec::new(), ..step });
         }
     }
-    let report = called.report();
-    Executor::new(called.docker()?, project, &observed, called.how(false, false), &report).run(&plan)
+    let display = called.display("run")?;
+    Executor::new(called.docker()?, project, &observed, called.how(false, false)?, &display).run(&plan)
 }
 
 /// Networks and volumes that the service needs and that are not there yet.
@@ -338,8 +339,8 @@ fn resources(called: &Called<'_>, own: &Project, observed: &fluyt_compose::plan:
             plan.steps.push(step);
         }
     }
-    let report = called.report();
-    Executor::new(called.docker()?, own, observed, called.how(false, false), &report).run(&plan)
+    let display = called.display("run")?;
+    Executor::new(called.docker()?, own, observed, called.how(false, false)?, &display).run(&plan)
 }
 
 /// Makes the one-off container of a service's container; its name.

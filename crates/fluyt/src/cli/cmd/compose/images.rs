@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 
 use fluyt_compose::document::Node;
+use fluyt_compose::execute::{Event, Report, State};
 use fluyt_compose::view::View;
 use fluyt_compose::{Project, plan};
-use fluyt_docker_api::api::{Docker, PullImage, Quiet};
+use fluyt_docker_api::api::Docker;
 use fluyt_model::{Error, Kind, Result};
 
 use super::Called;
+use super::building::{self, Job, Pull};
+use super::display::Display;
 use super::project::word;
-use crate::cli::cmd::{build, registry};
 use crate::cli::fail::Outcome;
 use crate::cli::flags::{Arity, Command, Flag, NONE, list, switch, text};
 
@@ -88,70 +90,99 @@ pub struct Getting {
     pub dry_run: bool,
 }
 
-/// Pulls and builds what the services of a project need; the ids of their images.
-///
-/// # Errors
-/// A pull or a build fails; an image is missing and must not be got.
-pub fn get(called: &Called<'_>, project: &Project, getting: &Getting) -> Result<BTreeMap<String, String>> {
-    let docker = called.docker()?;
-    let mut ids = BTreeMap::new();
-    let mut done: Vec<String> = Vec::new();
-    for service in plan::in_order(project) {
-        let Some(node) = project.service(service) else { continue };
-        let Some(image) = project.image(service) else { continue };
-        let here = id_of(docker, &image)?;
+/// What is to be done for the image of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Nothing,
+    Build,
+    Pull,
+}
+
+impl Getting {
+    fn way(&self, service: &str, node: &Node, image: &str, here: bool) -> Result<(Way, String)> {
         let buildable = node.get("build").is_some();
-        let policy = match getting.pull.as_str() {
+        let policy = match self.pull.as_str() {
             "" | "policy" => node.text("pull_policy"),
             given => given.to_owned(),
         };
-        let want_build = buildable
-            && !getting.no_build
-            && (getting.build
-                || policy == "build"
-                || here.is_none() && policy != "always"
-                || here.is_none() && node.get("image").is_none());
+        let nameless = node.get("image").is_none();
+        let build = buildable
+            && !self.no_build
+            && (self.build || policy == "build" || !here && (policy != "always" || nameless));
+        if build {
+            return Ok((Way::Build, policy));
+        }
         let stale = policy == "always" || refresh(&policy);
-        if done.contains(&image) {
-            // Another service has the same image.
-        } else if want_build {
-            if getting.dry_run {
-                println!(
-                    "build image {image}  # {}",
-                    if getting.build { "asked to build" } else { "there is no such image" }
-                );
-            } else {
-                one_build(called, project, service, node, &image, getting.quiet_build)?;
-            }
-        } else if policy != "never"
-            && (here.is_none() || stale && !(buildable && node.get("image").is_none()))
-        {
-            if getting.dry_run {
-                println!(
-                    "pull image {image}  # {}",
-                    if here.is_none() { "there is no such image" } else { "asked to pull" }
-                );
-            } else {
-                one_pull(called, &image, &node.text("platform"), getting.quiet_pull).or_else(|e| {
-                    if here.is_some() && refresh(&policy) {
-                        Ok(())
-                    } else {
-                        Err(e.context(format!("service {service}")))
-                    }
-                })?;
-            }
-        } else if here.is_none() && policy == "never" {
+        if policy != "never" && (!here || stale && !(buildable && nameless)) {
+            return Ok((Way::Pull, policy));
+        }
+        if !here {
             return Err(Error::not_found(format!(
                 "service {service}: there is no image {image}, and pull_policy is never"
             ))
             .with_hint(format!("pull it: fluyt pull {image}")));
         }
-        done.push(image.clone());
-        if let Some(id) = id_of(docker, &image)? {
-            ids.insert(service.to_owned(), id);
-        }
+        Ok((Way::Nothing, policy))
     }
-    Ok(ids)
+}
+
+/// Pulls and builds what the services of a project need; the ids of their images.
+///
+/// # Errors
+/// A pull or a build fails; an image is missing and must not be got.
+pub fn get(
+    called: &Called<'_>,
+    project: &Project,
+    getting: &Getting,
+    display: &Display,
+) -> Result<BTreeMap<String, String>> {
+    let docker = called.docker()?;
+    let (mut pulls, mut jobs, mut lenient) = (Vec::new(), Vec::new(), Vec::new());
+    let mut ids: BTreeMap<String, Option<String>> = BTreeMap::new();
+    for service in plan::in_order(project) {
+        let Some(node) = project.service(service).filter(|n| n.get("provider").is_none()) else { continue };
+        let Some(image) = project.image(service) else { continue };
+        if ids.contains_key(&image) {
+            continue;
+        }
+        let here = id_of(docker, &image)?;
+        let (way, policy) = getting.way(service, node, &image, here.is_some())?;
+        match way {
+            Way::Nothing => {}
+            Way::Build => jobs.push(Job::of(project, service, node, &image, &[])?),
+            Way::Pull => {
+                if here.is_some() && refresh(&policy) {
+                    lenient.push(service.to_owned());
+                }
+                let platform = node.text("platform");
+                pulls.push(Pull { service: service.to_owned(), image: image.clone(), platform });
+            }
+        }
+        // What is got anew is looked up again.
+        ids.insert(image, here.filter(|_| way == Way::Nothing));
+    }
+    if getting.dry_run {
+        let missing = |image: &str| matches!(id_of(docker, image), Ok(None));
+        for Pull { image, .. } in &pulls {
+            let cause = if missing(image) { "there is no such image" } else { "asked to pull" };
+            println!("pull image {image}  # {cause}");
+        }
+        for Job { image, .. } in &jobs {
+            let cause = if getting.build { "asked to build" } else { "there is no such image" };
+            println!("build image {image}  # {cause}");
+        }
+    } else {
+        building::pull(called, &pulls, getting.quiet_pull, display, &|s| lenient.iter().any(|l| l == s))?;
+        building::build(called, &jobs, getting.quiet_build, display)?;
+    }
+    for (image, id) in ids.iter_mut().filter(|(_, id)| id.is_none()) {
+        *id = id_of(docker, image)?;
+    }
+    let of_service = |service: &str| {
+        let id = ids.get(&project.image(service)?)?.clone()?;
+        Some((service.to_owned(), id))
+    };
+    Ok(project.services().into_iter().filter_map(of_service).collect())
 }
 
 fn refresh(policy: &str) -> bool {
@@ -164,17 +195,6 @@ fn id_of(docker: &dyn Docker, image: &str) -> Result<Option<String>> {
         Err(e) if e.kind() == Kind::NotFound => Ok(None),
         Err(e) => Err(e),
     }
-}
-
-fn one_pull(called: &Called<'_>, image: &str, platform: &str, quiet: bool) -> Result<()> {
-    if called.cli.remote()?.is_some() {
-        let wanted =
-            PullImage { reference: image.to_owned(), platform: platform.to_owned(), ..PullImage::default() };
-        eprintln!(" pulling {image}");
-        return called.docker()?.image_pull(&wanted, &Quiet);
-    }
-    let platform = Some(platform).filter(|p| !p.is_empty());
-    registry::pull_one(called.cli.engine()?, image, platform, None, registry::Where::Stderr { quiet })
 }
 
 /// The words of a build of a service.
@@ -252,45 +272,6 @@ pub fn build_words(project: &Project, service: &str, node: &Node, image: &str) -
     Ok(words)
 }
 
-fn one_build(
-    called: &Called<'_>,
-    project: &Project,
-    service: &str,
-    node: &Node,
-    image: &str,
-    quiet: bool,
-) -> Result<()> {
-    let mut words = build_words(project, service, node, image)?;
-    if quiet {
-        words.insert(0, word("--quiet"));
-    }
-    built(called, project, service, node, words)
-}
-
-fn built(called: &Called<'_>, _: &Project, service: &str, node: &Node, mut words: Vec<String>) -> Result<()> {
-    let inline = node.get("build").map(|b| b.text("dockerfile_inline")).filter(|t| !t.is_empty());
-    let mut kept = None;
-    if let Some(text) = inline {
-        let path =
-            std::env::temp_dir().join(format!("fluyt-compose-{}-{service}.Dockerfile", std::process::id()));
-        std::fs::write(&path, text).map_err(|e| Error::io(path.display().to_string(), e))?;
-        words.splice(0..0, [word("--file"), path.display().to_string()]);
-        kept = Some(path);
-    }
-    let outcome = called.call(&build::BUILD, build::build, &words);
-    if let Some(path) = kept {
-        let _ = std::fs::remove_file(path);
-    }
-    match outcome {
-        Ok(0) => Ok(()),
-        Ok(code) => Err(Error::internal(format!("the build of service {service} ended with {code}"))),
-        Err(crate::cli::fail::Failure::Error(e) | crate::cli::fail::Failure::Coded(e, _)) => {
-            Err(e.context(format!("service {service}")))
-        }
-        Err(_) => Err(Error::invalid(format!("the build of service {service} is not understood"))),
-    }
-}
-
 /// Builds services.
 ///
 /// # Errors
@@ -300,35 +281,48 @@ pub fn build(called: &Called<'_>) -> Outcome {
     let mut options = called.options()?;
     options.services = parsed.args.clone();
     let project = called.load(&options)?;
-    let wanted = |service: &str| {
+    let mut more: Vec<String> = Vec::new();
+    parsed.all("build-arg").for_each(|a| more.extend([word("--build-arg"), word(a)]));
+    parsed.all("ssh").for_each(|a| more.extend([word("--ssh"), word(a)]));
+    for flag in ["provenance", "sbom"] {
+        parsed.given(flag).into_iter().for_each(|v| more.extend([format!("--{flag}"), word(v)]));
+    }
+    for flag in ["no-cache", "pull", "quiet", "push"] {
+        if parsed.on(flag) {
+            more.push(format!("--{flag}"));
+        }
+    }
+    let mut jobs: Vec<Job<'_>> = Vec::new();
+    let order = plan::in_order(&project);
+    let named = |service: &str| {
         parsed.args.is_empty() || parsed.on("with-dependencies") || parsed.args.iter().any(|a| a == service)
     };
-    for service in plan::in_order(&project) {
-        let Some(node) = project.service(service).filter(|n| n.get("build").is_some() && wanted(service))
-        else {
-            continue;
-        };
-        let image = project.image(service).unwrap_or_default();
-        let mut words = build_words(&project, service, node, &image)?;
-        let mut more: Vec<String> = Vec::new();
-        parsed.all("build-arg").for_each(|a| more.extend([word("--build-arg"), word(a)]));
-        parsed.all("ssh").for_each(|a| more.extend([word("--ssh"), word(a)]));
-        for flag in ["provenance", "sbom"] {
-            parsed.given(flag).into_iter().for_each(|v| more.extend([format!("--{flag}"), word(v)]));
+    let mut wanted: Vec<&str> = order.iter().copied().filter(|s| named(s)).collect();
+    // What a build stands on is built with it.
+    let mut n = 0;
+    while n < wanted.len() {
+        let contexts = project.service(wanted[n]).and_then(|s| s.get("build"));
+        for source in contexts.map(|b| b.dict("additional_contexts")).unwrap_or_default().values() {
+            let on = source.strip_prefix("service:").and_then(|on| order.iter().find(|s| **s == on));
+            wanted.extend(on.filter(|on| !wanted.contains(on)).copied());
         }
-        for flag in ["no-cache", "pull", "quiet", "push"] {
-            if parsed.on(flag) {
-                more.push(format!("--{flag}"));
-            }
-        }
-        let at = words.len() - 1;
-        words.splice(at..at, more);
-        if called.dry_run() || parsed.on("print") {
-            crate::cli::print_line(&format!("build image {image}  # fluyt build {}", words.join(" ")))?;
-            continue;
-        }
-        built(called, &project, service, node, words)?;
+        n += 1;
     }
+    for service in order.into_iter().filter(|s| wanted.contains(s)) {
+        let Some(node) = project.service(service).filter(|n| n.get("build").is_some()) else { continue };
+        let image = project.image(service).unwrap_or_default();
+        jobs.push(Job::of(&project, service, node, &image, &more)?);
+    }
+    if called.dry_run() || parsed.on("print") {
+        for Job { image, words, .. } in &jobs {
+            crate::cli::print_line(&format!("build image {image}  # fluyt build {}", words.join(" ")))?;
+        }
+        return Ok(0);
+    }
+    if jobs.is_empty() {
+        eprintln!("WARN: no services to build");
+    }
+    building::build(called, &jobs, parsed.on("quiet"), &called.display("build")?)?;
     Ok(0)
 }
 
@@ -342,35 +336,43 @@ pub fn pull(called: &Called<'_>) -> Outcome {
     options.services = parsed.args.clone();
     let project = called.load(&options)?;
     let docker = called.docker()?;
-    let mut done: Vec<String> = Vec::new();
-    let mut failed = None;
+    let display = called.display("pull")?;
+    let mut pulls: Vec<Pull> = Vec::new();
     for service in plan::in_order(&project) {
         let Some(node) = project.service(service) else { continue };
         let named =
             parsed.args.is_empty() || parsed.on("include-deps") || parsed.args.iter().any(|a| a == service);
-        let own = node.get("image").is_some();
         let buildable = node.get("build").is_some();
-        if !named || !own || (buildable && parsed.on("ignore-buildable")) {
+        if !named || node.get("image").is_none() {
             continue;
         }
         let image = node.text("image");
-        let missing_only = parsed.text("policy") == "missing"
-            || node.text("pull_policy") == "missing" && parsed.text("policy").is_empty();
-        if done.contains(&image) || (missing_only && id_of(docker, &image)?.is_some()) {
-            continue;
-        }
-        if called.dry_run() {
+        let thing = format!("Image {image}");
+        let skipped = |why: &str| display.tell(&Event::new(&thing, State::Done, &format!("Skipped {why}")));
+        let policy = match parsed.text("policy") {
+            "" => node.text("pull_policy"),
+            given => given.to_owned(),
+        };
+        if buildable && parsed.on("ignore-buildable") || policy == "build" {
+            skipped("- Image can be built");
+        } else if pulls.iter().any(|p| p.image == image) {
+            // Another service has the same image.
+        } else if policy == "never" {
+            skipped("- No image to be pulled");
+        } else if policy == "missing" && id_of(docker, &image)?.is_some() {
+            skipped("- Image is already present locally");
+        } else if called.dry_run() {
             crate::cli::print_line(&format!("pull image {image}"))?;
-        } else if let Err(e) = one_pull(called, &image, &node.text("platform"), parsed.on("quiet")) {
-            if buildable || parsed.on("ignore-pull-failures") {
-                eprintln!("WARN: service {service}: {}", e.chain());
-            } else {
-                failed.get_or_insert(e.context(format!("service {service}")));
-            }
+        } else {
+            pulls.push(Pull { service: service.to_owned(), image, platform: node.text("platform") });
         }
-        done.push(image);
     }
-    failed.map_or(Ok(0), |e| Err(e.into()))
+    let lenient = |service: &str| {
+        let buildable = project.service(service).is_some_and(|n| n.get("build").is_some());
+        buildable || parsed.on("ignore-pull-failures")
+    };
+    building::pull(called, &pulls, parsed.on("quiet"), &display, &lenient)?;
+    Ok(0)
 }
 
 /// Pushes images of services.
@@ -382,6 +384,7 @@ pub fn push(called: &Called<'_>) -> Outcome {
     let mut options = called.options()?;
     options.services = parsed.args.clone();
     let project = called.load(&options)?;
+    let mut images: Vec<String> = Vec::new();
     for service in plan::in_order(&project) {
         let Some(node) = project.service(service) else { continue };
         let named =
@@ -389,21 +392,18 @@ pub fn push(called: &Called<'_>) -> Outcome {
         if !named || node.get("build").is_none() || node.get("image").is_none() {
             continue;
         }
-        let image = node.text("image");
-        if called.dry_run() {
-            crate::cli::print_line(&format!("push image {image}"))?;
-            continue;
-        }
-        let mut words = vec![image];
-        if parsed.on("quiet") {
-            words.insert(0, word("--quiet"));
-        }
-        match called.call(&registry::PUSH, registry::push, &words) {
-            Err(_) if parsed.on("ignore-push-failures") => {}
-            other => {
-                other?;
+        let tags = node.get("build").map(|b| b.texts("tags")).unwrap_or_default();
+        for image in std::iter::once(node.text("image")).chain(tags) {
+            if !images.contains(&image) {
+                images.push(image);
             }
         }
     }
+    if called.dry_run() {
+        images.iter().try_for_each(|image| crate::cli::print_line(&format!("push image {image}")))?;
+        return Ok(0);
+    }
+    let display = called.display("push")?;
+    building::push(called, &images, parsed.on("quiet"), parsed.on("ignore-push-failures"), &display)?;
     Ok(0)
 }

@@ -3,7 +3,9 @@
 mod alpha;
 mod attached;
 mod bridge;
+mod building;
 mod config;
+mod display;
 mod down;
 mod exec;
 mod files;
@@ -12,6 +14,8 @@ mod list;
 mod project;
 mod provider;
 mod publish;
+mod session;
+mod side;
 mod stack;
 mod up;
 mod watch;
@@ -62,6 +66,8 @@ pub struct Called<'a> {
     pub parsed: &'a Parsed,
     /// Where files come from.
     pub files: &'a files::Files,
+    /// The command.
+    pub word: &'a str,
 }
 
 type Run = fn(&Called<'_>) -> Outcome;
@@ -143,7 +149,7 @@ pub fn compose(cli: &Cli, global: &Parsed) -> Outcome {
             for warning in &parsed.warnings {
                 eprintln!("{warning}");
             }
-            run(&Called { cli, global, parsed: &parsed, files: &files::Files::default() })
+            run(&Called { cli, global, parsed: &parsed, word: command.name, files: &files::Files::default() })
         }
         Err(UsageError::Help) => {
             let names = [format!("fluyt {path}")];

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fluyt_compose::Project;
-use fluyt_compose::execute::{How, Report, observe};
+use fluyt_compose::execute::{How, observe};
 use fluyt_compose::plan::{Container, Observed};
 use fluyt_docker_api::api::Docker;
 use fluyt_model::{Error, Kind, Result};
@@ -124,40 +124,20 @@ impl Called<'_> {
     }
 
     /// How plans are carried out, by `--timeout` and `--wait-timeout` where the command has them.
-    pub fn how(&self, timeout: bool, wait_timeout: bool) -> How {
-        let timeout = if timeout { self.parsed.given("timeout").and_then(|t| t.parse().ok()) } else { None };
-        let wait =
-            if wait_timeout { self.parsed.given("wait-timeout").and_then(|t| t.parse().ok()) } else { None };
-        How { timeout, wait_timeout: wait.map(Duration::from_secs) }
-    }
-
-    /// Where steps are told of.
-    pub fn report(&self) -> Lines {
-        Lines { quiet: self.global.text("progress") == "quiet" }
-    }
-}
-
-/// Steps as lines on standard error, when they are done.
-pub struct Lines {
-    /// Nothing is said.
-    pub quiet: bool,
-}
-
-impl Report for Lines {
-    fn begins(&self, _: &str) {}
-
-    fn done(&self, what: &str, took: Duration) {
-        if !self.quiet {
-            eprintln!(" ✔ {what}  {:.1}s", took.as_secs_f64());
-        }
-    }
-
-    fn says(&self, who: &str, bytes: &[u8]) {
-        if !self.quiet {
-            for line in String::from_utf8_lossy(bytes).lines() {
-                eprintln!("{who} | {line}");
-            }
-        }
+    ///
+    /// # Errors
+    /// The number of things at once is none.
+    pub fn how(&self, timeout: bool, wait_timeout: bool) -> Result<How> {
+        let number = |name: &str| self.parsed.given(name).and_then(|t| t.parse::<i64>().ok());
+        let timeout = if timeout { number("timeout") } else { None };
+        let wait = if wait_timeout { number("wait-timeout") } else { None };
+        let wait = wait.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);
+        Ok(How {
+            timeout,
+            wait_timeout: wait.map(Duration::from_secs),
+            parallel: self.parallel()?,
+            ..How::default()
+        })
     }
 }
 

@@ -11,6 +11,7 @@ use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Result};
 
 use super::Called;
+use super::display::Form;
 use crate::cli::print_line;
 
 /// Where Docker's plug-ins lie besides the user's own.
@@ -166,7 +167,7 @@ fn run(
     let about = || program.display().to_string();
     let mut child = command(program, project).args(words).spawn().about(about)?;
     let output = child.stdout.take().ok_or_else(|| Error::internal("a provider without output"))?;
-    let quiet = quiet || called.report().quiet;
+    let quiet = quiet || called.form()? == Form::Quiet;
     let verbose = called.global.on("verbose");
     let said = listen(output, |message| match message {
         Message::Info(text) if !quiet => eprintln!(" {service}: {}", text.lines().next().unwrap_or_default()),

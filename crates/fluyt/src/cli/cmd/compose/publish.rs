@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::Called;
 use super::config::pin;
+use super::display::Form;
 use super::project::word;
 use crate::cli::cmd::registry;
 use crate::cli::fail::Outcome;
@@ -96,7 +97,7 @@ pub fn publish(called: &Called<'_>) -> Outcome {
     if app {
         push_application(called, &registry, &to, &artifact, &project)?;
     }
-    if !called.report().quiet {
+    if called.form()? != Form::Quiet {
         eprintln!(" ✔ {} published", to.familiar());
     }
     Ok(0)

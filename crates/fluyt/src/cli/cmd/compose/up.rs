@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use fluyt_compose::execute::{Executor, observe};
-use fluyt_compose::plan::{self, Recreate, Up};
+use fluyt_compose::execute::{Event, Executor, Report, State, observe};
+use fluyt_compose::plan::{self, Action, Observed, Plan, Recreate, Up};
 use fluyt_compose::view::View;
 use fluyt_compose::{Options, Project};
 use fluyt_model::{Error, Result};
 
+use super::display::Display;
 use super::images::{self, Getting};
-use super::{Called, attached, provider, stack, watch};
+use super::{Called, provider, session, stack, watch};
 use crate::cli::fail::Outcome;
-use crate::cli::flags::{Arity, Command, Flag, NONE, int, list, switch, text};
+use crate::cli::flags::{Arity, Command, Flag, NONE, Parsed, int, list, switch, text};
 use crate::cli::print_text;
 
 const MAKING: &[Flag] = &[
@@ -196,6 +197,24 @@ impl Work {
         })
     }
 
+    /// Gets images and plans: what is there, and what is to be done.
+    ///
+    /// # Errors
+    /// What fails first.
+    pub fn planned(
+        &self,
+        called: &Called<'_>,
+        project: &Project,
+        display: &Display,
+    ) -> Result<(Observed, Plan)> {
+        let images = images::get(called, project, &self.getting, display)?;
+        let mut observed = observe(called.docker()?, &project.name, Some(project))?;
+        observed.images = images;
+        self.warn_orphans(called, project, &observed);
+        let plan = plan::up(project, &observed, &self.up)?;
+        Ok((observed, plan))
+    }
+
     /// Gets images, plans, and shows the plan or carries it out; the containers that were started.
     ///
     /// # Errors
@@ -206,23 +225,21 @@ impl Work {
         project: &Project,
         how: fluyt_compose::execute::How,
     ) -> Result<Vec<(String, u32)>> {
-        let docker = called.docker()?;
-        let images = images::get(called, project, &self.getting)?;
-        let mut observed = observe(docker, &project.name, Some(project))?;
-        observed.images = images;
-        self.warn_orphans(called, project, &observed);
-        let plan = plan::up(project, &observed, &self.up)?;
+        let display = called.display(called.word)?;
+        let (observed, plan) = self.planned(called, project, &display)?;
         if called.dry_run() {
             print_text(&plan::text(project, &plan))?;
             return Ok(Vec::new());
         }
-        let report = called.report();
-        let mut executor = Executor::new(docker, project, &observed, how, &report);
+        if !self.up.no_start {
+            tell_running(project, &observed, &plan, &display);
+        }
+        let executor = Executor::new(called.docker()?, project, &observed, how, &display);
         executor.run(&plan)?;
-        Ok(executor.started().to_vec())
+        Ok(executor.started())
     }
 
-    fn warn_orphans(&self, called: &Called<'_>, project: &Project, observed: &plan::Observed) {
+    fn warn_orphans(&self, called: &Called<'_>, project: &Project, observed: &Observed) {
         if self.up.remove_orphans || called.says_yes("COMPOSE_IGNORE_ORPHANS") {
             return;
         }
@@ -239,6 +256,28 @@ impl Work {
                 orphans.join(", ")
             );
         }
+    }
+}
+
+/// Tells of containers that run as they should.
+pub fn tell_running(project: &Project, observed: &Observed, plan: &Plan, display: &Display) {
+    let touched = |id: &str| {
+        plan.steps.iter().any(|s| match &s.action {
+            Action::StopContainer { id: other, .. } | Action::RemoveContainer { id: other, .. } => {
+                id == other
+            }
+            _ => false,
+        })
+    };
+    let mut running: Vec<&str> = observed
+        .containers
+        .iter()
+        .filter(|c| !c.one_off && c.is_up() && project.service(&c.service).is_some() && !touched(&c.id))
+        .map(|c| c.name.as_str())
+        .collect();
+    running.sort_unstable();
+    for name in running {
+        display.tell(&Event::new(&format!("Container {name}"), State::Done, "Running"));
     }
 }
 
@@ -260,14 +299,11 @@ pub fn up(called: &Called<'_>) -> Outcome {
         return Err(Error::not_found(format!("no such service: {service}")).into());
     }
     let detached = parsed.on("detach") || parsed.on("wait") || parsed.on("no-start") || called.dry_run();
-    let aborts = parsed.on("abort-on-container-exit")
-        || parsed.on("abort-on-container-failure")
-        || parsed.changed("exit-code-from");
-    if detached && aborts && !called.dry_run() {
-        return Err(Error::invalid(
-            "-d, --wait and --no-start cannot be combined with options about the end of containers",
-        )
-        .into());
+    contradictions(parsed)?;
+    if let Some(service) =
+        parsed.given("exit-code-from").filter(|s| !s.is_empty() && project.service(s).is_none())
+    {
+        return Err(Error::not_found(format!("no such service: {service}")).into());
     }
     work.up.no_start = parsed.on("no-start");
     work.up.wait = parsed.on("wait");
@@ -276,14 +312,45 @@ pub fn up(called: &Called<'_>) -> Outcome {
         work.up.recreate_dependencies = Recreate::Always;
     }
     work.getting.quiet_build = parsed.on("quiet-build");
-    let how = called.how(true, true);
+    let how = called.how(true, true)?;
     if detached {
         work.run(called, &project, how)?;
         return Ok(0);
     }
     // In the foreground only: it ends with this.
     let _beside = if parsed.on("watch") { Some(watch::Beside::start(called, &project)?) } else { None };
-    attached::up(called, &project, &work, how)
+    session::up(called, &project, &work, how)
+}
+
+/// Options of `up` that do not go together.
+fn contradictions(parsed: &Parsed) -> Result<()> {
+    let together =
+        |one: &str, other: &str| Err(Error::invalid(format!("{one} cannot be combined with {other}")));
+    let (exit, failure) = (parsed.on("abort-on-container-exit"), parsed.on("abort-on-container-failure"));
+    if exit && failure {
+        return together("--abort-on-container-failure", "--abort-on-container-exit");
+    }
+    let attach = parsed.changed("attach");
+    if attach && parsed.on("attach-dependencies") {
+        return together("--attach", "--attach-dependencies");
+    }
+    let from = parsed.changed("exit-code-from");
+    let about_output = attach || parsed.on("attach-dependencies") || exit || failure || from;
+    for detaching in ["wait", "detach"] {
+        if parsed.on(detaching) && about_output {
+            return together(
+                &format!("--{detaching}"),
+                "--abort-on-container-exit, --abort-on-container-failure, --exit-code-from, --attach or --attach-dependencies",
+            );
+        }
+    }
+    if parsed.on("no-recreate") && parsed.on("renew-anon-volumes") {
+        return together("--no-recreate", "--renew-anon-volumes");
+    }
+    if parsed.on("no-recreate") && parsed.on("always-recreate-deps") {
+        return together("--no-recreate", "--always-recreate-deps");
+    }
+    Ok(())
 }
 
 /// Runs `fluyt compose create`.
@@ -294,7 +361,7 @@ pub fn create(called: &Called<'_>) -> Outcome {
     let mut work = Work::of(called)?;
     work.up.no_start = true;
     let (_, project) = chosen(called, &called.parsed.args, false)?;
-    work.run(called, &project, called.how(false, false))?;
+    work.run(called, &project, called.how(false, false)?)?;
     Ok(0)
 }
 
@@ -314,7 +381,7 @@ pub fn scale(called: &Called<'_>) -> Outcome {
         ..Up::default()
     };
     let getting = Getting { dry_run: called.dry_run(), ..Getting::default() };
-    Work { up, getting }.run(called, &project, called.how(false, false))?;
+    Work { up, getting }.run(called, &project, called.how(false, false)?)?;
     Ok(0)
 }
 
@@ -326,9 +393,15 @@ impl Called<'_> {
 }
 
 /// The services of a project whose output `up` shows.
-pub fn shown(called: &Called<'_>, project: &Project) -> Vec<String> {
+///
+/// # Errors
+/// `--attach` names a service that is not brought up.
+pub fn shown(called: &Called<'_>, project: &Project) -> Result<Vec<String>> {
     let parsed = called.parsed;
     let (only, never) = (parsed.list("attach"), parsed.list("no-attach"));
+    if let Some(unknown) = only.iter().find(|o| project.service(o).is_none()) {
+        return Err(Error::invalid(format!("cannot attach to services not included in up: {unknown}")));
+    }
     let dependencies = parsed.on("attach-dependencies");
     let named = |s: &str| parsed.args.is_empty() || dependencies || parsed.args.iter().any(|a| a == s);
     let services = project.services().into_iter().filter(|s| {
@@ -336,5 +409,5 @@ pub fn shown(called: &Called<'_>, project: &Project) -> Vec<String> {
         let chosen = if only.is_empty() { named(s) && wants } else { only.iter().any(|o| o == s) };
         chosen && !never.iter().any(|n| n == s)
     });
-    services.map(str::to_owned).collect()
+    Ok(services.map(str::to_owned).collect())
 }

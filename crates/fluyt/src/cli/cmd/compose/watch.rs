@@ -219,7 +219,7 @@ impl<'a> Session<'a> {
     }
 
     fn carry_out(&self, observed: &Observed, plan: &Plan) -> Result<()> {
-        let report = self.called.report();
+        let report = self.called.display("watch")?;
         Executor::new(self.docker()?, &self.project, observed, How::default(), &report).run(plan)
     }
 
@@ -244,7 +244,7 @@ impl<'a> Session<'a> {
         let project = self.project.only(&names);
         let old = self.observed()?.images;
         let getting = Getting { build: true, quiet_build: self.quiet, ..Getting::default() };
-        let built = images::get(self.called, &project, &getting)
+        let built = images::get(self.called, &project, &getting, &self.called.display("watch")?)
             .inspect_err(|e| say(&format!("Build failed. Error: {}", e.chain())))?;
         say(&format!("service(s) {} successfully built", list(services)));
         let mut observed = self.observed()?;
@@ -255,7 +255,7 @@ impl<'a> Session<'a> {
             scale: counts(&observed, &names),
             ..Up::default()
         };
-        let report = self.called.report();
+        let report = self.called.display("watch")?;
         plan::up(&project, &observed, &up)
             .and_then(|plan| {
                 Executor::new(self.docker()?, &project, &observed, How::default(), &report).run(&plan)
