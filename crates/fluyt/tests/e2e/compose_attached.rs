@@ -115,6 +115,7 @@ fn an_interrupt_stops_in_order() {
     up.interrupt();
     let (_, out, _) = up.end();
     assert_eq!(out.matches("web is there").count(), 1, "{out}");
+    assert_eq!(out.matches("web goes").count(), 1, "{out}");
     assert!(!out.contains(" | "), "{out}");
     shop.ok("down");
 }

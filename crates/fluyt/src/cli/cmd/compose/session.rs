@@ -113,7 +113,10 @@ pub fn up(called: &Called<'_>, project: &Project, work: &Work, how: How) -> Outc
         watched: watched.clone(),
         shown: services.clone(),
     };
-    let state = State { alive: alive.collect(), ..State::default() };
+    // What a container said when it ran before is not shown again. Times are the engine's: its clock may be another.
+    let stopped = observed.containers.iter().filter(|c| !c.is_up());
+    let ended = stopped.filter_map(|c| Some((c.id.clone(), ended_at(docker, &c.id)? + 1))).collect();
+    let state = State { alive: alive.collect(), ended, ..State::default() };
     session.run(&observed, &starts, state, &signals)
 }
 
@@ -142,6 +145,8 @@ struct Session<'a> {
 struct State {
     /// Containers that have not ended for good.
     alive: BTreeSet<String>,
+    /// Until when there is nothing to show, of containers that had ended before.
+    ended: BTreeMap<String, i64>,
     /// Logs that are followed, and whether they are to be followed again when they end.
     logs: BTreeMap<String, bool>,
     /// Ends of which it is not clear yet whether they are for good.
@@ -322,7 +327,7 @@ impl<'a> Session<'a> {
                 if let Some(again) = state.logs.get_mut(&known.id) {
                     *again = true;
                 } else if self.shown.contains(&known.service) {
-                    let since = self.started_at(&known.id);
+                    let since = state.ended.get(&known.id).copied();
                     self.show(scope, state, known, LogsOf { since, ..output() }, tell);
                 }
             }
@@ -336,7 +341,7 @@ impl<'a> Session<'a> {
                     let name = now.name.trim_start_matches('/');
                     let (service, number) = (label(labels::SERVICE), label(labels::NUMBER));
                     let name = short(&self.project.name, name, &service, &number);
-                    let since = last.map(|t| t + 1).or_else(|| self.started_at(&id));
+                    let since = last.map(|t| t + 1).or_else(|| state.ended.get(&id).copied());
                     let known = Known { id, service, name, replaces: false };
                     self.show(scope, state, known, LogsOf { since, ..output() }, tell);
                 }
@@ -354,11 +359,6 @@ impl<'a> Session<'a> {
                 state.failure.get_or_insert(e);
             }
         }
-    }
-
-    fn started_at(&self, id: &str) -> Option<i64> {
-        let now = self.docker.container_inspect(id, false).ok()?;
-        time::parse(&now.state.started_at, time::now()).ok()
     }
 
     /// Whether an end is for good; none while the engine does not show it yet.
@@ -504,6 +504,19 @@ impl<'a> Session<'a> {
             0 => Ok(state.code),
             _ => Ok(INTERRUPTED),
         })
+    }
+}
+
+/// When a container ended last, if it ever did; at the earliest when it said its last.
+fn ended_at(docker: &dyn Docker, id: &str) -> Option<i64> {
+    let now = docker.container_inspect(id, false).ok()?;
+    let ended = time::parse(&now.state.finished_at, time::now()).ok().filter(|at| *at > 0)?;
+    let last = LogsOf { follow: false, tail: Some(1), ..output() };
+    let said = docker.container_logs(id, last).and_then(|mut logs| logs.lines.next(Wait::FOREVER));
+    match said {
+        Ok(Next::Item(line)) => Some(ended.max(line.time)),
+        // A log that cannot be read is not shown either.
+        _ => Some(ended),
     }
 }
 
