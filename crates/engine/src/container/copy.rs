@@ -1,13 +1,14 @@
 //! Files in and out of containers, running or not.
 //!
-//! All of it happens in a thread that has entered the container's mount namespace (or, for a stopped container, one of
-//! its own in which the root file system and the volumes are mounted). Every path is then resolved by the kernel below
-//! the container's own root: no link planted by the container can lead to the host. When the thread ends, whatever it
-//! mounted is gone, even if the process is killed.
+//! All of it happens in a thread with a mount namespace of its own: a copy of the container's (or, for a stopped container,
+//! one in which the root file system and the volumes are mounted), without proc file systems. Every path is then resolved
+//! by the kernel below the container's own root: no link planted by the container can lead to the host. When the thread
+//! ends, whatever it mounted is gone, even if the process is killed.
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
@@ -15,18 +16,18 @@ use fluyt_model::error::IoContext;
 use fluyt_model::sandbox::IdMaps;
 use fluyt_model::{Error, Result};
 use fluyt_runtime::{Root, Rootfs};
-use rustix::fs::{CWD, Gid, Uid};
-use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
+use rustix::fs::{CWD, Gid, Mode, OFlags, Uid};
+use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::Engine;
 use crate::api::{ContainerView, CopyOptions, PathStat};
+use crate::container::archive;
 use crate::container::ids;
-use crate::container::idshift::Shifted;
 use crate::container::start::overlay_options;
 
 /// The owner of what belongs to nobody in a container's user namespace.
-const NOBODY: u64 = 65534;
+const NOBODY: u32 = 65534;
 
 impl Engine {
     /// What is at `path` in a container.
@@ -61,20 +62,10 @@ impl Engine {
                 asked.clone()
             };
             let label = asked.file_name().map_or_else(|| PathBuf::from("."), PathBuf::from);
-            let down = |list: &[(u32, u32, u32)], id: u64| {
-                u32::try_from(id).ok().and_then(|id| ids::inside(list, id)).map_or(NOBODY, u64::from)
-            };
-            let inner = |uid, gid| maps.map_or((uid, gid), |m| (down(&m.uids, uid), down(&m.gids, gid)));
-            let mut archive = tar::Builder::new(Shifted::new(out, &inner));
-            archive.follow_symlinks(false);
-            archive.sparse(true);
-            let metadata = std::fs::symlink_metadata(&source).about(about)?;
-            if metadata.is_dir() {
-                archive.append_dir_all(&label, &source).about(about)?;
-            } else {
-                archive.append_path_with_name(&source, &label).about(about)?;
-            }
-            archive.finish().about(about)?;
+            let down = |list: &[(u32, u32, u32)], id: u32| ids::inside(list, id).unwrap_or(NOBODY);
+            let inner =
+                |uid: u32, gid: u32| maps.map_or((uid, gid), |m| (down(&m.uids, uid), down(&m.gids, gid)));
+            archive::pack(&source, &label, out, &inner).map_err(|e| e.context(about()))?;
             Ok(stat)
         })
     }
@@ -100,38 +91,16 @@ impl Engine {
             ));
         }
         within(&view, |maps| {
-            let up = |list: &[(u32, u32, u32)], id: u64| {
-                let known = u32::try_from(id).ok().and_then(|id| ids::outside(list, id));
-                known.or_else(|| ids::outside(list, 0)).map_or(id, u64::from)
+            let up = |list: &[(u32, u32, u32)], id: u32| {
+                ids::outside(list, id).or_else(|| ids::outside(list, 0)).unwrap_or(id)
             };
-            let outer = |uid, gid| maps.map_or((uid, gid), |m| (up(&m.uids, uid), up(&m.gids, gid)));
+            let outer =
+                |uid: u32, gid: u32| maps.map_or((uid, gid), |m| (up(&m.uids, uid), up(&m.gids, gid)));
             let about = || format!("{}:{}", view.name, dest.display());
             if !std::fs::metadata(&dest).map_err(|e| missing(e, &dest, &view.name))?.is_dir() {
                 return Err(Error::invalid(format!("{}: not a directory", about())));
             }
-            let mut archive = tar::Archive::new(Shifted::new(input, &outer));
-            archive.set_preserve_permissions(true);
-            archive.set_preserve_mtime(true);
-            archive.set_preserve_ownerships(options.keep_owner);
-            archive.set_unpack_xattrs(false);
-            for entry in archive.entries().about(about)? {
-                let mut entry = entry.about(about)?;
-                let path = entry.path().about(about)?.into_owned();
-                let target = dest.join(relative(&path));
-                let is_dir = entry.header().entry_type().is_dir();
-                if options.no_overwrite_dir_non_dir
-                    && let Ok(now) = std::fs::symlink_metadata(&target)
-                    && now.is_dir() != is_dir
-                {
-                    return Err(Error::conflict(format!(
-                        "cannot overwrite {} with a {}",
-                        target.display(),
-                        if is_dir { "directory" } else { "file" }
-                    )));
-                }
-                entry.unpack_in(&dest).about(|| format!("{}:{}", view.name, target.display()))?;
-            }
-            Ok(())
+            archive::unpack(input, &dest, options, &outer, maps.is_none()).map_err(|e| e.context(about()))
         })?;
         Ok(())
     }
@@ -148,10 +117,12 @@ fn within<T: Send>(
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             let maps = ids::of_process(pid);
+            let own = Processes::open()?;
             if pid == 0 {
-                enter_stopped(view)?
+                enter_stopped(view)?;
+                own.hide()?;
             } else {
-                enter_running(pid, maps.as_ref())?
+                enter_running(pid, maps.as_ref(), &own)?;
             }
             work(maps.as_ref())
         });
@@ -213,12 +184,17 @@ fn enter_stopped(view: &ContainerView) -> Result<()> {
 
 /// Takes this thread into the mount namespace of a running container; with a user namespace of its own, as its root,
 /// but with all of the caller's rights.
-fn enter_running(pid: i32, maps: Option<&IdMaps>) -> Result<()> {
+fn enter_running(pid: i32, maps: Option<&IdMaps>, own: &Processes) -> Result<()> {
     let path = format!("/proc/{pid}/ns/mnt");
     let namespace = File::open(&path).about(|| path.clone())?;
     // A thread that shares its root and working directory with others may not change its mount namespace.
     fluyt_sys::clone::unshare(fluyt_sys::clone::FS).about(|| "file system attributes")?;
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount)).about(|| path)?;
+    // A copy of it, in which the container has no say and what is taken away is there still for the container.
+    fluyt_sys::clone::unshare(fluyt_sys::clone::NEWNS).about(|| "mount namespace")?;
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .about(|| "/")?;
+    own.hide()?;
     let root = maps.and_then(|m| Some((ids::outside(&m.uids, 0)?, ids::outside(&m.gids, 0)?)));
     if let Some((uid, gid)) = root {
         let rights = rustix::thread::capabilities(None).about(|| "capabilities")?;
@@ -228,6 +204,81 @@ fn enter_running(pid: i32, maps: Option<&IdMaps>) -> Result<()> {
         rustix::thread::set_capabilities(None, rights).about(|| "capabilities")?;
     }
     Ok(())
+}
+
+/// This thread's entry in the host's list of processes, by which its mounts are told wherever it goes.
+struct Processes(OwnedFd);
+
+impl Processes {
+    fn open() -> Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open("/proc/thread-self", flags, Mode::empty()).map(Self).about(|| "/proc/thread-self")
+    }
+
+    /// Takes away every proc file system of this thread's own mount namespace. Its links (`/proc/1/root`) lead out of the
+    /// container where it sees processes of others, and this thread has the rights to follow them.
+    fn hide(&self) -> Result<()> {
+        // Another one may lie under each that is taken away.
+        for _ in 0..64 {
+            let shown = self.mounted()?;
+            let Some(path) = shown.first() else { return Ok(()) };
+            let about = || path.display().to_string();
+            let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
+            match rustix::mount::unmount(path, flags) {
+                Ok(()) => {}
+                // Mounts that came from a container's user namespace cannot be parted; something can be put over them.
+                Err(rustix::io::Errno::INVAL) => {
+                    let flags =
+                        MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+                    rustix::mount::mount("none", path, "tmpfs", flags, None).about(about)?;
+                }
+                Err(e) => return Err(Error::io(about(), e.into())),
+            }
+        }
+        Err(Error::internal("the container has too many proc file systems"))
+    }
+
+    /// Where proc file systems are mounted and nothing over them.
+    fn mounted(&self) -> Result<Vec<PathBuf>> {
+        let about = || "mountinfo";
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.0, "mountinfo", flags, Mode::empty()).about(about)?;
+        let mut text = Vec::new();
+        File::from(file).read_to_end(&mut text).about(about)?;
+        Ok(proc_mounts(&text))
+    }
+}
+
+/// Mount points of the proc file systems in a mountinfo (proc_pid_mountinfo(5)) on which nothing else is mounted.
+fn proc_mounts(mountinfo: &[u8]) -> Vec<PathBuf> {
+    let lines =
+        || mountinfo.split(|b| *b == b'\n').map(|line| line.split(|b| *b == b' ').collect::<Vec<_>>());
+    let covers = |id: &[u8], point: &[u8]| {
+        lines().any(|other| other.get(1) == Some(&id) && other.get(4) == Some(&point))
+    };
+    lines()
+        .filter_map(|fields| {
+            let dash = fields.iter().position(|field| *field == b"-")?;
+            let (id, point) = (*fields.first()?, *fields.get(4)?);
+            let shown = *fields.get(dash + 1)? == b"proc" && !covers(id, point);
+            shown.then(|| PathBuf::from(std::ffi::OsString::from_vec(unescaped(point))))
+        })
+        .collect()
+}
+
+/// A field of mountinfo, which has spaces, line feeds and backslashes as three octal digits.
+fn unescaped(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, after)) = rest.split_first() {
+        let code = after
+            .get(..3)
+            .filter(|_| byte == b'\\')
+            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        out.push(code.unwrap_or(byte));
+        rest = if code.is_some() { &after[3..] } else { after };
+    }
+    out
 }
 
 /// The absolute form of a path in a container, without `..` above the root.
@@ -242,10 +293,6 @@ fn inside(path: &str) -> PathBuf {
     }
     // `dir/.` means what is in the directory; the last component says so to whoever asks.
     absolute
-}
-
-fn relative(path: &Path) -> PathBuf {
-    path.components().filter(|c| matches!(c, Component::Normal(_))).collect()
 }
 
 fn on_writable_mount(view: &ContainerView, dest: &Path) -> bool {
@@ -286,9 +333,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn proc_file_systems_are_found_that_nothing_lies_over() {
+        let text = b"20 1 0:1 / / rw - overlay o rw\n21 20 0:2 / /proc rw,nosuid shared:1 - proc proc rw\n\
+            22 21 0:2 /sys /proc/sys ro - proc proc ro\n23 20 0:3 / /a\\040b rw - proc p rw\n\
+            24 23 0:4 / /a\\040b rw - tmpfs none ro\n25 20 0:3 / /c\\134d rw - proc p rw\n";
+        assert_eq!(proc_mounts(text), ["/proc", "/proc/sys", "/c\\d"].map(PathBuf::from));
+    }
+
+    #[test]
     fn paths_never_leave_the_root() {
         assert_eq!(inside("../../etc/../x/./y"), Path::new("/x/y"));
         assert_eq!(inside(""), Path::new("/"));
-        assert_eq!(relative(Path::new("/a/../b")), Path::new("a/b"));
     }
 }

@@ -1,11 +1,11 @@
 //! Containers: made, started, told things, looked at, removed.
 
+mod archive;
 pub mod attend;
 pub mod copy;
 pub mod create;
 pub mod exec;
 pub(crate) mod ids;
-mod idshift;
 mod journal;
 mod keeper;
 pub(crate) mod known;

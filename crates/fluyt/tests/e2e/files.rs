@@ -6,7 +6,7 @@ use std::process::Command;
 
 use fluyt_testkit::host::BOX;
 
-use crate::{host, stay};
+use crate::{host, ours_only, stay};
 
 #[test]
 fn cp_in_and_out() {
@@ -212,4 +212,45 @@ fn export_and_import_carry_the_whole_tree() {
     assert!(outcome.success().starts_with("sha256:"));
     host.fails(1, "/no/such.tar", "import /no/such.tar x");
     host.ok("rm c1");
+}
+
+#[test]
+fn a_link_into_another_process_leads_nowhere() {
+    let host = host!();
+    ours_only!(host);
+    let outside = host.scratch().join("outside");
+    std::fs::create_dir_all(&outside).expect("made");
+    std::fs::write(outside.join("secret"), "of the host").expect("written");
+    let link = format!("/proc/1/root{}", outside.display());
+    host.ok("run -d --name agent --pid host --cap-drop ALL box sleep 600");
+    host.ok(&format!("exec agent ln -s {link} /app"));
+    let out = host.scratch().join("out").display().to_string();
+    assert_ne!(host.run(&format!("cp agent:/app/secret {out}")).code, 0);
+    assert_ne!(host.run(&format!("cp -L agent:/app {out}")).code, 0);
+    host.scratch().write("planted", "by the container");
+    let planted = host.scratch().join("planted").display().to_string();
+    host.run(&format!("cp {planted} agent:/app/planted"));
+    assert!(!outside.join("planted").exists(), "it was written to the host");
+    // The container has lost nothing by being looked at.
+    assert_eq!(host.ok("exec agent ls /proc/self/comm"), "/proc/self/comm");
+    host.ok("rm -f agent");
+}
+
+#[test]
+fn directories_that_are_alive_are_copied_whole() {
+    let host = host!();
+    ours_only!(host);
+    host.ok("run -d --name busy box sh -c 'mkdir /d; nc -l -s local:/d/s.sock & while true; do echo line >>/d/log; done'");
+    host.ok("exec busy sh -c 'until [ -s /d/log ]; do sleep 0.01; done; mkfifo /d/pipe; ln /d/log /d/again; mkdir /srv; ln -s /srv /d/run'");
+    for n in 0..5 {
+        let out = host.scratch().join(&format!("out{n}"));
+        host.ok(&format!("cp busy:/d {}", out.display()));
+        let text = std::fs::read_to_string(out.join("log")).expect("the file that grows");
+        assert!(text.starts_with("line\n"), "{:?}", text.get(..20));
+    }
+    // A link of the container's own is followed on the way in.
+    host.scratch().write("in/run/f", "through the link");
+    host.ok(&format!("cp {}/. busy:/d", host.scratch().join("in").display()));
+    assert_eq!(host.ok("exec busy cat /d/run/f"), "through the link");
+    host.ok("rm -f busy");
 }

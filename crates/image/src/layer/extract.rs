@@ -39,8 +39,12 @@ pub(crate) struct Extracted {
     pub missing: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
+/// Changes an entry before it is written; whether it is.
+pub(crate) type Change<'a> = &'a dyn Fn(&mut Entry) -> Result<bool>;
+
 /// Extracts one archive.
-pub(crate) struct Extractor {
+pub(crate) struct Extractor<'a> {
+    change: Option<Change<'a>>,
     root: OwnedFd,
     umask: u32,
     owner: (u32, u32),
@@ -55,13 +59,14 @@ pub(crate) struct Extractor {
     found: Extracted,
 }
 
-impl Extractor {
+impl<'a> Extractor<'a> {
     /// Extracts below `root`, which must exist.
     pub(crate) fn new(root: &Path, limits: Limits) -> Result<Self> {
         let root =
             rustix::fs::open(root, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
                 .about(|| root.display().to_string())?;
         Ok(Self {
+            change: None,
             root,
             umask: current_umask(),
             owner: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
@@ -79,15 +84,23 @@ impl Extractor {
         Self { whiteouts: false, ..self }
     }
 
+    /// Entries are changed first, or left out.
+    pub(crate) fn changing(self, change: Change<'a>) -> Self {
+        Self { change: Some(change), ..self }
+    }
+
     /// Extracts every entry of `archive`.
     pub(crate) fn run<R: std::io::BufRead>(mut self, archive: &mut TarReader<R>) -> Result<Extracted> {
-        while let Some(entry) = archive.next_entry()? {
+        while let Some(mut entry) = archive.next_entry()? {
             self.entries += 1;
             if self.entries > self.limits.entries {
                 return Err(Error::new(
                     fluyt_model::Kind::Exhausted,
                     format!("the archive has more than {} entries", self.limits.entries),
                 ));
+            }
+            if !self.change.map_or(Ok(true), |change| change(&mut entry))? {
+                continue;
             }
             self.entry(&entry, archive).map_err(|e| e.context(format!("entry {:?}", show(&entry.path))))?;
         }

@@ -12,7 +12,7 @@
 //! such a layer is completed from the chain that it is unpacked for, and kept under its chain id.
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -24,9 +24,9 @@ use rusqlite::OptionalExtension;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use super::codec::{Counted, Pipeline};
+use super::codec::{Counted, Decoder, Pipeline};
 use super::extract::{Extracted, Extractor};
-use super::reader::TarReader;
+use super::reader::{Entry, TarReader};
 use super::{Limits, complete};
 use crate::blobs::{Blobs, random_name};
 use crate::digest::Digest;
@@ -422,9 +422,33 @@ pub fn extract_files(input: impl Read + Send, dir: &Path, limits: Limits) -> Res
     extract(input, Extractor::new(dir, limits)?.plain(), dir, limits)
 }
 
+/// Extracts an archive that is no layer below `root`, which has content already: each entry as `change` makes it, or not
+/// at all if that says no. Links of the tree are followed, and lead nowhere outside.
+///
+/// # Errors
+/// As [`Store::unpack_layers`]; a hard link to what is not there; those of `change`.
+pub fn extract_changed(
+    input: &mut dyn Read,
+    root: &Path,
+    limits: Limits,
+    change: &dyn Fn(&mut Entry) -> Result<bool>,
+) -> Result<()> {
+    let decoder = Decoder::detect(BufReader::new(input))?;
+    let mut archive = TarReader::new(BufReader::new(decoder));
+    let found = Extractor::new(root, limits)?.plain().changing(change).run(&mut archive)?;
+    match found.missing.first() {
+        None => Ok(()),
+        Some((name, target)) => Err(Error::invalid(format!(
+            "{:?} is a hard link to {:?}, which is not there",
+            String::from_utf8_lossy(name),
+            String::from_utf8_lossy(target)
+        ))),
+    }
+}
+
 fn extract(
     input: impl Read + Send,
-    extractor: Extractor,
+    extractor: Extractor<'_>,
     dir: &Path,
     limits: Limits,
 ) -> Result<(Digest, u64)> {
