@@ -240,8 +240,10 @@ fn a_link_into_another_process_leads_nowhere() {
 fn directories_that_are_alive_are_copied_whole() {
     let host = host!();
     ours_only!(host);
-    host.ok("run -d --name busy box sh -c 'mkdir /d; nc -l -s local:/d/s.sock & while true; do echo line >>/d/log; done'");
-    host.ok("exec busy sh -c 'until [ -s /d/log ]; do sleep 0.01; done; mkfifo /d/pipe; ln /d/log /d/again; mkdir /srv; ln -s /srv /d/run'");
+    let serve = "mkdir /d; nc -ll -s local:/d/s.sock & while true; do echo line >>/d/log; done";
+    host.ok_words(&["run", "-d", "--name", "busy", "box", "sh", "-c", serve]);
+    let more = "until [ -s /d/log ]; do sleep 0.01; done; mkfifo /d/pipe; ln /d/log /d/again; mkdir /srv; ln -s /srv /d/run";
+    host.ok_words(&["exec", "busy", "sh", "-c", more]);
     for n in 0..5 {
         let out = host.scratch().join(&format!("out{n}"));
         host.ok(&format!("cp busy:/d {}", out.display()));
