@@ -571,7 +571,11 @@ impl Engine {
         for file in ["resolv.conf", "hostname", "hosts"] {
             mounts.push(ResolvedMount {
                 target: Path::new("/etc").join(file),
-                source: if file == "hostname" { dir.join(file) } else { self.name_file(record, file) },
+                // A step of a build has a directory that no record names.
+                source: match record.spec.namespaces.network {
+                    Namespace::Pod if file != "hostname" => self.name_file(record, file),
+                    _ => dir.join(file),
+                },
                 read_only: container.security.read_only_root,
                 ..ResolvedMount::default()
             });
