@@ -1,6 +1,6 @@
 //! Talking to a monitor: requests over its socket, and the attached stream.
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -116,9 +116,20 @@ impl Attach {
     }
 
     fn send(&mut self, kind: FrameKind, payload: &[u8]) -> Result<()> {
-        let mut frame = protocol::header(kind, payload.len()).to_vec();
-        frame.extend_from_slice(payload);
-        self.socket.write_all(&frame).about(|| "attached stream")
+        let header = protocol::header(kind, payload.len());
+        let both = [IoSlice::new(&header), IoSlice::new(payload)];
+        // One call, as a rule; what is left of it follows.
+        let sent = loop {
+            match self.socket.write_vectored(&both) {
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                other => break other.about(|| "attached stream")?,
+            }
+        };
+        let mut rest = || {
+            self.socket.write_all(header.get(sent..).unwrap_or_default())?;
+            self.socket.write_all(payload.get(sent.saturating_sub(header.len())..).unwrap_or_default())
+        };
+        rest().about(|| "attached stream")
     }
 }
 

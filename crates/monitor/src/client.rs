@@ -1,6 +1,6 @@
 //! One connection to the monitor's socket: buffers and what it waits for. Never blocks.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
@@ -10,6 +10,10 @@ use crate::protocol::{self, FrameKind, Reply, Request};
 
 /// Output for a client that does not read is held back, and with it the container's output, beyond this, bytes.
 const HIGH_WATER: usize = 1 << 20;
+
+/// Bytes that are read at once from a client that mostly says little, and from one that sends much.
+const FIRST_ROOM: usize = 4 * 1024;
+const ROOM: usize = 128 * 1024;
 
 /// What a client is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +57,8 @@ pub struct Client {
     pub mode: Mode,
     /// It will remove the container.
     pub removes: bool,
+    /// It sends much.
+    busy: bool,
     gone: bool,
 }
 
@@ -70,6 +76,7 @@ impl Client {
             sent: 0,
             mode: Mode::Asking,
             removes: false,
+            busy: false,
             gone: false,
         })
     }
@@ -109,13 +116,35 @@ impl Client {
         self.send();
     }
 
-    /// Queues a frame.
+    /// Queues frames with these bytes.
     pub fn frame(&mut self, kind: FrameKind, payload: &[u8]) {
-        for part in payload.chunks(protocol::MAX_FRAME) {
-            self.outgoing.extend_from_slice(&protocol::header(kind, part.len()));
-            self.outgoing.extend_from_slice(part);
+        let parts: Vec<_> = payload
+            .chunks(protocol::MAX_FRAME)
+            .map(|part| (protocol::header(kind, part.len()), part))
+            .collect();
+        // All of it in one call, and what the socket takes at once is not copied.
+        let mut sent = if self.has_output() || self.gone { 0 } else { self.send_now(&parts) };
+        for (header, part) in &parts {
+            for piece in [header.as_slice(), part] {
+                self.outgoing.extend_from_slice(piece.get(sent..).unwrap_or_default());
+                sent = sent.saturating_sub(piece.len());
+            }
         }
         self.send();
+    }
+
+    /// Sends frames; how many bytes of them the socket took.
+    fn send_now(&mut self, parts: &[([u8; protocol::HEADER], &[u8])]) -> usize {
+        let pieces: Vec<_> =
+            parts.iter().flat_map(|(header, part)| [IoSlice::new(header), IoSlice::new(part)]).collect();
+        match self.socket.write_vectored(&pieces) {
+            Ok(n) => n,
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
+            Err(_) => {
+                self.gone = true;
+                0
+            }
+        }
     }
 
     /// Sends what waits, as far as the socket takes it.
@@ -149,16 +178,23 @@ impl Client {
 
     /// Reads what is there and returns what was said, in order.
     pub fn receive(&mut self) -> Vec<Said> {
-        let mut chunk = [0; 16 * 1024];
         let mut said = Vec::new();
-        match self.socket.read(&mut chunk) {
+        let (start, room) = (self.incoming.len(), if self.busy { ROOM } else { FIRST_ROOM });
+        self.incoming.resize(start + room, 0);
+        let got = self.socket.read(&mut self.incoming[start..]);
+        self.incoming.truncate(start + *got.as_ref().unwrap_or(&0));
+        match got {
             Ok(0) => self.gone = true,
-            Ok(n) => self.incoming.extend_from_slice(&chunk[..n]),
+            // Who has more to say than fits is listened to with more room.
+            Ok(n) => self.busy = n == room || (self.busy && n > FIRST_ROOM),
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(_) => self.gone = true,
         }
         while let Some(next) = self.next_said() {
             said.push(next);
+        }
+        if self.incoming.is_empty() {
+            self.incoming = Vec::new();
         }
         if self.gone {
             said.push(Said::Gone);
@@ -211,5 +247,74 @@ impl Client {
 impl AsFd for Client {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_arrive_whole_and_in_order_however_slowly_they_are_read() {
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+        let mut client = Client::new(ours).expect("a client");
+        theirs.set_nonblocking(true).expect("a socket");
+        let mut got = Vec::new();
+        let mut room = vec![0; 50_000];
+        for round in 0..100_u8 {
+            client.frame(FrameKind::Stdout, &vec![round; 1 + usize::from(round) * 700]);
+            if round % 3 == 0 {
+                let n = theirs.read(&mut room).unwrap_or(0);
+                got.extend_from_slice(&room[..n]);
+            }
+        }
+        while let Ok(n) = theirs.read(&mut room) {
+            got.extend_from_slice(&room[..n]);
+            client.send();
+        }
+        assert!(!client.has_output());
+        let mut rest = got.as_slice();
+        for round in 0..100_u8 {
+            let wanted = vec![round; 1 + usize::from(round) * 700];
+            let mut seen = Vec::new();
+            while seen.len() < wanted.len() {
+                let (kind, part, taken) = protocol::parse(rest).expect("a frame").expect("whole");
+                assert_eq!(kind, FrameKind::Stdout);
+                seen.extend_from_slice(part);
+                rest = &rest[taken..];
+            }
+            assert!(seen == wanted, "frame {round}");
+        }
+        assert!(rest.is_empty());
+    }
+
+    #[test]
+    fn much_input_is_heard_in_order() {
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+        let mut client = Client::new(ours).expect("a client");
+        client.mode = Mode::Attached { stdin: true };
+        let mut heard = Vec::new();
+        let mut sent = Vec::new();
+        for round in 0..60_u8 {
+            let piece = vec![round; 1 + usize::from(round) * 500];
+            theirs.write_all(&protocol::header(FrameKind::Stdin, piece.len())).expect("room");
+            theirs.write_all(&piece).expect("room");
+            sent.extend_from_slice(&piece);
+            for said in client.receive() {
+                match said {
+                    Said::Input(bytes) => heard.extend_from_slice(&bytes),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        drop(theirs);
+        while !client.is_finished() {
+            for said in client.receive() {
+                if let Said::Input(bytes) = said {
+                    heard.extend_from_slice(&bytes);
+                }
+            }
+        }
+        assert!(heard == sent);
     }
 }

@@ -27,6 +27,9 @@ pub const BURST: usize = 256 * 1024;
 /// Room that a pipe is given after its first burst, so that its writer goes on while the monitor writes the log.
 const PIPE_SIZE: usize = 1 << 20;
 
+/// The same for input.
+const INPUT_PIPE_SIZE: usize = 256 << 10;
+
 /// An output stream of the container.
 #[derive(Debug)]
 pub struct Output {
@@ -86,17 +89,27 @@ impl AsFd for Output {
 #[derive(Debug, Default)]
 pub struct Input {
     fd: Option<OwnedFd>,
+    /// What waits, behind `sent` bytes that do not any more.
     pending: Vec<u8>,
+    sent: usize,
     closing: bool,
     tty: bool,
+    /// It was asked for more room already.
+    widened: bool,
 }
 
 impl Input {
     /// Queues bytes; they are dropped if input is closed.
     pub fn push(&mut self, bytes: &[u8]) {
-        if self.fd.is_some() && !self.closing {
-            self.pending.extend_from_slice(bytes);
-            self.send();
+        if self.fd.is_none() || self.closing {
+            return;
+        }
+        // What the container takes at once is not copied.
+        let taken = if self.has_pending() { 0 } else { self.write(bytes) };
+        if self.fd.is_some() {
+            self.pending.drain(..self.sent);
+            self.sent = 0;
+            self.pending.extend_from_slice(bytes.get(taken..).unwrap_or_default());
         }
     }
 
@@ -109,32 +122,60 @@ impl Input {
     /// Whether the descriptor should be polled for room.
     #[must_use]
     pub fn waiting(&self) -> Option<&OwnedFd> {
-        self.fd.as_ref().filter(|_| !self.pending.is_empty())
+        self.fd.as_ref().filter(|_| self.has_pending())
     }
 
     /// Whether clients should hold their input back.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.pending.len() > MAX_PENDING_INPUT
+        self.pending.len() - self.sent > MAX_PENDING_INPUT
+    }
+
+    fn has_pending(&self) -> bool {
+        self.sent < self.pending.len()
     }
 
     /// Sends what waits, as far as the container takes it.
     pub fn send(&mut self) {
-        while let Some(fd) = &self.fd
-            && !self.pending.is_empty()
-        {
-            match rustix::io::write(fd, &self.pending) {
-                Ok(n) => drop(self.pending.drain(..n)),
-                Err(Errno::AGAIN | Errno::INTR) => return,
-                Err(_) => {
-                    self.fd = None;
-                    self.pending = Vec::new();
-                }
+        if self.has_pending() {
+            let pending = std::mem::take(&mut self.pending);
+            self.sent += self.write(&pending[self.sent..]);
+            self.pending = pending;
+        }
+        if !self.has_pending() || self.fd.is_none() {
+            self.sent = 0;
+            // What a burst needed is given back.
+            if self.pending.capacity() > CHUNK {
+                self.pending = Vec::new();
+            }
+            self.pending.clear();
+            if self.closing {
+                self.fd = None;
             }
         }
-        if self.closing && self.pending.is_empty() {
-            self.fd = None;
+    }
+
+    /// Writes as much as the container takes now; how much. A container that takes none any more has no input.
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        let mut done = 0;
+        while let Some(fd) = &self.fd
+            && done < bytes.len()
+        {
+            match rustix::io::write(fd, &bytes[done..]) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    if !std::mem::replace(&mut self.widened, true) {
+                        // Only a wish, as for output.
+                        let _ = rustix::pipe::fcntl_setpipe_size(fd, INPUT_PIPE_SIZE);
+                    }
+                    break;
+                }
+                Err(_) => self.fd = None,
+            }
         }
+        done
     }
 }
 
@@ -336,4 +377,46 @@ pub(crate) fn nonblocking(fd: &OwnedFd) -> Result<()> {
     let flags = rustix::fs::fcntl_getfl(fd).map_err(|e| Error::io("file status flags", e.into()))?;
     rustix::fs::fcntl_setfl(fd, flags | OFlags::NONBLOCK)
         .map_err(|e| Error::io("file status flags", e.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes that tell their place.
+    fn pattern(from: usize, len: usize) -> Vec<u8> {
+        (from..from + len).map(|at| u8::try_from(at % 251).expect("small")).collect()
+    }
+
+    #[test]
+    fn input_arrives_whole_and_in_order_however_slowly_it_is_read() {
+        use rustix::pipe::{PipeFlags, pipe_with};
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).expect("a pipe");
+        let mut input = Input { fd: Some(writer), ..Input::default() };
+        let (mut sent, mut got) = (0, Vec::new());
+        let mut room = [0; 3000];
+        while sent < 2 << 20 {
+            let len = 1 + (sent * 7) % 40_000;
+            input.push(&pattern(sent, len));
+            sent += len;
+            for _ in 0..len / 4000 {
+                let n = rustix::io::read(&reader, &mut room).unwrap_or(0);
+                got.extend_from_slice(&room[..n]);
+            }
+            if input.is_full() {
+                assert!(input.waiting().is_some());
+                input.send();
+            }
+        }
+        input.close();
+        while let Ok(n) = rustix::io::read(&reader, &mut room) {
+            got.extend_from_slice(&room[..n]);
+            if n == 0 {
+                break;
+            }
+            input.send();
+        }
+        assert!(got == pattern(0, sent), "{} of {sent} bytes", got.len());
+        assert!(input.waiting().is_none() && input.pending.capacity() <= CHUNK, "little is kept");
+    }
 }

@@ -22,11 +22,11 @@ fn follow<T>(
     sink: &mut Sink<'_>,
     write: &mut dyn FnMut(&mut dyn Write, T) -> io::Result<()>,
 ) -> io::Result<()> {
+    let socket = sink.as_fd().try_clone_to_owned()?;
     loop {
         let mut next = source.next(Wait::NEVER).map_err(cut)?;
         if matches!(next, Next::Idle) {
             sink.flush()?;
-            let socket = sink.as_fd().try_clone_to_owned()?;
             next = source.next(Wait { timeout: None, unless_gone: Some(socket.as_fd()) }).map_err(cut)?;
         }
         match next {

@@ -3,7 +3,6 @@
 //! One loop around `poll`, as the command line's own. Input is passed on in pieces that a socket which is ready takes
 //! without waiting; a client that reads nothing makes the loop, and with it the container's output, wait.
 
-use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 
@@ -16,8 +15,8 @@ use super::version::ApiVersion;
 use crate::api::{Attached, Received, Stream};
 use crate::keys::DetachKeys;
 
-/// Input is passed on in pieces of this size.
-const PIECE: usize = 4096;
+/// Input is passed on in pieces of this size: a socket that says it has room has room for more than that.
+const PIECE: usize = 32 * 1024;
 /// How often a session that waits for a start is looked at.
 const LOOK_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
@@ -124,11 +123,23 @@ impl Client for Plain {
 struct Input {
     /// The client may still send.
     open: bool,
-    /// What it sent and the session has not taken.
-    pending: VecDeque<u8>,
+    /// What it sent, and how much of that the session has taken.
+    pending: Vec<u8>,
+    given: usize,
     /// The end of the input is still to be passed on.
     ends: bool,
     keys: Option<DetachKeys>,
+}
+
+impl Input {
+    /// What comes when nothing waits is not copied.
+    fn add(&mut self, bytes: Vec<u8>) {
+        if self.pending.is_empty() {
+            self.pending = bytes;
+        } else {
+            self.pending.extend(bytes);
+        }
+    }
 }
 
 /// Pumps until the session ends, the client goes, or it detaches. Errors end it: there is nobody else to tell.
@@ -139,7 +150,7 @@ pub fn pump(client: &mut dyn Client, session: &mut dyn Attached, terms: Terms) {
 
 fn run(client: &mut dyn Client, session: &mut dyn Attached, terms: Terms) -> Result<()> {
     let broken = |e: io::Error| fluyt_model::Error::io("the client", e);
-    let mut input = Input { open: terms.stdin, pending: VecDeque::new(), ends: false, keys: terms.keys };
+    let mut input = Input { open: terms.stdin, pending: Vec::new(), given: 0, ends: false, keys: terms.keys };
     loop {
         // First, because what came with the start is buffered from then on, and poll does not see it.
         let live = session.is_live()?;
@@ -170,14 +181,20 @@ fn run(client: &mut dyn Client, session: &mut dyn Attached, terms: Terms) -> Res
 
 /// Passes a piece of input on. A session that takes none any more is no failure: its output may go on.
 fn give(session: &mut dyn Attached, input: &mut Input) -> Result<()> {
-    let piece: Vec<u8> = input.pending.drain(..input.pending.len().min(PIECE)).collect();
-    let mut given = if piece.is_empty() { Ok(()) } else { session.write(&piece) };
+    let piece = &input.pending[input.given..];
+    let piece = piece.get(..PIECE).unwrap_or(piece);
+    let mut given = if piece.is_empty() { Ok(()) } else { session.write(piece) };
+    input.given += piece.len();
+    if input.given == input.pending.len() {
+        input.pending.clear();
+        input.given = 0;
+    }
     if given.is_ok() && input.pending.is_empty() && std::mem::take(&mut input.ends) {
         given = session.close_input();
     }
     match given {
         Err(e) if e.kind() == Kind::Unavailable => {
-            input.pending.clear();
+            (input.pending, input.given) = (Vec::new(), 0);
             (input.open, input.ends) = (false, false);
             Ok(())
         }
@@ -194,11 +211,11 @@ fn take(client: &mut dyn Client, input: &mut Input) -> io::Result<bool> {
     match &mut input.keys {
         Some(keys) => {
             let scanned = keys.scan(&bytes);
-            input.pending.extend(scanned.input);
+            input.add(scanned.input);
             Ok(!scanned.detached)
         }
         None => {
-            input.pending.extend(bytes);
+            input.add(bytes);
             Ok(true)
         }
     }
@@ -247,6 +264,7 @@ fn wait(client: &mut dyn Client, session: &dyn Attached, input: &Input, live: bo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::VecDeque;
     use std::os::fd::BorrowedFd;
     use std::os::unix::net::UnixStream;
 
