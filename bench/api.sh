@@ -31,12 +31,16 @@ rss() { local p total=0; for p in ${pids[$1]}; do total=$((total + $(awk '/^VmRS
 for name in "${servers[@]}"; do echo "$name: memory when idle: $(rss "$name") KiB"; done
 declare -A figures=()
 measure() { # title, unit, case, number
-    local name i
+    local name i figure
     for ((i = 0; i < ${RUNS:-3}; i++)); do
-        for name in "${servers[@]}"; do figures[$name.$3]+="$(python3 "$here/api.py" "$work/$name.sock" "$3" "$4") "; done
+        for name in "${servers[@]}"; do
+            figure=$(python3 "$here/api.py" "$work/$name.sock" "$3" "$4" 2>"$work/why.$name.$3") || continue
+            figures[$name.$3]+="$figure "
+        done
     done
     echo "== $1 ($2; medians, ratio to fluyt)"
     for name in "${servers[@]}"; do
+        if [ -z "${figures[$name.$3]:-}" ]; then echo "$name: failed: $(tail -n 1 "$work/why.$name.$3")"; continue; fi
         printf '%-8s %12.3f %8.2f x\n' "$name" "$(median "$name.$3")" "$(awk "BEGIN { print $(median "$name.$3") / $(median "fluyt.$3") }")"
     done
 }
