@@ -75,7 +75,11 @@ impl Engine {
             (Some(socket), _) => State::Runs(socket),
             // It is just being started, or about to end.
             (None, None) if is_served(&waiter.paths, &waiter.id) => State::Still(waiter.notices()?),
-            (None, None) => State::Done,
+            (None, None) => {
+                // It may have ended since its status was looked at.
+                waiter.code = waiter.last_code(waiter.code)?;
+                State::Done
+            }
             (None, Some(notices)) => State::Still(notices),
         };
         Ok(waiter)
@@ -200,14 +204,20 @@ impl Waiter {
         let code = match (read, serde_json::from_slice::<Reply>(&line)) {
             (Ok(_), Ok(Reply::Exited { code })) => code,
             // The monitor was killed, or ended before it could answer.
-            _ => match status_of(&self.paths, &self.id) {
-                Ok(status) if self.paths.container(&self.id).exists() => status.exit_code,
-                Err(e) if e.kind() != Kind::NotFound => return Err(e),
-                _ => self.journalled()?.unwrap_or(255),
-            },
+            _ => self.last_code(255)?,
         };
         self.code = code;
         self.leaving()
+    }
+
+    /// The exit code of a container that does not run: by its status, or, if it has been removed, by what the journal tells;
+    /// `otherwise` if neither does.
+    fn last_code(&self, otherwise: i32) -> Result<i32> {
+        match status_of(&self.paths, &self.id) {
+            Ok(status) if self.paths.container(&self.id).exists() => Ok(status.exit_code),
+            Err(e) if e.kind() != Kind::NotFound => Err(e),
+            _ => Ok(self.journalled()?.unwrap_or(otherwise)),
+        }
     }
 
     /// The exit code of its last end since the waiting began, by the event journal.
