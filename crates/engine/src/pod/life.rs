@@ -456,7 +456,7 @@ mod tests {
     #[test]
     fn only_the_pods_own_parameters_are_set() {
         let mut spec = PodSpec::default();
-        let mut set = |spec: &mut PodSpec, key: &str| {
+        let set = |spec: &mut PodSpec, key: &str| {
             spec.sandbox.sysctls = [(key.to_owned(), "1".to_owned())].into();
             check_sysctls(spec).is_ok()
         };
