@@ -7,10 +7,8 @@
 #![forbid(unsafe_code)]
 
 pub mod artifact;
-pub mod document;
 pub mod draw;
 pub mod execute;
-mod fault;
 pub mod labels;
 pub mod load;
 pub mod lower;
@@ -24,5 +22,7 @@ pub mod units;
 pub mod view;
 pub mod watch;
 
+pub use fluyt_yaml as document;
+use fluyt_yaml::fault;
 pub use load::{Options, Source, load};
 pub use project::Project;

@@ -5,6 +5,7 @@
 //! [`sandbox::SandboxSpec`] and renders its answers from [`sandbox::SandboxStatus`].
 #![forbid(unsafe_code)]
 
+pub mod amount;
 pub mod error;
 pub mod id;
 pub mod quantity;
@@ -12,4 +13,5 @@ pub mod reference;
 pub mod sandbox;
 pub mod time;
 
+pub use amount::Amount;
 pub use error::{Error, Kind, Result};

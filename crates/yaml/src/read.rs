@@ -18,8 +18,26 @@ const DEPTH: usize = 128;
 /// # Errors
 /// The text is not YAML, a key occurs twice, an alias has no anchor, aliases expand too far.
 pub fn read(text: &str, file: u16) -> Outcome<Vec<Node>> {
+    read_with(text, file, Tags::Compose)
+}
+
+/// Which local tags (`!name`) a kind of files has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tags {
+    /// Compose's `!reset` and `!override`.
+    Compose,
+    /// None.
+    None,
+}
+
+/// The documents of a text with the tags of its kind of files.
+///
+/// # Errors
+/// As of [`read`].
+pub fn read_with(text: &str, file: u16, tags: Tags) -> Outcome<Vec<Node>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut reader = Reader { parser: Parser::new_from_str(text), file, anchors: HashMap::new(), nodes: 0 };
+    let parser = Parser::new_from_str(text);
+    let mut reader = Reader { parser, file, tags, anchors: HashMap::new(), nodes: 0 };
     let mut documents = Vec::new();
     loop {
         match reader.next()? {
@@ -41,6 +59,7 @@ pub fn read(text: &str, file: u16) -> Outcome<Vec<Node>> {
 struct Reader<'a> {
     parser: Parser<'a, StrInput<'a>>,
     file: u16,
+    tags: Tags,
     anchors: HashMap<usize, Node>,
     nodes: usize,
 }
@@ -99,12 +118,12 @@ impl<'a> Reader<'a> {
                 (anchor, self.scalar(&text, style, tag.as_deref(), pos)?)
             }
             Event::SequenceStart(anchor, tag) => {
-                let mark = mark(tag.as_deref(), pos)?;
+                let mark = self.mark(tag.as_deref(), pos)?;
                 let items = self.sequence(depth)?;
                 (anchor, Node { value: Value::List(items), pos, mark })
             }
             Event::MappingStart(anchor, tag) => {
-                let mark = mark(tag.as_deref(), pos)?;
+                let mark = self.mark(tag.as_deref(), pos)?;
                 let map = self.mapping(depth)?;
                 (anchor, Node { value: Value::Map(map), pos, mark })
             }
@@ -129,7 +148,7 @@ impl<'a> Reader<'a> {
             _ if style == ScalarStyle::Plain => scalar::plain(text),
             _ => Value::Str(text.to_owned()),
         };
-        let mark = if core.is_some() { Mark::None } else { mark(tag, pos)? };
+        let mark = if core.is_some() { Mark::None } else { self.mark(tag, pos)? };
         Ok(Node { value, pos, mark })
     }
 
@@ -193,6 +212,22 @@ impl<'a> Reader<'a> {
         }
         Ok(map)
     }
+
+    fn mark(&self, tag: Option<&Tag>, pos: Pos) -> Outcome<Mark> {
+        let Some(tag) = tag else { return Ok(Mark::None) };
+        if tag.handle != "!" {
+            return Ok(Mark::None);
+        }
+        match (self.tags, tag.suffix.as_str()) {
+            (_, "") => Ok(Mark::None),
+            (Tags::Compose, "reset") => Ok(Mark::Reset),
+            (Tags::Compose, "override") => Ok(Mark::Override),
+            (Tags::Compose, other) => Err(Fault::new(pos, format!("unknown tag !{other}"))
+                .hint("Compose files know the tags !reset and !override")),
+            (Tags::None, other) => Err(Fault::new(pos, format!("unknown tag !{other}"))
+                .hint("quote a text that begins with an exclamation mark")),
+        }
+    }
 }
 
 /// `<<`: the keys of a mapping, or of several, that the mapping does not have itself.
@@ -219,20 +254,6 @@ fn not_mergeable(node: &Node) -> Fault {
         .hint("write `<<: *name`, where &name is the anchor of a mapping")
 }
 
-fn mark(tag: Option<&Tag>, pos: Pos) -> Outcome<Mark> {
-    let Some(tag) = tag else { return Ok(Mark::None) };
-    if tag.handle != "!" {
-        return Ok(Mark::None);
-    }
-    match tag.suffix.as_str() {
-        "reset" => Ok(Mark::Reset),
-        "override" => Ok(Mark::Override),
-        "" => Ok(Mark::None),
-        other => Err(Fault::new(pos, format!("unknown tag !{other}"))
-            .hint("Compose files know the tags !reset and !override")),
-    }
-}
-
 fn size(node: &Node) -> usize {
     match &node.value {
         Value::List(items) => 1 + items.iter().map(size).sum::<usize>(),
@@ -253,7 +274,11 @@ fn syntax(info: &str, pos: Pos) -> Fault {
         fault.hint("a text with \": \" in it must be quoted, and keys of one mapping stand in one column")
     } else if lower.contains("block") || lower.contains("indent") {
         fault.hint("keys of one mapping and items of one list stand in one column")
-    } else if lower.contains("quot") || lower.contains("flow") || lower.contains("end of stream") {
+    } else if lower.contains("quot")
+        || lower.contains("flow")
+        || lower.contains("end of stream")
+        || lower.contains("node content")
+    {
         fault.hint("is a quote, a bracket or a brace not closed?")
     } else {
         fault

@@ -1,13 +1,17 @@
 //! Documents as trees whose every node knows where it was written: file, line and column.
 //!
-//! YAML is read into them ([`read`]) and they are written as YAML and JSON ([`write`]). What the attributes mean is
-//! not known here.
+//! YAML is read into them ([`read`]), they are written as YAML and JSON ([`write`]), and what is wrong in them is told with the
+//! line that it is about ([`fault`]). What the attributes mean is not known here: Compose files and Kubernetes objects are
+//! read alike.
 
+#![forbid(unsafe_code)]
+
+pub mod fault;
 mod read;
 mod scalar;
 pub mod write;
 
-pub use read::read;
+pub use read::{Tags, read, read_with};
 pub use scalar::go_float;
 
 use std::path::{Path, PathBuf};
@@ -151,6 +155,27 @@ impl Node {
         }
     }
 
+    /// A program's document, written nowhere.
+    pub fn from_json(value: serde_json::Value) -> Self {
+        use serde_json::Value as J;
+        let value = match value {
+            J::Null => Value::Null,
+            J::Bool(b) => Value::Bool(b),
+            J::Number(number) => match number.as_i64() {
+                Some(whole) => Value::Int(whole),
+                None => Value::Float(number.as_f64().unwrap_or_default()),
+            },
+            J::String(text) => Value::Str(text),
+            J::Array(items) => Value::List(items.into_iter().map(Self::from_json).collect()),
+            J::Object(map) => Value::Map(
+                map.into_iter()
+                    .map(|(key, value)| Entry { key, pos: Pos::default(), node: Self::from_json(value) })
+                    .collect(),
+            ),
+        };
+        Self::new(value, Pos::default())
+    }
+
     /// The same without places, for programs that read documents.
     pub fn to_json(&self) -> serde_json::Value {
         use serde_json::Value as J;
@@ -170,6 +195,11 @@ impl Map {
     /// The entries in their order.
     pub fn iter(&self) -> std::slice::Iter<'_, Entry> {
         self.entries.iter()
+    }
+
+    /// The entries in their order.
+    pub fn as_slice(&self) -> &[Entry] {
+        &self.entries
     }
 
     /// The entries in their order.

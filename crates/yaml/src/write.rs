@@ -5,10 +5,20 @@ use super::{Map, Node, Value, go_float, scalar};
 
 /// YAML with two columns a level, sequences indented under their keys.
 pub fn yaml(node: &Node) -> String {
+    yaml_with(node, 2)
+}
+
+/// YAML with two columns a level, sequences in the column of their keys, as Kubernetes' tools write it.
+pub fn yaml_flat(node: &Node) -> String {
+    yaml_with(node, 0)
+}
+
+/// `step`: how far sequences are indented under their keys.
+fn yaml_with(node: &Node, step: usize) -> String {
     let mut out = String::new();
     match &node.value {
-        Value::Map(map) if !map.is_empty() => yaml_map(map, 0, &mut out),
-        Value::List(items) if !items.is_empty() => yaml_list(items, 0, &mut out),
+        Value::Map(map) if !map.is_empty() => yaml_map(map, 0, step, &mut out),
+        Value::List(items) if !items.is_empty() => yaml_list(items, 0, step, &mut out),
         _ => {
             yaml_scalar(node, 0, &mut out);
             out.push('\n');
@@ -21,29 +31,29 @@ fn indent(level: usize, out: &mut String) {
     out.extend(std::iter::repeat_n(' ', level));
 }
 
-fn yaml_map(map: &Map, level: usize, out: &mut String) {
+fn yaml_map(map: &Map, level: usize, step: usize, out: &mut String) {
     for (n, entry) in map.iter().enumerate() {
         if n > 0 {
             indent(level, out);
         }
         out.push_str(&yaml_text(&entry.key, level));
         out.push(':');
-        yaml_below(&entry.node, level, out);
+        yaml_below(&entry.node, level, step, out);
     }
 }
 
 /// What stands behind `key:`.
-fn yaml_below(node: &Node, level: usize, out: &mut String) {
+fn yaml_below(node: &Node, level: usize, step: usize, out: &mut String) {
     match &node.value {
         Value::Map(map) if !map.is_empty() => {
             out.push('\n');
             indent(level + 2, out);
-            yaml_map(map, level + 2, out);
+            yaml_map(map, level + 2, step, out);
         }
         Value::List(items) if !items.is_empty() => {
             out.push('\n');
-            indent(level + 2, out);
-            yaml_list(items, level + 2, out);
+            indent(level + step, out);
+            yaml_list(items, level + step, step, out);
         }
         _ => {
             out.push(' ');
@@ -53,15 +63,15 @@ fn yaml_below(node: &Node, level: usize, out: &mut String) {
     }
 }
 
-fn yaml_list(items: &[Node], level: usize, out: &mut String) {
+fn yaml_list(items: &[Node], level: usize, step: usize, out: &mut String) {
     for (n, item) in items.iter().enumerate() {
         if n > 0 {
             indent(level, out);
         }
         out.push_str("- ");
         match &item.value {
-            Value::Map(map) if !map.is_empty() => yaml_map(map, level + 2, out),
-            Value::List(inner) if !inner.is_empty() => yaml_list(inner, level + 2, out),
+            Value::Map(map) if !map.is_empty() => yaml_map(map, level + 2, step, out),
+            Value::List(inner) if !inner.is_empty() => yaml_list(inner, level + 2, step, out),
             _ => {
                 yaml_scalar(item, level, out);
                 out.push('\n');

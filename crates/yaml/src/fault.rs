@@ -2,7 +2,7 @@
 
 use fluyt_model::{Error, Kind};
 
-use crate::document::{Files, Pos};
+use crate::{Files, Pos};
 
 /// The result of a step of loading.
 pub type Outcome<T> = Result<T, Fault>;
