@@ -29,9 +29,10 @@ const FILES: [&str; 8] = [
     "gc.lock",
     "registry.key",
 ];
-const DIRECTORIES: [&str; 12] = [
+const DIRECTORIES: [&str; 13] = [
     "containers",
     "pods",
+    "kube",
     "trash",
     "l",
     "layers",

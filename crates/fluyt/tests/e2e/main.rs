@@ -36,6 +36,7 @@ mod errors;
 mod exec;
 mod files;
 mod images;
+mod kube_play;
 mod lifecycle;
 mod limits;
 mod loggers;

@@ -59,7 +59,7 @@ pub(super) fn container(
         command,
         args,
         working_dir: match process.cwd.as_str() {
-            "/" => String::new(),
+            "/" if image.working_dir.is_empty() => String::new(),
             cwd if cwd == image.working_dir => String::new(),
             cwd => cwd.to_owned(),
         },

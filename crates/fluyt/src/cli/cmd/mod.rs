@@ -16,6 +16,7 @@ mod files;
 mod images;
 mod imagetools;
 mod inspect;
+mod kube;
 mod lifecycle;
 mod list;
 mod logs;
@@ -290,10 +291,12 @@ pub const ROOT: &[Node] = &[
     group("generate", "Describe what is there in other words", GENERATE).hidden(),
     group("image", "Manage images", IMAGE),
     group("imagetools", "Work on images in registries", IMAGETOOLS).hidden(),
+    group("kube", "Play, take down and generate Kubernetes YAML", kube::KUBE),
     group("manifest", "Manage image manifests and manifest lists", MANIFEST),
     group("network", "Manage networks", NETWORK),
     group("pod", "Manage pods", pod::POD),
     group("quadlet", "Manage Quadlet units of systemd", QUADLET),
+    group("play", "Play containers, pods or volumes from a structured file", kube::PLAY).hidden(),
     group("registry", "Serve a registry", REGISTRY),
     group("volume", "Manage volumes", VOLUME),
     group("system", "Manage the data root", SYSTEM),
@@ -356,7 +359,10 @@ const BUILDX: &[Node] = &[
     plain(&builder::PRUNE, builder::prune),
 ];
 
-const GENERATE: &[Node] = &[plain(&quadlet::GENERATE_SYSTEMD, quadlet::generate_systemd)];
+const GENERATE: &[Node] = &[
+    plain(&kube::GENERATE, kube::generate).called("kube"),
+    plain(&quadlet::GENERATE_SYSTEMD, quadlet::generate_systemd),
+];
 
 const IMAGETOOLS: &[Node] =
     &[plain(&imagetools::CREATE, imagetools::create), plain(&imagetools::INSPECT, imagetools::inspect)];
