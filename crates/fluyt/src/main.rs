@@ -34,6 +34,7 @@ fn run(args: &[String]) -> i32 {
         Some("monitor") => fluyt_monitor::main(&args[2..]),
         Some("attend") => fluyt_engine::attend(),
         Some("step") => fluyt_monitor::step::main(),
+        Some(buildkit::hidden::ROLE) => buildkit::hidden::main(&args[2..]),
         Some("runtime") => runtime_cli::main(&args[2..]),
         _ => cli::main(std::env::args_os().skip(1)),
     }

@@ -41,10 +41,13 @@ pub struct Gathered {
 
 /// Builds what was gathered; the image's id.
 ///
+/// With `own_logins` base images are fetched also with what this process's user has logged in with.
+///
 /// # Errors
 /// A mistake in the request or in the Dockerfile; a step that fails; what registries say.
 pub fn build(
     engine: &Engine,
+    own_logins: bool,
     wanted: &BuildImage,
     gathered: &Gathered,
     sink: &dyn Progress,
@@ -57,7 +60,7 @@ pub fn build(
     // With `cachefrom` only those images' steps count; our cache has the steps of every image that is here.
     let known = |name: &String| engine.images().resolve(name).is_ok();
     options.no_cache |= !wanted.cache_from.is_empty() && !wanted.cache_from.iter().any(known);
-    let done = run(engine, wanted, gathered, (&options, &names), sink);
+    let done = run((engine, own_logins), wanted, gathered, (&options, &names), sink);
     // The build is what it is, whether or not there is room in the cache.
     let _ = engine.tidy_build_cache();
     done
@@ -186,7 +189,7 @@ fn from_directory(context: &Path, wanted: &BuildImage, into: NewLayer) -> Result
 }
 
 fn run(
-    engine: &Engine,
+    (engine, own_logins): (&Engine, bool),
     wanted: &BuildImage,
     gathered: &Gathered,
     (options, names): (&Options, &[Reference]),
@@ -196,7 +199,9 @@ fn run(
     let file = parse(&gathered.text, &mut lint).map_err(|fault| fault.error)?;
     front_end(options.build_args.get("BUILDKIT_SYNTAX"), &file)?;
     let lease = engine.images().lease()?;
-    let mut find = |name: &str, platform: &Platform| base_image(engine, &lease, wanted, name, platform, sink);
+    let mut find = |name: &str, platform: &Platform| {
+        base_image((engine, own_logins), &lease, wanted, name, platform, sink)
+    };
     let inputs = Inputs { base: &mut find, ignore: &gathered.ignore };
     let planned = plan_for(&file, options, &[], inputs, &mut lint).map_err(|fault| fault.error)?;
     let cancel = Cancel::default();
@@ -289,7 +294,7 @@ fn failure(fault: Fault, planned: &Joined, steps: &Steps<'_>) -> Error {
 
 /// Finds a base image; one that is fetched is told of.
 fn base_image(
-    engine: &Engine,
+    (engine, own_logins): (&Engine, bool),
     lease: &Lease,
     wanted: &BuildImage,
     name: &str,
@@ -299,7 +304,7 @@ fn base_image(
     let pull = |name: &str, platform: &Platform| {
         let reference = Reference::parse(name)?;
         let auth = auth_for(&wanted.auth, reference.domain());
-        let registry = transfer::client_for(reference.domain(), auth, None)?;
+        let registry = transfer::client_for(reference.domain(), auth, None, own_logins)?;
         let opening = ProgressMessage {
             status: format!("Pulling from {}", reference.path()),
             id: reference.tag().or(reference.digest()).unwrap_or_default().to_owned(),

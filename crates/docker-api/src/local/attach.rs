@@ -5,11 +5,11 @@
 //!           ──started by somebody else──► Live
 //! ```
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use fluyt_engine::{Attach, Frame, Stream};
+use fluyt_engine::{Attach, Frame, LogLine, LogReader, Stream};
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Kind, Result};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -19,6 +19,9 @@ use crate::api::{Attached, Received};
 
 /// So much input is kept for a container that has not been started.
 const MAX_PENDING: usize = 1 << 20;
+
+/// From this length on a piece of what was logged is passed on.
+const LOGGED_PIECE: usize = 32 * 1024;
 
 /// How often it is looked whether somebody else has started a container.
 const LOOK_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
@@ -127,10 +130,43 @@ impl Wants {
     }
 }
 
+/// What a container has logged, as pieces of output. However long the log is, only a piece of it is in memory.
+pub(super) struct Logged {
+    reader: LogReader,
+    /// The first line of the next piece.
+    held: Option<LogLine>,
+}
+
+impl Logged {
+    /// What this reads; it follows nothing.
+    pub fn new(reader: LogReader) -> Self {
+        Self { reader, held: None }
+    }
+
+    /// The next piece, of one stream.
+    fn next(&mut self) -> Result<Option<Received>> {
+        let first = match self.held.take() {
+            Some(line) => Some(line),
+            None => self.reader.next_line()?,
+        };
+        let Some(LogLine { stream, line: mut bytes, .. }) = first else { return Ok(None) };
+        while bytes.len() < LOGGED_PIECE {
+            match self.reader.next_line()? {
+                Some(line) if line.stream == stream => bytes.extend_from_slice(&line.line),
+                other => {
+                    self.held = other;
+                    break;
+                }
+            }
+        }
+        Ok(Some(Received::Data(stream, bytes)))
+    }
+}
+
 /// A session with a container or a command.
 pub(super) struct Session {
     /// What comes before anything else: what was logged.
-    first: VecDeque<Received>,
+    first: Option<Logged>,
     wants: Wants,
     state: State,
 }
@@ -177,7 +213,7 @@ impl Drop for Waiting {
 impl Session {
     /// With a container that runs.
     pub fn live(attach: Attach, wants: Wants) -> Self {
-        Self { first: VecDeque::new(), wants, state: State::Live(attach) }
+        Self { first: None, wants, state: State::Live(attach) }
     }
 
     /// With one that does not run yet.
@@ -191,17 +227,17 @@ impl Session {
             input_closed: false,
             size: None,
         };
-        Ok(Self { first: VecDeque::new(), wants, state: State::Waiting(waiting) })
+        Ok(Self { first: None, wants, state: State::Waiting(waiting) })
     }
 
     /// With nothing but what was logged.
     pub fn over(wants: Wants) -> Self {
-        Self { first: VecDeque::new(), wants, state: State::Over }
+        Self { first: None, wants, state: State::Over }
     }
 
     /// Puts what was logged before everything else.
     #[must_use]
-    pub fn after(mut self, logged: VecDeque<Received>) -> Self {
+    pub fn after(mut self, logged: Option<Logged>) -> Self {
         self.first = logged;
         self
     }
@@ -270,8 +306,11 @@ impl Session {
 
 impl Attached for Session {
     fn buffered(&mut self) -> Result<Option<Received>> {
-        if let Some(logged) = self.first.pop_front() {
-            return Ok(Some(logged));
+        if let Some(logged) = &mut self.first {
+            match logged.next()? {
+                Some(piece) => return Ok(Some(piece)),
+                None => self.first = None,
+            }
         }
         loop {
             let frame = match &mut self.state {

@@ -18,13 +18,15 @@ impl Builds for Local {
         progress: &dyn Progress,
     ) -> Result<String> {
         let gathered = classic::gather(&*self.engine()?, wanted, context)?;
-        classic::build(&*self.engine()?, wanted, &gathered, progress)
+        classic::build(&*self.engine()?, self.shared.own_logins, wanted, &gathered, progress)
     }
 
     fn build_start(&self, wanted: BuildImage, context: &mut (dyn Read + Send)) -> Result<Building> {
         let gathered = classic::gather(&*self.engine()?, &wanted, context)?;
         let local = self.clone();
-        Ok(Box::new(move |progress| classic::build(&*local.engine()?, &wanted, &gathered, progress)))
+        Ok(Box::new(move |progress| {
+            classic::build(&*local.engine()?, local.shared.own_logins, &wanted, &gathered, progress)
+        }))
     }
 
     fn build_prune(&self, wanted: &PruneBuilds) -> Result<CachePruned> {

@@ -1,6 +1,5 @@
 //! Containers.
 
-use std::collections::VecDeque;
 use std::io::Read;
 
 use fluyt_engine::{
@@ -9,7 +8,7 @@ use fluyt_engine::{
 use fluyt_model::sandbox::{Phase, Stdin};
 use fluyt_model::{Error, Kind, Result};
 
-use super::attach::{Session, Wants};
+use super::attach::{Logged, Session, Wants};
 use super::create::name_conflict;
 use super::follow::{Ending, Lines, Samples};
 use super::{Held, Local, create};
@@ -170,29 +169,33 @@ impl Containers for Local {
             size: how.size,
             caller_removes: slots.iter().any(|slot| slot.removes),
         };
-        match engine.start(&view.id, options) {
-            Ok(attach) => {
-                let mut slots = slots.into_iter();
-                if let (Some(slot), Some(attach)) = (slots.next(), attach) {
-                    slot.fill(Ok(attach));
-                }
-                for slot in slots {
-                    slot.fill(engine.attach(&view.id, slot.stdin));
-                }
-                Ok(true)
-            }
+        let started = match engine.start_new(&view.id, options) {
+            Ok(started) => started,
             Err(error) => {
                 self.shared.hub.put_back(&view.id, slots);
-                if view.spec.auto_remove {
+                // Not one that somebody else has started meanwhile.
+                if view.spec.auto_remove && !engine.is_running(&view.id) {
                     let options = RemoveOptions { force: true, volumes: true };
                     match engine.remove(&view.id, options) {
                         // Its monitor may have been quicker. The failure to start is what the caller hears about.
                         Ok(()) | Err(_) => {}
                     }
                 }
-                Err(error)
+                return Err(error);
             }
+        };
+        let (new, attach) = (started.is_some(), started.flatten());
+        let mut slots = slots.into_iter();
+        if let Some(attach) = attach
+            && let Some(slot) = slots.next()
+        {
+            slot.fill(Ok(attach));
         }
+        // That one cannot be attached is what its session hears: the container was started all the same.
+        for slot in slots {
+            slot.fill(engine.attach(&view.id, slot.stdin));
+        }
+        Ok(new)
     }
 
     fn container_stop(&self, name: &str, how: &StopContainer) -> Result<bool> {
@@ -292,7 +295,7 @@ impl Containers for Local {
         } else {
             Session::waiting(self, &view.id, stdin, how.removes, wants)?
         };
-        let logged = if how.logs { logged(&engine, &view, &how)? } else { VecDeque::new() };
+        let logged = if how.logs { Some(logged(&engine, &view, &how)?) } else { None };
         Ok(AttachedContainer { tty, open_stdin, session: Box::new(session.after(logged)) })
     }
 
@@ -359,18 +362,9 @@ fn restarting(view: &ContainerView) -> Error {
     Error::conflict(format!("Container {} is restarting, wait until the container is running", view.id))
 }
 
-/// What a container has logged until now, as pieces of output.
-fn logged(engine: &Engine, view: &ContainerView, how: &AttachContainer) -> Result<VecDeque<Received>> {
-    let options = LogOptions { stdout: how.stdout, stderr: how.stderr, ..LogOptions::default() };
-    let mut reader = engine.logs(&view.id, options)?;
-    let mut pieces: VecDeque<Received> = VecDeque::new();
-    while let Some(line) = reader.next_line()? {
-        match pieces.back_mut() {
-            Some(Received::Data(stream, bytes)) if *stream == line.stream && bytes.len() < 32 * 1024 => {
-                bytes.extend_from_slice(&line.line);
-            }
-            _ => pieces.push_back(Received::Data(line.stream, line.line)),
-        }
-    }
-    Ok(pieces)
+/// What a container has logged until now. What comes later comes from the container itself.
+fn logged(engine: &Engine, view: &ContainerView, how: &AttachContainer) -> Result<Logged> {
+    let until = Some(time::now());
+    let options = LogOptions { stdout: how.stdout, stderr: how.stderr, until, ..LogOptions::default() };
+    engine.logs(&view.id, options).map(Logged::new)
 }

@@ -60,7 +60,7 @@ impl Images for Local {
     fn image_pull(&self, wanted: &PullImage, progress: &dyn Progress) -> Result<()> {
         let given = Reference::parse_untagged(&wanted.reference)?;
         let registry =
-            transfer::client_for(given.domain(), wanted.auth.as_ref(), wanted.signature_policy.as_deref())?;
+            self.registry(given.domain(), wanted.auth.as_ref(), wanted.signature_policy.as_deref())?;
         let engine = self.engine()?;
         let mut references = vec![given.clone().or_latest()];
         if wanted.all_tags {
@@ -104,7 +104,7 @@ impl Images for Local {
             ("", Some(_)) => vec![given.clone()],
             (tag, _) => vec![given.with_tag(tag)?],
         };
-        let registry = transfer::client_for(given.domain(), wanted.auth.as_ref(), None)?;
+        let registry = self.registry(given.domain(), wanted.auth.as_ref(), None)?;
         for reference in references {
             if let Ok(Some(image)) = engine.images().by_reference(&reference) {
                 tell.hide(image.id.as_str());
@@ -201,7 +201,7 @@ impl Images for Local {
         }
         let (official, automated) = (filters.boolean("is-official")?, filters.boolean("is-automated")?);
         let domain = wanted.auth.as_ref().map_or(String::new(), |auth| auth.server_address.clone());
-        let registry = transfer::client_for(&domain, wanted.auth.as_ref(), None)?;
+        let registry = self.registry(&domain, wanted.auth.as_ref(), None)?;
         let found = registry.search(&wanted.term, limit)?;
         let passes = |r: &FoundRepository| {
             r.star_count >= stars
@@ -298,7 +298,7 @@ impl Images for Local {
 impl Distribution for Local {
     fn distribution_inspect(&self, name: &str, auth: Option<&AuthConfig>) -> Result<DistributionInspect> {
         let reference = Reference::parse(name)?;
-        let registry = transfer::client_for(reference.domain(), auth, None)?;
+        let registry = self.registry(reference.domain(), auth, None)?;
         let document = registry.document(&reference)?;
         let platforms = manifests::platforms(&registry, &reference, &document)?;
         Ok(DistributionInspect {

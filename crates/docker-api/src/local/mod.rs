@@ -26,6 +26,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use fluyt_engine::{Engine, ExecControl, Memory};
 use fluyt_model::Result;
+use fluyt_registry::Registry;
+
+use crate::api::AuthConfig;
+use crate::transfer;
 
 /// So many engines are kept open for the next operations; each has a connection to the records.
 const KEPT: usize = 4;
@@ -41,6 +45,8 @@ pub struct Local {
 
 struct Shared {
     root: PathBuf,
+    /// The credentials of this process's user are those of who asks.
+    own_logins: bool,
     /// What any of them has read of containers.
     memory: Arc<Memory>,
     idle: Mutex<Vec<Engine>>,
@@ -60,13 +66,27 @@ impl Local {
         Ok(Self::over(Engine::open(root)?))
     }
 
+    /// As [`Local::open`], for clients that are not the user of this process: registries are asked with what a client
+    /// sends, never with what this user has logged in with.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn for_clients(root: &Path) -> Result<Self> {
+        Ok(Self::with(Engine::open(root)?, false))
+    }
+
     /// Over an engine that is open already.
     #[must_use]
     pub fn over(engine: Engine) -> Self {
+        Self::with(engine, true)
+    }
+
+    fn with(engine: Engine, own_logins: bool) -> Self {
         let root = engine.paths().root().to_owned();
         Self {
             shared: Arc::new(Shared {
                 root,
+                own_logins,
                 memory: engine.memory(),
                 idle: Mutex::new(vec![engine]),
                 hub: attach::Hub::default(),
@@ -80,6 +100,11 @@ impl Local {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.shared.root
+    }
+
+    /// The client of all registries for who asks.
+    fn registry(&self, domain: &str, given: Option<&AuthConfig>, policy: Option<&str>) -> Result<Registry> {
+        transfer::client_for(domain, given, policy, self.shared.own_logins)
     }
 
     /// Collects children that have ended: for a process that lives long, every second or so.

@@ -240,7 +240,8 @@ impl Client {
     }
 
     /// One request and the head of its answer. A connection that was idle may turn out to have been closed meanwhile:
-    /// then the request goes out once more, by a new one.
+    /// then the request goes out once more, by a new one. One that changes something with each time does so only if the
+    /// daemon cannot have had all of it.
     fn exchange(&self, mut request: Request<'_>, prefix: &str, raw: bool) -> Result<Answer> {
         let head = self.head_of(&request, prefix);
         let to_head = request.method == "HEAD";
@@ -267,9 +268,8 @@ impl Client {
             // A server that refuses a request early closes; its answer is there all the same.
             let found = match (wire.head(), sent) {
                 (Ok(Some(found)), _) => found,
-                (_, sent) if !fresh => {
+                (_, sent) if !fresh && (sent.is_err() || matches!(request.method, "GET" | "HEAD")) => {
                     reuse = false;
-                    let _ = sent;
                     continue;
                 }
                 (_, _) if request.repeatable() && self.dialer.another_program(&mut wire.stream) => continue,
@@ -575,6 +575,21 @@ mod tests {
         let asked = server.join().unwrap();
         let line = "GET /v1.41/x?a=b%20c%26d HTTP/1.1";
         assert_eq!(asked, ["HEAD /_ping HTTP/1.1", line, line]);
+    }
+
+    #[test]
+    fn what_the_daemon_may_have_carried_out_is_not_sent_again() {
+        let document = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n[1,2]";
+        // It ends when it has read the second request, and again at the fourth.
+        let lists = vec![vec![PING, ""], vec![document, ""], vec![document]];
+        let (client, server) = served("again", lists);
+        client.version().unwrap();
+        assert!(client.call(Request::new("POST", "/x")).is_err());
+        let list = || client.call(Request::new("GET", "/x")).unwrap().json::<Vec<u8>>().unwrap();
+        assert_eq!((list(), list()), (vec![1, 2], vec![1, 2]));
+        let asked = server.join().unwrap();
+        let (post, get) = ("POST /v1.41/x HTTP/1.1", "GET /v1.41/x HTTP/1.1");
+        assert_eq!(asked, ["HEAD /_ping HTTP/1.1", post, get, get, get]);
     }
 
     #[test]

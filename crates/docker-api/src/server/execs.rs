@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fluyt_http::Response;
-use fluyt_model::{Error, Result};
+use fluyt_model::{Error, Kind, Result};
 use serde::Deserialize;
 
 use super::call::{Call, done, json};
@@ -61,6 +61,12 @@ fn start(call: &mut Call<'_, '_>) -> Result<Response> {
         return Err(Error::conflict(format!("Error: Exec command {} has already run", inspected.id)));
     }
     let started = call.docker.exec_start(call.name(), how);
+    // Somebody else was quicker, or the container has ended: nothing was run.
+    if let Err(error) = started.as_ref()
+        && error.kind() == Kind::Conflict
+    {
+        return started.and_then(|_| done(200));
+    }
     Ok(session::response(call, framed, move |duplex| {
         let mut client = Plain::new(duplex, framed);
         match started {

@@ -36,7 +36,7 @@ mod websocket;
 use std::sync::Arc;
 
 use fluyt_http::{Handler, Method, Request, Response};
-use fluyt_model::Error;
+use fluyt_model::{Error, Kind};
 
 use crate::api::Docker;
 use call::Call;
@@ -63,6 +63,15 @@ impl Api {
     }
 }
 
+/// A response with what every one says of the engine.
+fn named(response: Response) -> Response {
+    response
+        .header("Api-Version", version::NEWEST.to_string())
+        .header("Docker-Experimental", "false")
+        .header("Ostype", "linux")
+        .header("Server", concat!("fluyt/", env!("CARGO_PKG_VERSION"), " (linux)"))
+}
+
 impl Handler for Api {
     fn handle(&self, request: &mut Request<'_>) -> Response {
         let bodyless = request.head.method == Method::Head;
@@ -76,16 +85,17 @@ impl Handler for Api {
                 }
                 (route.answer)(&mut Call { docker: &self.docker, version, variables, request })
             });
-        let response = answered.unwrap_or_else(|e| {
+        named(answered.unwrap_or_else(|e| {
             let response = error::response(&e);
             // What a HEAD is told of an error stands in its head alone.
             if bodyless { Response::new(response.status) } else { response }
-        });
-        response
-            .header("Api-Version", version::NEWEST.to_string())
-            .header("Docker-Experimental", "false")
-            .header("Ostype", "linux")
-            .header("Server", concat!("fluyt/", env!("CARGO_PKG_VERSION"), " (linux)"))
+        }))
+    }
+
+    fn full(&self) -> Response {
+        let error = Error::new(Kind::Unavailable, "too many clients follow what happens here")
+            .with_hint("end some that follow logs, events, statistics or sessions, and try again");
+        named(error::response(&error))
     }
 
     fn tick(&self) {

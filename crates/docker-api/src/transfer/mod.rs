@@ -98,12 +98,23 @@ pub fn credentials(given: &AuthConfig) -> Result<(String, Credentials)> {
     Ok((server.to_owned(), credentials))
 }
 
-/// The client of all registries as [`client`], with what somebody sent for the registry `domain`.
+/// The client of all registries as [`client`], with what somebody sent for the registry `domain`. Where somebody else is
+/// served than the user of this process, the credentials that this user keeps are none of theirs: without `own` they are
+/// not looked at.
 ///
 /// # Errors
 /// As [`client`] and [`credentials`].
-pub fn client_for(domain: &str, given: Option<&AuthConfig>, policy: Option<&str>) -> Result<Registry> {
-    let registry = client(true, policy)?;
+pub fn client_for(
+    domain: &str,
+    given: Option<&AuthConfig>,
+    policy: Option<&str>,
+    own: bool,
+) -> Result<Registry> {
+    let registry = client_by(true, policy, &|settings| {
+        if !own {
+            settings.credentials = CredentialFiles::default();
+        }
+    })?;
     if let Some(given) = given.filter(|given| **given != AuthConfig::default()) {
         let (_, credentials) = credentials(given)?;
         if credentials != (Credentials::Password { username: String::new(), password: String::new() }) {

@@ -9,7 +9,7 @@
 //! ```
 //! So any process can ask about it, and a keeper that was killed is known by its lock.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirEntry, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -17,6 +17,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Kind, Result};
@@ -39,10 +40,12 @@ pub(crate) const CONTROL_FD: i32 = 4;
 /// The command's file, locked.
 pub(crate) const RECORD_FD: i32 = 5;
 
-/// Commands that ended longer ago are forgotten when another is made, ns.
-const KEPT: i64 = 300_000_000_000;
+/// Commands that ended longer ago are forgotten when another is made.
+const KEPT: Duration = Duration::from_secs(300);
 /// So many are kept of one container in any case.
 const ALWAYS_KEPT: usize = 8;
+/// When there are so many of one container, half of them are forgotten if they have ended, however short ago.
+const MOST_KEPT: usize = 512;
 
 /// What is known of a command.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -125,7 +128,7 @@ impl RecordFile {
             {
                 return Ok(record);
             }
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(1));
         }
         Err(Error::corrupt("the record of a command"))
     }
@@ -136,6 +139,20 @@ impl RecordFile {
         let text = serde_json::to_vec(record).map_err(|e| Error::internal(about()).with_source(e))?;
         self.0.write_all_at(&text, 0).about(about)?;
         self.0.set_len(text.len() as u64).about(about)
+    }
+
+    /// Whether the command has ended, and its keeper, too. One that cannot be read is not known to have.
+    fn is_over(&self) -> bool {
+        #[derive(Deserialize)]
+        struct Brief {
+            started: bool,
+            exit_code: Option<i32>,
+        }
+        let mut text = Vec::new();
+        let read = (&self.0).read_to_end(&mut text);
+        let found = read.ok().and_then(|_| serde_json::from_slice::<Brief>(&text).ok());
+        // One that has not been started is not looked at so: whoever starts it takes the lock.
+        found.is_some_and(|found| (found.started || found.exit_code.is_some()) && self.is_free())
     }
 
     /// Whether the keeper has gone.
@@ -209,11 +226,12 @@ impl Engine {
         Ok((record, running))
     }
 
-    /// The ids of a container's commands that can be asked about.
+    /// The ids of a container's commands that run or are yet to be started.
     #[must_use]
     pub fn execs_of(&self, container: &str) -> Vec<String> {
         let entries = std::fs::read_dir(self.execs_dir(container)).into_iter().flatten().flatten();
-        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+        let open = |entry: &DirEntry| File::open(entry.path()).is_ok_and(|file| !RecordFile(file).is_over());
+        entries.filter(open).filter_map(|entry| entry.file_name().into_string().ok()).collect()
     }
 
     /// Starts a command that was made.
@@ -273,19 +291,25 @@ impl Engine {
     }
 }
 
-/// Forgets commands that ended a while ago: whoever wanted to know has asked.
+/// Forgets commands that ended a while ago: whoever wanted to know has asked. Of many, those are forgotten sooner that
+/// ended first, so that what a new one costs does not grow with what has been.
 fn forget_old(dir: &Path) {
     let entries: Vec<_> = std::fs::read_dir(dir).into_iter().flatten().flatten().collect();
     if entries.len() < ALWAYS_KEPT {
         return;
     }
-    let now = fluyt_monitor::state::now();
-    for entry in entries {
-        let Ok(file) = File::open(entry.path()) else { continue };
-        let file = RecordFile(file);
-        let old = file.read().is_ok_and(|r| r.ended != 0 && r.ended + KEPT < now);
-        if old && file.is_free() {
-            // Somebody else may have been quicker.
+    // What was written last is the end.
+    let written = |entry: DirEntry| Some((entry.metadata().ok()?.modified().ok()?, entry));
+    let mut entries: Vec<_> = entries.into_iter().filter_map(written).collect();
+    entries.sort_by_key(|(time, _)| *time);
+    let too_many = if entries.len() < MOST_KEPT { 0 } else { entries.len() - MOST_KEPT / 2 };
+    let now = SystemTime::now();
+    for (at, (time, entry)) in entries.into_iter().enumerate() {
+        if at >= too_many && now.duration_since(time).is_ok_and(|age| age < KEPT) {
+            return;
+        }
+        // Somebody else may have been quicker.
+        if File::open(entry.path()).is_ok_and(|file| RecordFile(file).is_over()) {
             let _ = std::fs::remove_file(entry.path());
         }
     }
@@ -348,4 +372,56 @@ fn tell(mut control: &UnixStream, reply: &Reply) {
     let mut line = serde_json::to_vec(reply).unwrap_or_default();
     line.push(b'\n');
     let _ = control.write_all(&line);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(dir: &Path, id: usize, change: impl FnOnce(&mut ExecRecord)) -> File {
+        let mut record = ExecRecord { id: id.to_string(), ..ExecRecord::default() };
+        change(&mut record);
+        let path = dir.join(format!("{id:04}"));
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path).unwrap();
+        let file = RecordFile(file);
+        file.write(&record).unwrap();
+        file.0
+    }
+
+    fn ended(record: &mut ExecRecord) {
+        (record.started, record.exit_code, record.ended) = (true, Some(0), 1);
+    }
+
+    fn ids(dir: &Path) -> Vec<usize> {
+        let names = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        let mut ids: Vec<usize> = names.map(|name| name.parse().unwrap()).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    #[test]
+    fn ended_commands_are_forgotten_by_age_and_by_number_others_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let long_ago = SystemTime::now() - 2 * KEPT;
+        // Made and never started; running; ended; its keeper was killed.
+        record(dir, 0, |_| {}).set_modified(long_ago).unwrap();
+        let runs = record(dir, 1, |r| r.started = true);
+        rustix::fs::flock(&runs, FlockOperation::LockExclusive).unwrap();
+        runs.set_modified(long_ago).unwrap();
+        record(dir, 2, ended).set_modified(long_ago).unwrap();
+        record(dir, 3, |r| r.started = true).set_modified(long_ago).unwrap();
+        forget_old(dir);
+        assert_eq!(ids(dir), [0, 1, 2, 3], "few are kept in any case");
+        for id in 4..MOST_KEPT {
+            let age = Duration::from_millis((MOST_KEPT - id) as u64);
+            record(dir, id, ended).set_modified(SystemTime::now() - age).unwrap();
+        }
+        forget_old(dir);
+        let left = ids(dir);
+        assert_eq!(left[..3], [0, 1, MOST_KEPT / 2], "the oldest of too many go");
+        assert_eq!(left.len(), MOST_KEPT / 2 + 2);
+        forget_old(dir);
+        assert_eq!(ids(dir), left, "the rest waits for its time");
+    }
 }

@@ -50,6 +50,18 @@ impl Engine {
     /// # Errors
     /// What the monitor met: a missing command (`CommandNotFound`), a port that is taken (`Conflict`), …
     pub fn start(&self, name: &str, options: StartOptions) -> Result<Option<Attach>> {
+        match self.start_new(name, options)? {
+            Some(attach) => Ok(attach),
+            None if options.attach => self.attach(name, options.stdin).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Starts a container as [`Engine::start`]; `None`, and nothing is attached, if it runs already.
+    ///
+    /// # Errors
+    /// As for [`Engine::start`].
+    pub fn start_new(&self, name: &str, options: StartOptions) -> Result<Option<Option<Attach>>> {
         let record = self.records().container(name)?;
         let dir = self.paths.container(&record.id);
         let _starting = start_lock(&dir)?;
@@ -58,7 +70,7 @@ impl Engine {
             return Err(Error::not_found(format!("No such container: {name}")));
         }
         if self.runs_on(&record.id) {
-            return if options.attach { self.attach(&record.id, options.stdin).map(Some) } else { Ok(None) };
+            return Ok(None);
         }
         // A container whose monitor was killed may still have processes; two of it must never run.
         self.end_orphan(&record, Phase::Exited, false)?;
@@ -75,7 +87,7 @@ impl Engine {
         match client::ask_on(socket, &request) {
             Ok((_, attach)) => {
                 self.children.borrow_mut().push(monitor);
-                Ok(options.attach.then_some(attach))
+                Ok(Some(options.attach.then_some(attach)))
             }
             Err(e) => {
                 // It ends by itself; its pid must not linger in a caller that lives long.

@@ -1,9 +1,9 @@
 //! Carries a client's build out: brings its files, runs `fluyt build`, tells of it, hands over what comes of it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{BufRead, BufReader, Read, Seek};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -24,6 +24,7 @@ use serde_json::Value;
 
 use super::credentials;
 use super::flags::{self, Handed};
+use super::hidden::{self, Hidden};
 use super::status::Teller;
 
 /// The longest Dockerfile or list of patterns.
@@ -49,7 +50,23 @@ struct Prepared {
     /// Sockets that are listened at for as long as the build runs.
     listeners: Vec<(UnixListener, Purpose)>,
     _scratch: NewLayer,
-    secrets: Option<Secrets>,
+    /// What the build reads when it begins.
+    secrets: Vec<Hidden>,
+}
+
+/// A process that is ready to be started, and its words, which it reads when it begins.
+struct Asked {
+    command: Command,
+    words: Hidden,
+}
+
+impl Asked {
+    /// Runs it to its end.
+    fn output(mut self, about: &str) -> Result<std::process::Output> {
+        let output = self.command.output().about(|| about.to_owned());
+        drop(self.words);
+        output
+    }
 }
 
 /// What a socket is for.
@@ -58,34 +75,32 @@ enum Purpose {
     Agent(String),
 }
 
-/// A directory in memory; it goes with this.
-struct Secrets(PathBuf);
-
-impl Drop for Secrets {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 impl Builds {
     /// For a data root.
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        // Builds have another working directory.
+        Self { root: std::path::absolute(root).unwrap_or_else(|_| root.to_owned()) }
     }
 
-    fn command(&self, prepared: &Prepared) -> Result<Command> {
+    /// `fluyt build` with the flags of what was prepared, and these.
+    fn command(&self, prepared: &Prepared, more: &[&str]) -> Result<Asked> {
         let program = program()?;
         let dir = prepared.path.join("client");
         std::fs::create_dir(&dir).about(|| dir.display().to_string())?;
         let (bin, _) = credentials::prepare(&dir, &program)?;
         let path = std::env::var("PATH").unwrap_or_default();
         let mut command = Command::new(&program);
+        let given = prepared.flags.iter().map(String::as_str).chain(more.iter().copied());
+        let words = ["--root".as_ref(), self.root.as_os_str(), "build".as_ref()];
+        let words = words.into_iter().chain(given.map(OsStr::new));
+        let words = Hidden::words(words.chain(["--".as_ref(), prepared.context.as_ref()]))?;
         command
-            .arg("--root")
-            .arg(&self.root)
-            .arg("build")
-            .args(&prepared.flags)
+            .args([hidden::ROLE, &words.path()])
+            // What the client calls an address is none of the files that happen to be here.
+            .current_dir(&dir)
             .env("DOCKER_CONFIG", &dir)
+            // What this process's user has logged in with is not the client's.
+            .env("REGISTRY_AUTH_FILE", dir.join("auth.json"))
             .env("PATH", format!("{}:{path}", bin.display()))
             // A repository that a client sends is not to be looked at: its configuration may name programs.
             .env("BUILDX_GIT_INFO", "false")
@@ -108,10 +123,10 @@ impl Builds {
             prepared
                 .input
                 .as_ref()
-                .map_or(Ok(Stdio::null()), |f| f.try_clone().map(Stdio::from))
+                .map_or(Ok(Stdio::null()), |mut f| f.rewind().and_then(|()| f.try_clone()).map(Stdio::from))
                 .about(|| "the context")?,
         );
-        Ok(command)
+        Ok(Asked { command, words })
     }
 
     fn prepare(&self, build: &Build, session: &Session) -> Result<Prepared> {
@@ -130,21 +145,21 @@ impl Builds {
             path: path.clone(),
             listeners: vec![(listener, Purpose::Credentials)],
             _scratch: scratch,
-            secrets: None,
+            secrets: Vec::new(),
         };
         let text = files(&mut prepared, build, session)?;
         named_contexts(&mut prepared, build, session)?;
         if text.is_none_or(|text| text.contains("type=secret") || text.contains("type=ssh")) {
-            self.private(&mut prepared, build, session, engine.paths().run())?;
+            self.private(&mut prepared, session)?;
         }
         Ok(prepared)
     }
 
     /// Secrets and agents that the Dockerfile speaks of, as far as the client has them.
-    fn private(&self, prepared: &mut Prepared, build: &Build, session: &Session, run: &Path) -> Result<()> {
-        let mut outline = self.command(prepared)?;
-        outline.args(["--call=outline,format=json", "--"]).arg(&prepared.context);
-        let answer = outline.stderr(Stdio::null()).output().about(|| "asking for the secrets of a build")?;
+    fn private(&self, prepared: &mut Prepared, session: &Session) -> Result<()> {
+        let mut outline = self.command(prepared, &["--call=outline,format=json"])?;
+        outline.command.stderr(Stdio::null());
+        let answer = outline.output("asking for the secrets of a build")?;
         std::fs::remove_dir_all(prepared.path.join("client")).about(|| "a build's directory")?;
         // What is wrong with the file, the build itself says.
         let Ok(outline) = serde_json::from_slice::<Value>(&answer.stdout) else { return Ok(()) };
@@ -152,38 +167,18 @@ impl Builds {
             let list = outline[key].as_array().map(Vec::as_slice).unwrap_or_default();
             list.iter().filter_map(|entry| entry["name"].as_str()).map(str::to_owned).collect()
         };
-        for (number, id) in names("secrets").into_iter().enumerate() {
+        for id in names("secrets") {
             let Some(content) = session.secret(&id)? else { continue };
-            let dir = match &prepared.secrets {
-                Some(Secrets(dir)) => dir.clone(),
-                None => {
-                    let word: String = build.id.chars().filter(char::is_ascii_alphanumeric).collect();
-                    let dir = run.join(format!("build-{word}"));
-                    std::fs::DirBuilder::new()
-                        .mode(0o700)
-                        .recursive(true)
-                        .create(run)
-                        .about(|| run.display().to_string())?;
-                    std::fs::DirBuilder::new()
-                        .mode(0o700)
-                        .create(&dir)
-                        .about(|| dir.display().to_string())?;
-                    prepared.secrets = Some(Secrets(dir.clone()));
-                    dir
-                }
-            };
-            let path = dir.join(number.to_string());
-            let mut file = std::fs::OpenOptions::new();
-            let mut file = file
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&path)
-                .about(|| path.display().to_string())?;
-            std::io::Write::write_all(&mut file, &content).about(|| path.display().to_string())?;
-            prepared.flags.push(format!("--secret=id={id},type=file,src={}", path.display()));
+            let kept = Hidden::new(&content)?;
+            let attrs = BTreeMap::from([("id".to_owned(), id), ("src".to_owned(), kept.path())]);
+            prepared.flags.push(format!("--secret={}", flags::fields("file", &attrs)?));
+            prepared.secrets.push(kept);
         }
         for (number, id) in names("ssh").into_iter().enumerate() {
+            // The rest would be read as the place of an agent.
+            if id.contains('=') {
+                return Err(Error::invalid(format!("invalid id of an SSH agent {id:?}")));
+            }
             if session.has_agent(&id)? {
                 let path = prepared.path.join(format!("agent-{number}.sock"));
                 prepared.listeners.push((bind(&path)?, Purpose::Agent(id.clone())));
@@ -195,8 +190,7 @@ impl Builds {
 
     /// Runs the build, with what it needs of the client at hand.
     fn run(&self, prepared: &Prepared, session: &Session, sink: &Sink) -> Result<()> {
-        let mut command = self.command(prepared)?;
-        command.args(["--progress=rawjson", "--"]).arg(&prepared.context);
+        let Asked { command, words } = self.command(prepared, &["--progress=rawjson"])?;
         std::thread::scope(|scope| {
             for (listener, purpose) in &prepared.listeners {
                 scope.spawn(move || match purpose {
@@ -205,6 +199,7 @@ impl Builds {
                 });
             }
             let done = carry_out(command, sink);
+            drop(words);
             for (listener, _) in &prepared.listeners {
                 // Ends the thread that accepts.
                 let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Both);
@@ -254,16 +249,15 @@ impl Builder for Builds {
             other => return Err(Error::unsupported(format!("unknown request type {other:?}"))),
         };
         let prepared = self.prepare(build, session)?;
-        let mut command = self.command(&prepared)?;
-        command.arg(format!("--call={call},format=json,ignorestatus=true")).arg("--").arg(&prepared.context);
-        let json = command.output().about(|| "asking about a Dockerfile")?;
+        let asking = "asking about a Dockerfile";
+        let question = format!("--call={call},format=json,ignorestatus=true");
+        let json = self.command(&prepared, &[&question])?.output(asking)?;
         if !json.status.success() {
             return Err(failure(&json.stderr, "the Dockerfile cannot be read"));
         }
         std::fs::remove_dir_all(prepared.path.join("client")).about(|| "a build's directory")?;
-        let mut command = self.command(&prepared)?;
-        command.arg(format!("--call={call},ignorestatus=true")).arg("--").arg(&prepared.context);
-        let text = command.output().about(|| "asking about a Dockerfile")?;
+        let question = format!("--call={call},ignorestatus=true");
+        let text = self.command(&prepared, &[&question])?.output(asking)?;
         Ok(BTreeMap::from([
             ("result.json".to_owned(), json.stdout),
             ("result.txt".to_owned(), text.stdout),
@@ -346,6 +340,11 @@ fn files(prepared: &mut Prepared, build: &Build, session: &Session) -> Result<Op
         }
         if let Some(input) = address.strip_prefix("input:") {
             return Err(Error::unsupported(format!("the result of another build as context: {input}")));
+        }
+        if !flags::is_address(address)? {
+            return Err(Error::invalid(format!("unsupported context source {address:?}")).with_hint(
+                "the client sends its own files; addresses of repositories and archives are fetched",
+            ));
         }
         address.clone_into(&mut prepared.context);
         prepared.flags.push(format!("--file={name}"));
@@ -436,9 +435,17 @@ fn named_contexts(prepared: &mut Prepared, build: &Build, session: &Session) -> 
         } else if value.starts_with("input:") || value.starts_with("oci-layout://") {
             return Err(Error::unsupported(format!("--build-context {name}={value} from this client"))
                 .with_hint("build with `fluyt build`, which has layouts at hand"));
-        } else {
+        } else if ["docker-image://", "target:"].iter().any(|scheme| value.starts_with(scheme))
+            || flags::is_address(value)?
+        {
             value.clone()
+        } else {
+            return Err(Error::invalid(format!("unsupported context source {value:?} for {name}")));
         };
+        // The rest would be read as the place of the context.
+        if name.contains('=') {
+            return Err(Error::invalid(format!("invalid name of a context {name:?}")));
+        }
         prepared.flags.push(format!("--build-context={name}={value}"));
     }
     Ok(())

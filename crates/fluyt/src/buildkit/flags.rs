@@ -99,17 +99,37 @@ fn cache(direction: &str, entry: &CacheEntry) -> Result<String> {
         ))
         .with_hint("keep the cache in a registry (type=registry,ref=…), or build with `fluyt build`"));
     }
-    Ok(fields(&entry.kind, &entry.attrs))
+    fields(&entry.kind, &entry.attrs)
+}
+
+/// Whether a context is fetched from elsewhere: what else lies on this machine is not the client's to name.
+///
+/// # Errors
+/// An address of a repository that contradicts itself.
+pub fn is_address(text: &str) -> Result<bool> {
+    let git = fluyt_build::gitref::parse(text).map_err(|f| f.error)?;
+    Ok(git.is_some() || text.starts_with("http://") || text.starts_with("https://"))
 }
 
 /// `type=KIND,key=value,…`, quoted where it has to be.
-fn fields(kind: &str, attrs: &BTreeMap<String, String>) -> String {
+///
+/// # Errors
+/// A key that would be read as another one, so that it could stand for what was not meant.
+pub fn fields(kind: &str, attrs: &BTreeMap<String, String>) -> Result<String> {
+    let mut seen = vec!["type".to_owned()];
+    for key in attrs.keys() {
+        let read = key.trim().to_lowercase();
+        if key.contains('=') || seen.contains(&read) {
+            return Err(Error::invalid(format!("invalid attribute {key:?} of {kind:?}")));
+        }
+        seen.push(read);
+    }
     let all = std::iter::once(format!("type={kind}")).chain(attrs.iter().map(|(k, v)| format!("{k}={v}")));
     let quoted = |field: String| {
         let plain = !field.contains([',', '"', '\n', '\r']) && !field.starts_with(' ');
         if plain { field } else { format!("\"{}\"", field.replace('"', "\"\"")) }
     };
-    all.map(quoted).collect::<Vec<_>>().join(",")
+    Ok(all.map(quoted).collect::<Vec<_>>().join(","))
 }
 
 /// The flags of the outputs, and what of them the client gets, by its number; things for it are made below `scratch`.
@@ -143,7 +163,7 @@ pub fn of_outputs(exporters: &[Exporter], scratch: &Path) -> Result<(Vec<String>
             }
             other => return Err(Error::unsupported(format!("exporter {other:?} could not be found"))),
         };
-        flags.push(format!("--output={}", fields(kind, &attrs)));
+        flags.push(format!("--output={}", fields(kind, &attrs)?));
     }
     if flags.is_empty() {
         flags.push("--output=type=cacheonly".to_owned());
@@ -228,6 +248,38 @@ mod tests {
         assert_eq!(of_outputs(&[], Path::new("/s")).unwrap().0, ["--output=type=cacheonly"]);
         let none = [Exporter { kind: "x".to_owned(), ..Exporter::default() }];
         assert!(of_outputs(&none, Path::new("/s")).is_err());
+    }
+
+    #[test]
+    fn a_client_names_nothing_of_this_machine() {
+        for attrs in [
+            [("type", "local"), ("dest", "/etc")],
+            [("DEST", "/etc"), ("x", "")],
+            [("dest=/etc", ""), ("x", "")],
+        ] {
+            let local = Exporter { kind: "local".to_owned(), attrs: map(&attrs) };
+            assert!(of_outputs(&[local], Path::new("/s")).is_err(), "{attrs:?}");
+            let cache = CacheEntry {
+                kind: "registry".to_owned(),
+                attrs: map(&[("Type ", "local"), ("src", "/etc")]),
+            };
+            assert!(of_attributes(&Build { cache_from: vec![cache], ..Build::default() }).is_err());
+        }
+        let secret = map(&[("id", "x,src=/etc/shadow"), ("src", "/proc/1/fd/3")]);
+        assert_eq!(fields("file", &secret).unwrap(), "type=file,\"id=x,src=/etc/shadow\",src=/proc/1/fd/3");
+        for own in ["/etc", ".", "etc", "../x", "file:///etc", "-", "/etc/x.git", "local/repo.git"] {
+            assert!(!is_address(own).unwrap(), "{own}");
+        }
+        for other in [
+            "https://h/x",
+            "http://h/x.tar",
+            "git://h/x",
+            "git@h:x",
+            "https://h/x.git#main:d",
+            "github.com/o/x",
+        ] {
+            assert!(is_address(other).unwrap(), "{other}");
+        }
     }
 
     #[test]

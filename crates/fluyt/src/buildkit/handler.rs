@@ -125,6 +125,10 @@ impl Handler for WithBuildKit {
         self.rest.trouble(error);
     }
 
+    fn full(&self) -> Response {
+        self.rest.full()
+    }
+
     fn observes(&self) -> bool {
         self.rest.observes()
     }

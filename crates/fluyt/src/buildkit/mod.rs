@@ -10,6 +10,7 @@ mod builder;
 pub mod credentials;
 mod flags;
 mod handler;
+pub mod hidden;
 mod status;
 
 pub use handler::WithBuildKit;

@@ -194,7 +194,7 @@ pub fn unpack(input: &mut dyn Read, target: &Path, keep_owner: bool, count: &mut
         count.bytes += entry.size();
         match entry.header().entry_type() {
             EntryType::Directory => {
-                make_directory(&place)?;
+                make_directory(&place, below.as_os_str().is_empty())?;
                 directories.push((place, entry.header().mode().unwrap_or(0o755)));
             }
             EntryType::Link => {
@@ -212,10 +212,21 @@ pub fn unpack(input: &mut dyn Read, target: &Path, keep_owner: bool, count: &mut
         }
     }
     for (path, mode) in directories.into_iter().rev() {
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).about(|| path.display().to_string())?;
+        set_mode(&path, mode, path == target).about(|| path.display().to_string())?;
     }
     Ok(())
+}
+
+/// Gives a directory its mode, unless an entry that came later has put a link in its place.
+fn set_mode(path: &Path, mode: u32, is_target: bool) -> io::Result<()> {
+    use rustix::fs::{Mode, OFlags};
+    use std::os::unix::fs::PermissionsExt;
+    let follow = if is_target { OFlags::empty() } else { OFlags::NOFOLLOW };
+    // Not for reading: that need not be allowed.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | follow;
+    let fd = rustix::fs::open(path, flags, Mode::empty())?;
+    let place = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
+    fs::set_permissions(place, fs::Permissions::from_mode(mode))
 }
 
 fn foreign(name: &Path) -> Error {
@@ -238,25 +249,29 @@ fn normal(path: &Path) -> Result<PathBuf> {
     Ok(out)
 }
 
+fn through(link: &Path) -> Error {
+    Error::invalid(format!("{} is a symbolic link; nothing is written through it", link.display()))
+}
+
 /// No directory between the target and what is written below it may be a symbolic link.
 fn check_parents(target: &Path, below: &Path) -> Result<()> {
     let mut path = target.to_owned();
     for part in below.parent().into_iter().flat_map(Path::components) {
         path.push(part);
         if path.symlink_metadata().is_ok_and(|meta| meta.is_symlink()) {
-            return Err(Error::invalid(format!(
-                "{} is a symbolic link; nothing is written through it",
-                path.display()
-            )));
+            return Err(through(&path));
         }
     }
     Ok(())
 }
 
-fn make_directory(place: &Path) -> Result<()> {
+/// Makes a directory, or takes one that is there. Only the target itself may be a link to one: that is the caller's.
+fn make_directory(place: &Path, is_target: bool) -> Result<()> {
+    let found = || if is_target { place.metadata() } else { place.symlink_metadata() };
     match fs::create_dir(place) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => match place.metadata() {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => match found() {
             Ok(meta) if meta.is_dir() => Ok(()),
+            Ok(meta) if meta.is_symlink() => Err(through(place)),
             _ => Err(Error::conflict(format!(
                 "cannot overwrite the file {} with a directory",
                 place.display()
@@ -394,6 +409,42 @@ mod tests {
         let error = unpack(&mut &bytes[..], &dir.join("t"), false, &mut Counter::default()).unwrap_err();
         assert!(error.to_string().contains("symbolic link"), "{error}");
         assert!(!dir.join("outside/f").exists());
+        // A directory of the link's name would change the mode of what it leads to.
+        use std::os::unix::fs::PermissionsExt;
+        let before = dir.join("outside").metadata().unwrap().permissions().mode();
+        for late in [false, true] {
+            let mut builder = Builder::new(Vec::new());
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(EntryType::Directory);
+            header.set_mode(0o711);
+            header.set_size(0);
+            builder.append_data(&mut header.clone(), "r/", io::empty()).unwrap();
+            let mut link = header.clone();
+            link.set_entry_type(EntryType::Symlink);
+            if late {
+                builder.append_data(&mut header.clone(), "r/l/", io::empty()).unwrap();
+                builder.append_link(&mut link, "r/l", dir.join("outside")).unwrap();
+            } else {
+                builder.append_link(&mut link, "r/l", dir.join("outside")).unwrap();
+                builder.append_data(&mut header, "r/l/", io::empty()).unwrap();
+            }
+            let bytes = builder.into_inner().unwrap();
+            let to = dir.join(format!("late-{late}"));
+            assert!(unpack(&mut &bytes[..], &to, false, &mut Counter::default()).is_err(), "{late}");
+            assert_eq!(dir.join("outside").metadata().unwrap().permissions().mode(), before);
+        }
+        // What the caller names may be a link, and gets the mode of what is copied.
+        let target = dir.join("named");
+        std::os::unix::fs::symlink(dir.join("outside"), &target).unwrap();
+        let mut builder = Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(EntryType::Directory);
+        header.set_mode(0o711);
+        header.set_size(0);
+        builder.append_data(&mut header, "r/", io::empty()).unwrap();
+        let bytes = builder.into_inner().unwrap();
+        unpack(&mut &bytes[..], &target, false, &mut Counter::default()).unwrap();
+        assert_eq!(dir.join("outside").metadata().unwrap().permissions().mode() & 0o777, 0o711);
         fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -266,3 +266,59 @@ fn what_is_wrong_with_a_build_reaches_buildx() {
     assert_eq!(engine.ask("POST", "/grpc", "").status, 400);
     assert_eq!(engine.ask("GET", "/_ping", "").text(), "OK");
 }
+
+/// The command lines of all processes that can be seen.
+fn command_lines() -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").expect("proc").filter_map(Result::ok);
+    let lines = processes.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " ")).collect()
+}
+
+#[test]
+fn values_of_a_clients_build_stand_in_no_command_line() {
+    let host: Host = host!();
+    ours_only!(host);
+    let engine = Engine::start(&host, &[]);
+    let text: &'static str = Box::leak(
+        format!("FROM {BOX}\nARG TOK\nRUN --mount=type=secret,id=token sleep 1 && echo $TOK\n")
+            .into_boxed_str(),
+    );
+    let client = Buildx::new(&engine, files(text));
+    let value = format!("value-of-{}", std::process::id());
+    let attrs = [("build-arg:TOK", value.as_str()), ("label:l", value.as_str())];
+    let (mut seen, mut read) = (false, Vec::new());
+    std::thread::scope(|scope| {
+        let building =
+            scope.spawn(|| client.build("hidden", &attrs, exporter("moby", &[("name", "t/hidden:1")])));
+        while !building.is_finished() {
+            for line in command_lines() {
+                seen |= line.contains(" told /proc/");
+                read.extend(line.contains(&value).then_some(line));
+            }
+        }
+        building.join().expect("no panic").expect("built");
+    });
+    assert!(seen, "the build's process was looked at");
+    assert!(read.is_empty(), "{read:?}");
+    assert_eq!(
+        host.ok("inspect -f {{.Config.Labels.l}} t/hidden:1").trim(),
+        value,
+        "they arrive all the same"
+    );
+}
+
+#[test]
+fn clients_of_builds_name_no_directory_of_the_engines_machine() {
+    let host: Host = host!();
+    ours_only!(host);
+    let engine = Engine::start(&host, &[]);
+    let client = Buildx::new(&engine, files("FROM scratch\nCOPY --from=x hostname /\n"));
+    for (id, attrs) in
+        [("own", ("context", "/etc")), ("named", ("context:x", "/etc")), ("relative", ("context:x", "."))]
+    {
+        let refused = client.build(id, &[attrs], exporter("tar", &[])).expect_err("refused");
+        assert!(refused.message.contains("unsupported context source"), "{refused}");
+    }
+    let away = exporter("local", &[("type", "local"), ("dest", "/tmp")]);
+    assert!(client.build("away", &[], away).expect_err("refused").message.contains("invalid attribute"));
+}

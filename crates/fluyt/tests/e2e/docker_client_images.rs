@@ -161,6 +161,16 @@ fn credentials_are_tried_and_sent() {
     assert!(docker.ok(&format!("push {name}")).contains("digest: sha256:"));
     docker.ok(&format!("rmi {name}"));
     docker.ok(&format!("pull -q {name}"));
+    // What the engine's own user has logged in with serves that user, not the engine's clients.
+    docker.ok(&format!("logout {}", registry.address));
+    let words = ["login", "-u", "ann", "--password-stdin", &registry.address];
+    assert_eq!(host.run_with_input(&words, b"secret").code, 0);
+    docker.fails("", &format!("push {name}"));
+    let dir = context(&host, "private", &[("Dockerfile", &format!("FROM {name}\n"))]);
+    docker.ok(&format!("rmi {name}"));
+    docker.fails("", &format!("pull {name}"));
+    docker.fails("", &format!("build --pull {dir}"));
+    host.ok(&format!("pull -q {name}"));
 }
 
 #[test]

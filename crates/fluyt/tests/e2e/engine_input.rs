@@ -282,6 +282,50 @@ fn tcp_for_everybody_has_to_be_asked_for() {
 }
 
 #[test]
+fn web_pages_are_kept_away_from_tcp_without_certificates() {
+    let host = bare!();
+    ours_only!(host);
+    let address = format!("127.0.0.1:{}", wait::free_port());
+    let engine = Engine::start(&host, &["-H", &format!("tcp://{address}")]);
+    let log = std::fs::read_to_string(host.scratch().join("engine.log")).expect("a log");
+    assert!(log.contains("any user of this machine"), "{log}");
+    let asked = |headers: &str| {
+        let mut stream = std::net::TcpStream::connect(&address).expect("connected");
+        let text = format!(
+            "POST /containers/prune HTTP/1.1\r\n{headers}Connection: close\r\nContent-Length: 0\r\n\r\n"
+        );
+        stream.write_all(text.as_bytes()).expect("sent");
+        answer(&mut BufReader::new(stream)).status
+    };
+    assert_eq!(asked(&format!("Host: {address}\r\n")), 200);
+    assert_eq!(asked("Host: localhost\r\n"), 200);
+    assert_eq!(asked("Host: evil.example\r\n"), 403);
+    assert_eq!(asked(&format!("Host: {address}\r\nOrigin: http://evil.example\r\n")), 403);
+    assert!(engine.send(b"GET /_ping HTTP/1.0\r\nHost: any\r\nOrigin: x\r\n\r\n").ends_with("OK"));
+}
+
+#[test]
+fn a_long_log_is_told_to_who_attaches_and_not_kept() {
+    let host = crate::host!();
+    ours_only!(host);
+    // 40 MB.
+    let script = "yes $(printf %08000d 1) | head -n 5000";
+    host.ok_words(&["run", "-d", "--name", "talks", fluyt_testkit::host::BOX, "sh", "-c", script]);
+    assert_eq!(host.ok("wait talks").trim(), "0");
+    let engine = Engine::start(&host, &[]);
+    answers(&engine);
+    let before = engine.status("VmHWM");
+    let mut stream = engine.connect();
+    let text = "POST /containers/talks/attach?logs=1&stdout=1&stderr=1 HTTP/1.1\r\nHost: d\r\nUpgrade: tcp\r\n\
+                Connection: Upgrade\r\n\r\n";
+    stream.write_all(text.as_bytes()).expect("sent");
+    let told = std::io::copy(&mut stream, &mut std::io::sink()).expect("told");
+    assert!(told > 5000 * 8001, "{told}");
+    let grown = engine.status("VmHWM") - before;
+    assert!(grown < 16 << 10, "{grown} kB");
+}
+
+#[test]
 fn a_service_manager_s_socket_is_taken_over_and_it_is_told() {
     let host = bare!();
     ours_only!(host);

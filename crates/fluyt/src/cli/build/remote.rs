@@ -322,9 +322,14 @@ fn append(
         header.set_size(0);
         return builder.append_data(&mut header, path, std::io::empty());
     }
-    // A file that shrinks meanwhile would break the archive; one that grows is cut.
-    let file = std::fs::File::open(place)?.take(meta.len());
-    builder.append_data(&mut header, path, file)
+    let file = std::fs::File::open(place)?;
+    builder.append_data(&mut header, path, exactly(file, meta.len()))
+}
+
+/// So many bytes, as the archive says of a file before they are read: what it has grown by meanwhile is cut, what it has
+/// shrunk by is zeros.
+fn exactly(file: impl Read, length: u64) -> impl Read {
+    file.take(length).chain(std::io::repeat(0)).take(length)
 }
 
 #[cfg(test)]
@@ -360,5 +365,13 @@ mod tests {
         let found = names(&context, Some(&other));
         assert_eq!(found, ["logs/keep", "src", "src/main", FOREIGN, ".dockerignore"]);
         assert!(Directory::open("/nowhere/at/all", None).is_err());
+    }
+
+    #[test]
+    fn a_file_has_the_length_that_the_archive_says() {
+        for (bytes, length, read) in [("abc", 3, "abc"), ("abc", 2, "ab"), ("abc", 5, "abc\0\0"), ("", 0, "")]
+        {
+            assert_eq!(std::io::read_to_string(exactly(bytes.as_bytes(), length)).unwrap(), read);
+        }
     }
 }

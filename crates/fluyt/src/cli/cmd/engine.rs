@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fluyt_docker_api::remote::dial::Stream;
-use fluyt_http::{Access, Limits, Listener, Place, Server, TlsFiles};
+use fluyt_http::{Access, Handler, Limits, Listener, Place, Server, TlsFiles};
 use fluyt_model::error::IoContext;
 use fluyt_model::{Error, Kind, Result};
 use fluyt_sys::signals::Signals;
 use fluyt_sys::{activation, nofile};
 
 use super::Cli;
+use super::engine_guard::Guard;
 use crate::cli::fail::Outcome;
 use crate::cli::flags::{Arity, Command, NONE, Parsed, list, switch, text};
 
@@ -35,7 +36,7 @@ pub const ENGINE: Command = Command {
         switch(
             NONE,
             "allow-insecure-tcp",
-            "Serve TCP beyond this machine to clients that nobody has verified",
+            "Serve TCP beyond this machine to clients that nobody has verified, by any name",
         ),
         text('G', "group", "Group that may use the unix sockets").default("docker"),
         list(
@@ -64,6 +65,8 @@ pub fn engine(cli: &Cli, flags: &Parsed) -> Outcome {
     let handler = super::engine_handler::handler(cli)?;
     let door = Door { tls, group: flags.text("group"), open: flags.on("allow-insecure-tcp") };
     let listeners = door.listeners(&hosts, inherited)?;
+    let handler: Arc<dyn Handler> =
+        if door.verifies() { handler } else { Arc::new(Guard::new(handler, door.open)) };
     for listener in &listeners {
         eprintln!("engine: listening on {}", listener.place());
     }
@@ -118,7 +121,9 @@ fn tell(state: &str) {
 fn limits(descriptors: usize) -> Limits {
     Limits {
         connections: descriptors / 4 * 3,
-        threads: 2048,
+        threads: 1024,
+        // Such a one has some descriptors beside its connection.
+        followers: (descriptors / 8).clamp(64, 8192),
         stack: 2 << 20,
         // Clients keep connections for a while and are told of no failure when one they had has been closed.
         idle: Duration::from_secs(600),
@@ -222,6 +227,11 @@ struct Door<'a> {
 }
 
 impl Door<'_> {
+    /// Whether clients by TCP have proved who they are.
+    fn verifies(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.verifies)
+    }
+
     fn listeners(&self, hosts: &[Host], mut inherited: Vec<Passed>) -> Result<Vec<Listener>> {
         let mut listeners = Vec::new();
         for host in hosts {
@@ -261,11 +271,12 @@ impl Door<'_> {
     /// A listener by TCP with what protects it; one by a socket file as it is.
     fn tcp(&self, listener: Listener) -> Result<Listener> {
         let Place::Tcp(address) = listener.place() else { return Ok(listener) };
-        let verifies = self.tls.as_ref().is_some_and(|tls| tls.verifies);
-        if !verifies && !address.ip().is_loopback() {
+        if !self.verifies() {
+            let local = address.ip().is_loopback();
+            let who = if local { "any user of this machine who" } else { "whoever" };
             let warning =
-                format!("tcp://{address}: whoever reaches this address would be root on this machine");
-            if !self.open {
+                format!("tcp://{address}: {who} reaches this address would be root on this machine");
+            if !self.open && !local {
                 return Err(Error::new(Kind::PermissionDenied, warning).with_hint(
                     "serve only known clients with --tlsverify --tlscacert --tlscert --tlskey, or listen on \
                      127.0.0.1; --allow-insecure-tcp does it all the same",

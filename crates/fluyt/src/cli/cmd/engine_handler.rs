@@ -15,7 +15,7 @@ use crate::buildkit::WithBuildKit;
 /// # Errors
 /// The data root cannot be opened.
 pub fn handler(cli: &Cli) -> Result<Arc<dyn Handler>> {
-    let local = Local::open(cli.root())?;
+    let local = Local::for_clients(cli.root())?;
     let tidied = local.clone();
     let api = Api::new(Arc::new(local), move || tidied.tidy(), |e| eprintln!("engine: {}", e.chain()));
     Ok(Arc::new(WithBuildKit::new(cli.root(), Arc::new(api))))

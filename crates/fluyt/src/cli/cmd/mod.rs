@@ -10,6 +10,7 @@ mod context;
 mod dial;
 mod disk;
 mod engine;
+mod engine_guard;
 mod engine_handler;
 mod exec;
 mod files;
