@@ -124,7 +124,9 @@ impl Wanted {
     fn pull(&self, engine: &Engine, name: &str) -> Result<Image> {
         let reference = Reference::parse_untagged(name)?.or_latest();
         let registry = match &self.credentials {
-            Some(given) => transfer::client_for(reference.domain(), Some(given), self.policy.as_deref())?,
+            Some(given) => {
+                transfer::client_for(reference.domain(), Some(given), self.policy.as_deref(), true)?
+            }
             None => transfer::client(self.verify, self.policy.as_deref())?,
         };
         let report = Report::on_stderr(self.quiet);
