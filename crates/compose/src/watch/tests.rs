@@ -1,3 +1,5 @@
+//! What is watched, and what is done about changes, on real directories; no container is needed.
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 

@@ -245,7 +245,7 @@ fn directories_that_are_alive_are_copied_whole() {
     let more = "until [ -s /d/log ]; do sleep 0.01; done; mkfifo /d/pipe; ln /d/log /d/again; mkdir /srv; ln -s /srv /d/run";
     host.ok_words(&["exec", "busy", "sh", "-c", more]);
     for n in 0..5 {
-        let out = host.scratch().join(&format!("out{n}"));
+        let out = host.scratch().join(format!("out{n}"));
         host.ok(&format!("cp busy:/d {}", out.display()));
         let text = std::fs::read_to_string(out.join("log")).expect("the file that grows");
         assert!(text.starts_with("line\n"), "{:?}", text.get(..20));
