@@ -287,6 +287,8 @@ fn web_pages_are_kept_away_from_tcp_without_certificates() {
     ours_only!(host);
     let address = format!("127.0.0.1:{}", wait::free_port());
     let engine = Engine::start(&host, &["-H", &format!("tcp://{address}")]);
+    // It answers when it listens everywhere and has said so.
+    answers(&engine);
     let log = std::fs::read_to_string(host.scratch().join("engine.log")).expect("a log");
     assert!(log.contains("any user of this machine"), "{log}");
     let asked = |headers: &str| {
