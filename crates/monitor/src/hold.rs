@@ -21,6 +21,9 @@ use serde::{Deserialize, Serialize};
 /// The first argument of the role that starts the process.
 pub const FLAG: &str = "--hold";
 
+/// The argument after [`FLAG`] of a process that ends when it is asked to (SIGTERM).
+pub const ENDS: &str = "--ends";
+
 /// The process that was started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
@@ -66,11 +69,12 @@ fn start(dir: &Path) -> Result<Started> {
     Ok(Started { pid: running.pid, start: running.start_time })
 }
 
-/// `docker-init --hold`: process 1 of the namespace. Ends when it is killed from outside.
+/// `docker-init --hold`: process 1 of the namespace. Ends when it is killed from outside; with [`ENDS`], also when it is
+/// asked to.
 #[must_use]
-pub fn init() -> i32 {
-    match reap_for_ever() {
-        Ok(never) => match never {},
+pub fn init(args: &[String]) -> i32 {
+    match reap_on(args == [ENDS]) {
+        Ok(()) => 0,
         Err(e) => {
             eprintln!("{}", e.chain());
             125
@@ -78,9 +82,10 @@ pub fn init() -> i32 {
     }
 }
 
-fn reap_for_ever() -> Result<std::convert::Infallible> {
+fn reap_on(ends: bool) -> Result<()> {
+    const SIGTERM: i32 = 15;
     const SIGCHLD: i32 = 17;
-    let signals = Signals::block(&[SIGCHLD])?;
+    let signals = Signals::block(if ends { &[SIGCHLD, SIGTERM] } else { &[SIGCHLD] })?;
     let _ = rustix::thread::set_name(c"fluyt-pod");
     loop {
         let mut fds = [PollFd::new(&signals, PollFlags::IN)];
@@ -88,7 +93,11 @@ fn reap_for_ever() -> Result<std::convert::Infallible> {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(Error::io("poll", e.into())),
         }
-        while signals.next()?.is_some() {}
+        while let Some(number) = signals.next()? {
+            if number == SIGTERM {
+                return Ok(());
+            }
+        }
         while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
     }
 }

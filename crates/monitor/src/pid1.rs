@@ -24,8 +24,10 @@ const OWN: [i32; 8] = [4, 5, 6, 7, 8, 11, SIGTTIN, SIGTTOU];
 /// `docker-init [--] COMMAND [ARG…]`: runs the command and returns its exit code, 128 + signal if it was killed.
 #[must_use]
 pub fn main(args: &[String]) -> i32 {
-    if args == [crate::hold::FLAG] {
-        return crate::hold::init();
+    if let [first, rest @ ..] = args
+        && first == crate::hold::FLAG
+    {
+        return crate::hold::init(rest);
     }
     let args = match args {
         [first, rest @ ..] if first == "--" => rest,

@@ -1,6 +1,7 @@
-//! The first process of a sandbox whose members share their process ids, or their view of control groups.
+//! The first process of a sandbox whose members share their process ids, or their view of control groups, or that a
+//! service manager watches.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -9,6 +10,7 @@ use fluyt_model::error::IoContext;
 use fluyt_model::sandbox::{ContainerSpec, Namespace, Namespaces, ProcessSpec, SandboxSpec, Security};
 use fluyt_model::{Error, Result};
 use fluyt_monitor::hold::{self, Started};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::PodRecord;
 use super::state::SandboxState;
@@ -20,6 +22,11 @@ use crate::{Engine, seal};
 const PROGRAM: &str = "/docker-init";
 
 impl PodRecord {
+    /// Whether its first process ends when it is asked to: nobody else is in its process namespace who could ask.
+    fn ends_alone(&self) -> bool {
+        !self.held_namespaces().contains(&"pid")
+    }
+
     /// The namespaces that need a process: file name in /proc/PID/ns.
     pub(super) fn held_namespaces(&self) -> Vec<&'static str> {
         let (share, from) = (&self.spec.share, &self.spec.sandbox.namespaces);
@@ -31,16 +38,31 @@ impl PodRecord {
 }
 
 impl Engine {
+    /// Asks the process to end, so that whoever watches it sees no failure. What does not end is killed by others.
+    pub(super) fn end_init(&self, pod: &PodRecord, state: &SandboxState) {
+        /// So long it is waited for, milliseconds.
+        const PATIENCE: i32 = 500;
+        if let Some(path) = &pod.spec.pid_file {
+            // Somebody may have taken it away.
+            let _ = std::fs::remove_file(path);
+        }
+        let pid = Pid::from_raw(state.init_pid).filter(|_| pod.ends_alone() && state.init_lives());
+        let Some(pidfd) = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else { return };
+        if pidfd_send_signal(&pidfd, Signal::TERM).is_ok() {
+            let _ = fluyt_sys::clone::wait_exit(pidfd.as_fd(), PATIENCE);
+        }
+    }
+
     /// Starts the process, in the namespaces that are there already, and holds those that come with it.
     pub(super) fn start_init(&self, pod: &PodRecord, run: &Path, state: &mut SandboxState) -> Result<()> {
         let held = pod.held_namespaces();
-        if held.is_empty() {
+        if held.is_empty() && pod.spec.pid_file.is_none() {
             return Ok(());
         }
         let dir = run.join("init");
         let rootfs = dir.join("rootfs");
         std::fs::create_dir_all(&rootfs).about(|| rootfs.display().to_string())?;
-        write_json(&dir.join("config.json"), &self.init_spec(pod, run, state, &held)?)?;
+        write_json(&dir.join("config.json"), &self.init_spec(pod, run, state)?)?;
         let started = self.spawn_init(&dir)?;
         (state.init_pid, state.init_start) = (started.pid, started.start);
         for file in held {
@@ -48,6 +70,9 @@ impl Engine {
             std::fs::File::create(&target).about(|| target.display().to_string())?;
             rustix::mount::mount_bind(&source, &target).about(|| target.display().to_string())?;
             state.pins.push(file.to_owned());
+        }
+        if let Some(path) = &pod.spec.pid_file {
+            std::fs::write(path, format!("{}\n", started.pid)).about(|| path.display().to_string())?;
         }
         Ok(())
     }
@@ -57,15 +82,15 @@ impl Engine {
         pod: &PodRecord,
         run: &Path,
         state: &SandboxState,
-        held: &[&str],
     ) -> Result<fluyt_runtime::spec::Spec> {
         let has = |file: &str| state.pins.iter().any(|pin| pin == file);
         let of = |file: &str| if has(file) { Namespace::Pod } else { Namespace::Private };
+        let mut args = [PROGRAM, hold::FLAG].map(str::to_owned).to_vec();
+        if pod.ends_alone() {
+            args.push(hold::ENDS.to_owned());
+        }
         let container = ContainerSpec {
-            process: ProcessSpec {
-                args: [PROGRAM, hold::FLAG].map(str::to_owned).to_vec(),
-                ..ProcessSpec::default()
-            },
+            process: ProcessSpec { args, ..ProcessSpec::default() },
             security: Security {
                 cap_drop: vec!["ALL".to_owned()],
                 no_new_privileges: true,
@@ -79,7 +104,6 @@ impl Engine {
                 network: of("net"),
                 ipc: of("ipc"),
                 uts: of("uts"),
-                pid: if held.contains(&"pid") { Namespace::Private } else { Namespace::Host },
                 ..Namespaces::default()
             },
             ..SandboxSpec::default()

@@ -72,6 +72,9 @@ pub struct PodSpec {
     pub restart: RestartPolicy,
     /// Members are below the pod's control group, and so within its limits.
     pub share_parent: bool,
+    /// Where the pid of a process is written that lives as long as the sandbox is up, for service managers that watch one.
+    /// Asks for such a process.
+    pub pid_file: Option<std::path::PathBuf>,
 }
 
 impl Default for PodSpec {
@@ -86,6 +89,7 @@ impl Default for PodSpec {
             exit_policy: ExitPolicy::default(),
             restart: RestartPolicy::default(),
             share_parent: true,
+            pid_file: None,
         }
     }
 }

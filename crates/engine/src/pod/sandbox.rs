@@ -278,6 +278,7 @@ impl Engine {
         }
         let run = self.paths.pod_run(&pod.id);
         if run.exists() {
+            self.end_init(pod, state);
             unmount_below(&run)?;
             let path = self.pod_cgroup(pod);
             if !path.is_empty() {

@@ -71,7 +71,11 @@ impl SandboxState {
 
     /// Whether its first process lives, if it has one.
     pub fn init_lives(&self) -> bool {
-        self.init_pid == 0 || fluyt_runtime::start_time(self.init_pid).is_ok_and(|t| t == self.init_start)
+        // One that has ended and waits to be reaped lives no more.
+        let lives = |stat: fluyt_runtime::Stat| {
+            stat.start_time == self.init_start && !matches!(stat.state, b'Z' | b'X')
+        };
+        self.init_pid == 0 || fluyt_runtime::process_stat(self.init_pid).is_ok_and(lives)
     }
 }
 

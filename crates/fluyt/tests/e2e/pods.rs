@@ -188,6 +188,24 @@ fn the_sandbox_may_go_with_the_last_member() {
 }
 
 #[test]
+fn a_service_manager_can_watch_a_pod() {
+    let host = host!();
+    ours_only!(host);
+    let file = host.scratch().path().join("pod.pid");
+    host.ok(&format!("pod create --name p1 --exit-policy stop --infra-conmon-pidfile {}", file.display()));
+    host.ok("pod start p1");
+    let text = std::fs::read_to_string(&file).expect("a PID");
+    let process = std::path::PathBuf::from(format!("/proc/{}", text.trim()));
+    assert!(std::fs::read_to_string(process.join("cmdline")).is_ok_and(|line| line.contains("docker-init")));
+    let id = host.ok_words(&["run", "--rm", "--pod", "p1", BOX, "readlink", "/proc/self/ns/pid"]);
+    assert!(id.starts_with("pid:"), "{id}");
+    until("its end with the last member", 20, || (!file.exists()).then_some(()));
+    let gone = || std::fs::read_to_string(process.join("cmdline")).map_or(true, |line| line.is_empty());
+    until("the process to end", 20, || gone().then_some(()));
+    host.ok("pod rm p1");
+}
+
+#[test]
 fn killed_monitors_leave_the_sandbox_and_it_is_found_again() {
     let host = host!();
     ours_only!(host);

@@ -111,6 +111,11 @@ pub const CREATE: Command = Command {
             )
             .default("continue"),
             switch(NONE, "infra", "Give the pod a sandbox that its containers share").default("true"),
+            text(
+                NONE,
+                "infra-conmon-pidfile",
+                "Write the PID of a process to the file that lives as long as the sandbox",
+            ),
             text(NONE, "infra-image", "Kept and shown: a sandbox needs no image"),
             text(NONE, "pod-id-file", "Write the pod ID to the file"),
             switch(NONE, "replace", "If a pod with the same name exists, replace it"),
@@ -274,6 +279,10 @@ fn made(cli: &Cli, flags: &Parsed) -> Result<String> {
     spec.share = share(flags.text("share"))?;
     spec.share_parent = flags.on("share-parent");
     spec.infra_name = flags.text("infra-name").to_owned();
+    spec.pid_file = match flags.given("infra-conmon-pidfile") {
+        Some(path) => Some(std::path::absolute(path).about(|| path.to_owned())?),
+        None => None,
+    };
     spec.exit_policy = match flags.text("exit-policy") {
         "continue" => ExitPolicy::Continue,
         "stop" => ExitPolicy::Stop,
@@ -388,6 +397,7 @@ fn cloned(cli: &Cli, flags: &Parsed) -> Result<String> {
         new.restart = changes.restart;
     }
     new.infra_name = flags.text("infra-name").to_owned();
+    new.pid_file = None;
     sandbox.labels.extend(changed.labels);
     sandbox.sysctls.extend(changed.sysctls);
     let name = match flags.args.get(1).map(String::as_str).or(flags.given("name")) {
