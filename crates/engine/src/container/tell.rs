@@ -120,9 +120,14 @@ impl Engine {
                 }
             }
             match self.ask(&record, &Request::Stop { signal: number, timeout }) {
-                // It ended before it could be asked, or its monitor was killed in this moment.
-                Err(_) if !self.is_running(&record.id) => {}
-                other => break drop(other?),
+                // It ended before it could be asked: its monitor was killed in this moment, or is on its way out.
+                Err(e) => {
+                    self.settle(&record.id);
+                    if self.is_running(&record.id) {
+                        return Err(e);
+                    }
+                }
+                Ok(_) => break,
             }
         }
         self.settle(&record.id);
