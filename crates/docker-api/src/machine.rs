@@ -9,7 +9,7 @@ use fluyt_model::sandbox::Phase;
 
 use crate::time;
 use crate::types::SystemInfo;
-use crate::types::system::{PluginsInfo, RuntimeInfo};
+use crate::types::system::{PluginsInfo, RuntimeInfo, SwarmInfo};
 
 /// What the engine knows, counted, and what its machine is.
 ///
@@ -82,6 +82,7 @@ fn machine(root: &Path) -> SystemInfo {
         runtimes: [("fluyt".to_owned(), RuntimeInfo { path: "fluyt-runc".to_owned() })].into(),
         default_runtime: "fluyt".to_owned(),
         live_restore_enabled: true,
+        swarm: SwarmInfo { local_node_state: "inactive".to_owned(), ..SwarmInfo::default() },
         init_binary: "fluyt".to_owned(),
         security_options: security_options().into(),
         cdi_spec_dirs: words(&["/etc/cdi", "/var/run/cdi"]),

@@ -11,7 +11,7 @@ use fluyt_model::Result;
 use fluyt_model::error::IoContext;
 use fluyt_monitor::state::Subject;
 
-use crate::api::Event;
+use crate::api::{ContainerView, Event};
 use crate::container::create::attributes;
 use crate::notice::{Followed, Notices, Patience, Woken};
 use crate::records::{ContainerRecord, NetworkRecord, VolumeRecord};
@@ -54,6 +54,22 @@ impl Engine {
         });
     }
 
+    /// Tells of something that happened to a container that was just looked at.
+    pub fn tell_of(&self, view: &ContainerView, action: &str) {
+        let mut attributes = view.spec.labels.clone();
+        let image = view.spec.containers.first().map(|c| c.image.clone()).unwrap_or_default();
+        attributes.extend([("image".to_owned(), image), ("name".to_owned(), view.name.clone())]);
+        let (kind, action, id) = ("container".to_owned(), action.to_owned(), view.id.clone());
+        self.emit(&Event { kind, action, id, attributes, time: 0 });
+    }
+
+    /// Tells of something that happened to a container; of one that has gone nothing is told.
+    pub fn tell_container(&self, id: &str, action: &str, more: &[(&str, &str)]) {
+        if let Ok(record) = self.records().container(id) {
+            self.emit_container(action, &record, more);
+        }
+    }
+
     pub(crate) fn emit_network(&self, action: &str, network: &NetworkRecord, container: Option<&str>) {
         let subject = network_subject(network, container);
         let _ = fluyt_monitor::state::emit(&self.paths.events(), &[(action, &subject)]);
@@ -65,9 +81,22 @@ impl Engine {
         self.emit(&Event { kind: "volume".into(), action: action.into(), id, attributes: all, time: 0 });
     }
 
-    /// Tells of something that happened to an image.
+    /// Tells of something that happened to an image; its labels are told too, as long as it is there.
     pub fn emit_image(&self, action: &str, id: &str, name: &str) {
-        let attributes = BTreeMap::from([("name".to_owned(), name.to_owned())]);
+        let labels = self.images().resolve(id).map(|image| image.config.config.labels).unwrap_or_default();
+        self.emit_image_with(action, id, name, &labels);
+    }
+
+    /// The same of one whose labels are known.
+    pub(crate) fn emit_image_with(
+        &self,
+        action: &str,
+        id: &str,
+        name: &str,
+        labels: &BTreeMap<String, String>,
+    ) {
+        let mut attributes = labels.clone();
+        attributes.insert("name".to_owned(), name.to_owned());
         let subject = Subject { kind: "image".to_owned(), id: id.to_owned(), attributes };
         let _ = fluyt_monitor::state::emit(&self.paths.events(), &[(action, &subject)]);
     }

@@ -50,7 +50,7 @@ pub use container::logs::{LogLine, LogReader};
 pub use container::recorded::{Memory, Recorded};
 pub use container::wait::Waiter;
 pub use events::EventReader;
-pub use notice::{Followed, Patience};
+pub use notice::{Followed, Patience, wait_until_read};
 pub use paths::{DEFAULT_ROOT, Paths};
 pub use reset::reset;
 pub use seal::seal;

@@ -231,6 +231,13 @@ impl Engine {
         let mut record = self.records().container(container)?;
         let net = self.records().read(|tx| self.records().network(tx, network))?;
         attachment.network.clone_from(&net.spec.name);
+        if matches!(net.spec.driver.as_str(), "host" | "null") {
+            return Err(Error::invalid(if net.spec.driver == "host" {
+                "container cannot be disconnected from host network or connected to host network"
+            } else {
+                "container cannot be connected to multiple networks with one of the networks in private (none) mode"
+            }));
+        }
         let own = matches!(record.spec.namespaces.network, fluyt_model::sandbox::Namespace::Private);
         if !own {
             return Err(Error::conflict(

@@ -47,6 +47,19 @@ impl Patience<'_> {
     }
 }
 
+/// Waits until the peer of a socket has read what was sent to it, so long at most. Only of unix sockets can that be known;
+/// on others there is nothing to wait for once it has arrived.
+pub fn wait_until_read(socket: BorrowedFd<'_>, at_most: Duration) {
+    let deadline = std::time::Instant::now() + at_most;
+    let mut pause = Duration::from_micros(50);
+    while fluyt_sys::unread::unread(socket).is_ok_and(|bytes| bytes > 0)
+        && std::time::Instant::now() < deadline
+    {
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(2));
+    }
+}
+
 /// What a reader that follows something has to give.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Followed<T> {

@@ -232,12 +232,13 @@ impl<'a> Records<'a> {
             .map_err(self.sql())
     }
 
-    /// Deletes a container and its leases.
+    /// Deletes a container and its leases; whether it was there.
     ///
     /// # Errors
     /// The database cannot be written.
-    pub fn delete_container(self, id: &str) -> Result<()> {
+    pub fn delete_container(self, id: &str) -> Result<bool> {
         self.write(|tx| {
+            let mut rows = 0;
             for sql in [
                 "DELETE FROM leases WHERE container = ?",
                 "DELETE FROM uses WHERE container = ?",
@@ -245,9 +246,9 @@ impl<'a> Records<'a> {
                 "DELETE FROM containers WHERE id = ?",
             ] {
                 let mut statement = tx.prepare_cached(sql).map_err(self.sql())?;
-                statement.execute([id]).map_err(self.sql())?;
+                rows = statement.execute([id]).map_err(self.sql())?;
             }
-            Ok(())
+            Ok(rows > 0)
         })
     }
 

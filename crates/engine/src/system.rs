@@ -20,11 +20,13 @@ impl Engine {
     /// # Errors
     /// `NotFound`; `Conflict` while containers use it.
     pub fn remove_image(&self, name: &str, force: bool) -> Result<Vec<Removed>> {
-        let id = self.store.resolve(name)?.id.to_string();
+        let image = self.store.resolve(name)?;
+        let (id, labels) = (image.id.to_string(), &image.config.config.labels);
         let removed = self.store.remove_image(name, force, &|tx| self.image_users(tx))?;
         for step in &removed {
             match step {
-                Removed::Untagged(_) => self.emit_image("untag", &id, &id),
+                Removed::Untagged(_) => self.emit_image_with("untag", &id, &id, labels),
+                // Nothing is known of it any more, its labels neither.
                 Removed::Deleted(what) if *what == id => self.emit_image("delete", &id, &id),
                 // A layer.
                 Removed::Deleted(_) => {}
@@ -114,7 +116,11 @@ impl Engine {
             }
         }
         let id = committed?;
-        self.emit_container("commit", &record, &[("imageID", &id)]);
+        let reference = request.reference.as_deref().unwrap_or_default();
+        let reference = fluyt_model::reference::Reference::parse(reference).map(|r| r.familiar());
+        let reference = reference.unwrap_or_default();
+        let more = [("comment", request.comment.as_str()), ("imageID", &id), ("imageRef", &reference)];
+        self.emit_container("commit", &record, &more);
         Ok(id)
     }
 

@@ -33,7 +33,7 @@ pub enum Request {
         #[serde(default)]
         restarts: u32,
     },
-    /// Attach to the output (and input, if `stdin`).
+    /// Attach to the output (and input, if `stdin`). Before the start it is attached from the first byte.
     Attach {
         /// Attach input.
         stdin: bool,
@@ -44,6 +44,9 @@ pub enum Request {
         signal: i32,
         /// Seconds until SIGKILL; negative: never.
         timeout: i64,
+        /// It is about to be started again: a container that removes itself stays.
+        #[serde(default)]
+        keep: bool,
     },
     /// Send a signal to the first process. The container is not restarted when it ends.
     Kill {

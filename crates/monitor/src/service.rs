@@ -88,6 +88,10 @@ pub struct Service {
     calm_at: Option<Instant>,
     size: Option<(u16, u16)>,
     over: bool,
+    /// It has been started, or was to be.
+    begun: bool,
+    /// Whoever stopped it is about to start it again.
+    kept: bool,
     /// At the end somebody was attached who removes the container.
     removed_by_client: bool,
 }
@@ -117,6 +121,8 @@ impl Service {
             calm_at: None,
             size: None,
             over: false,
+            begun: false,
+            kept: false,
             removed_by_client: false,
             spec,
         };
@@ -151,7 +157,7 @@ impl Service {
         self.clients.iter_mut().for_each(Client::send_all);
         // The end of the process closes it: nobody need wait for that.
         std::mem::forget(self.firewall.take());
-        let remove = self.spec.auto_remove && !self.removed_by_client;
+        let remove = self.spec.auto_remove && !self.removed_by_client && !self.kept;
         Ok(End { remove, code: self.status.exit_code })
     }
 
@@ -285,6 +291,7 @@ impl Service {
     }
 
     fn begin(&mut self) -> Result<()> {
+        self.begun = true;
         let oci = configuration(&self.spec)?;
         let env = oci.process.as_ref().map(|p| p.env.clone()).unwrap_or_default();
         if self.notifier.is_none()
@@ -592,10 +599,15 @@ impl Service {
     fn answer(&mut self, index: usize, request: Request) {
         let outcome = match request {
             Request::Start { .. } => self.answer_start(index, &request),
-            Request::Attach { .. } if self.run.is_some() || self.again_at.is_some() => Ok(Some(Reply::Ok)),
+            Request::Attach { .. } if self.run.is_some() || self.again_at.is_some() || !self.begun => {
+                Ok(Some(Reply::Ok))
+            }
             Request::Attach { .. } => Err(Error::conflict("the container does not run")),
             Request::Wait => Ok(None),
-            Request::Stop { signal, timeout } => self.stop(signal, timeout),
+            Request::Stop { signal, timeout, keep } => {
+                self.kept = keep;
+                self.stop(signal, timeout)
+            }
             Request::Kill { signal } => self.kill(signal),
             Request::Pause => self.freeze(true),
             Request::Unpause => self.freeze(false),
@@ -785,9 +797,14 @@ impl Service {
             (_, false) => "disconnect",
             (_, true) => "unmount",
         };
+        let freed: Vec<Subject> = match companions {
+            Companions::LetGo => self.spec.companions.iter().map(freed).collect(),
+            _ => Vec::new(),
+        };
         let mut events: Vec<(&str, &Subject)> = match companions {
             Companions::Untouched => Vec::new(),
-            _ => self.spec.companions.iter().map(|c| (of(c), c)).collect(),
+            Companions::Taken => self.spec.companions.iter().map(|c| (of(c), c)).collect(),
+            Companions::LetGo => freed.iter().map(|c| (of(c), c)).collect(),
         };
         // What it needs is there before it starts, and goes after it has died.
         let place = if matches!(companions, Companions::Taken) { events.len() } else { 0 };
@@ -803,6 +820,15 @@ enum Companions {
     Untouched,
     Taken,
     LetGo,
+}
+
+/// What is told of something that is let go: of a volume, no more than who had it.
+fn freed(subject: &Subject) -> Subject {
+    let mut subject = subject.clone();
+    if subject.kind == "volume" {
+        subject.attributes.retain(|name, _| matches!(name.as_str(), "container" | "driver"));
+    }
+    subject
 }
 
 /// The container's OCI configuration.

@@ -144,7 +144,7 @@ fn names_of_the_network_stay_and_others_are_forwarded() {
         // One server that is silent and one that fails do not hurt while another one answers.
         let upstreams = vec![upstream(None), upstream(Some(2)), upstream(Some(3))];
         let path = names_file(&format!("a{yield_port}"));
-        let config = Config { names: vec![path.clone()], upstreams, yield_port };
+        let config = Config { names: vec![path.clone()], upstreams, yield_port, ..Config::default() };
         let container = Namespace::new();
         serving(&container, &config, || {
             let local = ask("web", 1);

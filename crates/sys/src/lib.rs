@@ -21,3 +21,4 @@ pub mod signal;
 pub mod signals;
 pub mod spawn;
 pub mod task;
+pub mod unread;

@@ -22,6 +22,12 @@ pub trait Execs {
     /// Makes a command ready to start; its id. `Conflict` if the container does not run or is paused.
     fn exec_create(&self, container: &str, options: &ExecOptions) -> Result<String>;
 
+    /// Whether it could be started now: `Conflict` if its container does not run or is paused. A daemon says so itself.
+    fn exec_check(&self, id: &str) -> Result<()> {
+        let _ = id;
+        Ok(())
+    }
+
     /// Starts it; the session, unless it is detached. `Conflict` if it was started before, `CommandNotFound` and
     /// `CommandNotExecutable` if it cannot be run.
     fn exec_start(&self, id: &str, how: StartExec) -> Result<Option<Box<dyn Attached>>>;

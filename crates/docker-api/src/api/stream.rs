@@ -178,6 +178,9 @@ pub trait Attached: Send {
     /// `Unavailable` when the other side has gone.
     fn close_input(&mut self) -> Result<()>;
 
+    /// The caller has detached by its keys, and goes.
+    fn detached(&mut self) {}
+
     /// Tells the terminal its size: rows, columns.
     ///
     /// # Errors

@@ -169,6 +169,17 @@ pub(super) struct Session {
     first: Option<Logged>,
     wants: Wants,
     state: State,
+    /// Of what a caller that detaches is told.
+    told: Option<Told>,
+}
+
+/// An event that is told when the caller detaches.
+pub(super) struct Told {
+    pub local: Local,
+    pub container: String,
+    pub action: &'static str,
+    /// Of a command.
+    pub exec: Option<String>,
 }
 
 enum State {
@@ -196,7 +207,7 @@ impl Waiting {
             let there = engine.paths().container(&self.id).exists();
             return if there { Ok(None) } else { Err(Error::not_found(self.id.clone())) };
         }
-        match engine.attach(&self.id, self.slot.stdin) {
+        match engine.attach_quietly(&self.id, self.slot.stdin) {
             Ok(attach) => Ok(Some(attach)),
             Err(e) if matches!(e.kind(), Kind::Conflict | Kind::Unavailable) => Ok(None),
             Err(e) => Err(e),
@@ -213,7 +224,7 @@ impl Drop for Waiting {
 impl Session {
     /// With a container that runs.
     pub fn live(attach: Attach, wants: Wants) -> Self {
-        Self { first: None, wants, state: State::Live(attach) }
+        Self { first: None, wants, state: State::Live(attach), told: None }
     }
 
     /// With one that does not run yet.
@@ -227,12 +238,19 @@ impl Session {
             input_closed: false,
             size: None,
         };
-        Ok(Self { first: None, wants, state: State::Waiting(waiting) })
+        Ok(Self { first: None, wants, state: State::Waiting(waiting), told: None })
     }
 
     /// With nothing but what was logged.
     pub fn over(wants: Wants) -> Self {
-        Self { first: None, wants, state: State::Over }
+        Self { first: None, wants, state: State::Over, told: None }
+    }
+
+    /// Says what is told when the caller detaches.
+    #[must_use]
+    pub fn telling(mut self, told: Told) -> Self {
+        self.told = Some(told);
+        self
     }
 
     /// Puts what was logged before everything else.
@@ -375,6 +393,14 @@ impl Attached for Session {
             }
             State::Over => Ok(()),
         }
+    }
+
+    fn detached(&mut self) {
+        let Some(told) = self.told.take() else { return };
+        // An event that cannot be told is lost.
+        let Ok(engine) = told.local.engine() else { return };
+        let exec: Vec<(&str, &str)> = told.exec.iter().map(|id| ("execID", id.as_str())).collect();
+        engine.tell_container(&told.container, told.action, &exec);
     }
 
     fn resize(&mut self, rows: u16, columns: u16) -> Result<()> {

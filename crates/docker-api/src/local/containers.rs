@@ -8,7 +8,7 @@ use fluyt_engine::{
 use fluyt_model::sandbox::{Phase, Stdin};
 use fluyt_model::{Error, Kind, Result};
 
-use super::attach::{Logged, Session, Wants};
+use super::attach::{Logged, Session, Told, Wants};
 use super::create::name_conflict;
 use super::follow::{Ending, Lines, Samples};
 use super::{Held, Local, create};
@@ -85,6 +85,7 @@ impl Containers for Local {
             let size = if wanted.size { Some(engine.size(view)?) } else { None };
             summaries.push(render::summary(view, size, now));
         }
+        name_links(&views, &mut summaries);
         Ok(summaries)
     }
 
@@ -119,6 +120,9 @@ impl Containers for Local {
             stdout: wanted.stdout,
             stderr: wanted.stderr,
         };
+        if !wanted.follow {
+            wait_for_words(&engine, &view);
+        }
         let reader = engine.logs(&view.id, options)?;
         Ok(Logs { tty: io_of(&view).0, lines: Box::new(Lines { reader, details: wanted.details }) })
     }
@@ -165,11 +169,12 @@ impl Containers for Local {
         let slots = self.shared.hub.take(&view.id);
         let options = StartOptions {
             attach: !slots.is_empty(),
-            stdin: slots.iter().any(|slot| slot.stdin),
+            stdin: slots.first().is_some_and(|slot| slot.stdin),
             size: how.size,
             caller_removes: slots.iter().any(|slot| slot.removes),
         };
-        let started = match engine.start_new(&view.id, options) {
+        let others: Vec<bool> = slots.iter().skip(1).map(|slot| slot.stdin).collect();
+        let started = match engine.start_new(&view.id, options, &others) {
             Ok(started) => started,
             Err(error) => {
                 self.shared.hub.put_back(&view.id, slots);
@@ -184,16 +189,16 @@ impl Containers for Local {
                 return Err(error);
             }
         };
-        let (new, attach) = (started.is_some(), started.flatten());
+        let new = started.is_some();
         let mut slots = slots.into_iter();
-        if let Some(attach) = attach
-            && let Some(slot) = slots.next()
-        {
-            slot.fill(Ok(attach));
+        for session in started.unwrap_or_default() {
+            if let Some(slot) = slots.next() {
+                slot.fill(Ok(session));
+            }
         }
-        // That one cannot be attached is what its session hears: the container was started all the same.
+        // Somebody else has started it. That one cannot be attached is what its session hears.
         for slot in slots {
-            slot.fill(engine.attach(&view.id, slot.stdin));
+            slot.fill(engine.attach_quietly(&view.id, slot.stdin));
         }
         Ok(new)
     }
@@ -284,7 +289,7 @@ impl Containers for Local {
         let session = if !how.stream {
             Session::over(wants)
         } else if view.status.phase == Phase::Running {
-            match engine.attach(&view.id, stdin) {
+            match engine.attach_quietly(&view.id, stdin) {
                 Ok(attach) => Session::live(attach, wants),
                 // It has just ended.
                 Err(e) if e.kind() == Kind::Conflict => {
@@ -295,6 +300,9 @@ impl Containers for Local {
         } else {
             Session::waiting(self, &view.id, stdin, how.removes, wants)?
         };
+        engine.tell_of(&view, "attach");
+        let told = Told { local: self.clone(), container: view.id.clone(), action: "detach", exec: None };
+        let session = session.telling(told);
         let logged = if how.logs { Some(logged(&engine, &view, &how)?) } else { None };
         Ok(AttachedContainer { tty, open_stdin, session: Box::new(session.after(logged)) })
     }
@@ -358,8 +366,41 @@ impl Containers for Local {
     }
 }
 
+/// The names that linked containers have in those that link to them: `/web/db`.
+fn name_links(views: &[ContainerView], summaries: &mut [ContainerSummary]) {
+    for view in views {
+        // Links on networks of one's own are no names of the other.
+        let links = view.spec.networks.iter().filter(|a| a.network == "bridge").flat_map(|a| &a.links);
+        for (target, alias) in links {
+            let target = bare(target);
+            let own = format!("/{target}");
+            let linked = |s: &&mut ContainerSummary| s.id == *target || s.names.first() == Some(&own);
+            if let Some(summary) = summaries.iter_mut().find(linked) {
+                summary.names.push(format!("/{}/{alias}", view.name));
+            }
+        }
+    }
+}
+
 fn restarting(view: &ContainerView) -> Error {
     Error::conflict(format!("Container {} is restarting, wait until the container is running", view.id))
+}
+
+/// So long after its start a container without a word is given time for one, ns: a start is answered as soon as the
+/// program runs, and who starts a container and reads its log at once (scripts, tests) is used to slower ones.
+const FIRST_WORD: i64 = 100_000_000;
+
+/// Waits until a container that was just started has logged something or has ended; not for long, and no other one.
+fn wait_for_words(engine: &Engine, view: &ContainerView) {
+    let log = &view.paths.log;
+    let young = || time::now().saturating_sub(view.status.started_at) < FIRST_WORD;
+    let silent = || !log.as_os_str().is_empty() && std::fs::metadata(log).is_ok_and(|file| file.len() == 0);
+    for _ in 0..50 {
+        if !(young() && silent() && engine.is_running(&view.id)) {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
 }
 
 /// What a container has logged until now. What comes later comes from the container itself.

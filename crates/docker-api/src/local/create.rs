@@ -5,7 +5,7 @@ use fluyt_image::oci::Platform;
 use fluyt_model::{Error, Kind, Result};
 
 use crate::api::CreateContainer;
-use crate::types::{ContainerConfig, CreateResponse, NetworkingConfig};
+use crate::types::{ContainerConfig, CreateRequest, CreateResponse, NetworkingConfig};
 use crate::{lower, policy};
 
 /// Makes it.
@@ -17,6 +17,7 @@ pub(super) fn create(engine: &Engine, wanted: CreateContainer) -> Result<CreateR
         return Err(Error::invalid("no image was given to make the container of")
             .with_hint("name one in the field Image"));
     }
+    check(engine, &request)?;
     let image = local_image(engine, &image_name, &platform)?;
     policy::check(engine, signature_policy.as_deref(), &image_name, &image)?;
     let defaults = defaults(engine, &image)?;
@@ -38,6 +39,28 @@ pub(super) fn create(engine: &Engine, wanted: CreateContainer) -> Result<CreateR
         }
     })?;
     Ok(CreateResponse { id, warnings: warnings.into() })
+}
+
+/// Refuses what could only fail later: variables without names, and links to nobody on the default network. (On others a
+/// link may be made before the other is.)
+fn check(engine: &Engine, request: &CreateRequest) -> Result<()> {
+    if let Some(word) = request.config.env.iter().find(|word| word.is_empty() || word.starts_with('=')) {
+        return Err(Error::invalid(format!("invalid environment variable: {word}"))
+            .with_hint("give NAME=VALUE, or NAME to take it away"));
+    }
+    if !matches!(request.host_config.network_mode.as_str(), "" | "default" | "bridge") {
+        return Ok(());
+    }
+    for link in request.host_config.links.iter() {
+        let target = link.split(':').next().unwrap_or_default();
+        let target = target.strip_prefix('/').unwrap_or(target);
+        if let Err(e) = engine.container(target)
+            && e.kind() == Kind::NotFound
+        {
+            return Err(Error::invalid(format!("could not get container for {target}")).with_source(e));
+        }
+    }
+    Ok(())
 }
 
 /// The refusal of a name that another container has, as clients know it.

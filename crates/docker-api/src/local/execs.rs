@@ -6,7 +6,7 @@ use fluyt_engine::{ExecOptions as Options, ExecRecord};
 use fluyt_model::{Error, Kind, Result};
 
 use super::Local;
-use super::attach::{Session, Wants};
+use super::attach::{Session, Told, Wants};
 use crate::api::*;
 use crate::types::{ExecInspect, ExecOptions, ExecProcess};
 
@@ -27,6 +27,10 @@ impl Execs for Local {
         self.engine()?.exec_make(container, wanted, document)
     }
 
+    fn exec_check(&self, id: &str) -> Result<()> {
+        self.engine()?.exec_check(id)
+    }
+
     fn exec_start(&self, id: &str, how: StartExec) -> Result<Option<Box<dyn Attached>>> {
         let engine = self.engine()?;
         let (record, _) = engine.exec_look(id)?;
@@ -39,16 +43,28 @@ impl Execs for Local {
             controls.insert(id.to_owned(), started.control);
         }
         let wants = Wants { stdout: asked.attach_stdout, stderr: asked.attach_stderr };
-        Ok(started.session.map(|attach| Box::new(Session::live(attach, wants)) as Box<dyn Attached>))
+        let told = Told {
+            local: self.clone(),
+            container: record.container,
+            action: "exec_detach",
+            exec: Some(id.to_owned()),
+        };
+        let session = started.session.map(|attach| Session::live(attach, wants).telling(told));
+        Ok(session.map(|session| Box::new(session) as Box<dyn Attached>))
     }
 
     fn exec_resize(&self, id: &str, rows: u16, columns: u16) -> Result<()> {
+        let ended = || Error::conflict(format!("exec process {id} is not running"));
+        // The keeper may be there for a moment after the end.
+        if self.engine()?.exec_look(id)?.0.exit_code.is_some() {
+            return Err(ended());
+        }
         let mut controls = self.shared.controls.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(control) = controls.get_mut(id) {
             return match control.resize(rows, columns) {
                 Err(e) if e.kind() == Kind::Unavailable => {
                     controls.remove(id);
-                    Err(Error::conflict(format!("exec process {id} is not running")))
+                    Err(ended())
                 }
                 other => other,
             };
@@ -58,7 +74,7 @@ impl Execs for Local {
         Err(match (running, asked(&record).tty) {
             (true, true) => Error::conflict(format!("exec process {id} was started by another engine")),
             (true, false) => return Ok(()),
-            _ => Error::conflict(format!("exec process {id} is not running")),
+            _ => ended(),
         })
     }
 

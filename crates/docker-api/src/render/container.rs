@@ -151,7 +151,7 @@ pub fn summary(view: &ContainerView, size: Option<(u64, u64)>, now: i64) -> Cont
         names: vec![format!("/{}", view.name)].into(),
         image: spec.image.clone(),
         image_id,
-        command: spec.process.args.join(" "),
+        command: command(&spec.process.args),
         created: view.created.div_euclid(1_000_000_000),
         ports: port_list(view, &request),
         size_rw: bytes(rw),
@@ -160,7 +160,7 @@ pub fn summary(view: &ContainerView, size: Option<(u64, u64)>, now: i64) -> Cont
         state: view.status.phase.as_str().to_owned(),
         status: status_text(&view.status, now),
         host_config: HostConfigSummary {
-            network_mode: network_mode(view, &request),
+            network_mode: asked_mode(view, &request),
             annotations: Map::null_if_empty(view.spec.annotations.clone()),
         },
         network_settings: NetworkSettingsSummary { networks: networks(view, &request) },
@@ -184,7 +184,16 @@ pub fn inspect(view: &ContainerView, size: Option<(u64, u64)>) -> ContainerInspe
     if config.hostname.is_empty() && view.spec.namespaces.uts == Namespace::Private {
         config.hostname = id::short(&view.id).to_owned();
     }
+    if config.labels.is_null() {
+        config.labels = Map::empty();
+    }
     let mut host_config = request.host_config.clone();
+    if host_config.log_config.config.is_null() {
+        host_config.log_config.config = Map::empty();
+    }
+    if host_config.network_mode.is_empty() {
+        host_config.network_mode = asked_mode(view, &request);
+    }
     if host_config.log_config.kind.is_empty() {
         host_config.log_config.kind = "json-file".to_owned();
     }
@@ -290,8 +299,10 @@ fn mount(view: &MountView, request: &CreateRequest) -> MountPoint {
             (parts.next() == Some(view.target.as_str())).then(|| parts.next().unwrap_or("").to_owned())
         })
         .next();
+    // Anonymous volumes of the image or of `Volumes` have no mode.
+    let asked = mode.is_some() || request.host_config.mounts.iter().any(|m| m.target == view.target);
+    let default = if view.kind == "volume" && asked { "z" } else { "" };
     let mode = mode.filter(|mode| !mode.is_empty());
-    let default = if view.kind == "volume" { "z" } else { "" };
     MountPoint {
         kind: view.kind.clone(),
         name: view.name.clone(),
@@ -301,6 +312,28 @@ fn mount(view: &MountView, request: &CreateRequest) -> MountPoint {
         mode: mode.unwrap_or_else(|| default.to_owned()),
         rw: view.rw,
         propagation: view.propagation.clone(),
+    }
+}
+
+/// The command as one line: arguments with blanks stand in quotes.
+fn command(args: &[String]) -> String {
+    let mut line = args.first().cloned().unwrap_or_default();
+    for arg in args.iter().skip(1) {
+        line.push(' ');
+        if arg.contains(' ') {
+            line.extend(["'", arg.as_str(), "'"]);
+        } else {
+            line.push_str(arg);
+        }
+    }
+    line
+}
+
+/// The network mode as it was asked for: what was left open is `default`.
+fn asked_mode(view: &ContainerView, request: &CreateRequest) -> String {
+    match (request.host_config.network_mode.as_str(), network_mode(view, request)) {
+        ("" | "default", mode) if mode == "bridge" => "default".to_owned(),
+        (_, mode) => mode,
     }
 }
 

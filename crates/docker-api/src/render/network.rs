@@ -54,9 +54,27 @@ pub fn network(view: &NetworkView) -> NetworkInspect {
                 (id.clone(), resource)
             })
             .collect(),
-        options: spec.options.clone(),
+        options: options(view),
         labels: spec.labels.clone(),
     }
+}
+
+/// What was asked for; of the default network also what clients look for there: the name of its bridge first of all.
+fn options(view: &NetworkView) -> std::collections::BTreeMap<String, String> {
+    let mut options = view.spec.options.clone();
+    if view.spec.name == "bridge" {
+        for (name, value) in [
+            ("bridge.default_bridge", "true"),
+            ("bridge.enable_icc", "true"),
+            ("bridge.enable_ip_masquerade", "true"),
+            ("bridge.host_binding_ipv4", "0.0.0.0"),
+            ("bridge.name", view.ifname.as_str()),
+            ("driver.mtu", "1500"),
+        ] {
+            options.entry(format!("com.docker.network.{name}")).or_insert_with(|| value.to_owned());
+        }
+    }
+    options
 }
 
 /// A volume as `volume inspect` shows it.

@@ -3,8 +3,8 @@
 use crate::types::Version;
 use crate::types::system::{ComponentVersion, PlatformName};
 
-/// The Docker API whose documents these are.
-pub const API_VERSION: &str = "1.50";
+/// The newest version of the Docker API that is understood; requests without a version speak it.
+pub const API_VERSION: &str = "1.55";
 
 /// The oldest version of it that is understood.
 pub const MIN_API_VERSION: &str = "1.24";

@@ -42,6 +42,7 @@ pub fn is_up(view: &ContainerView) -> bool {
 
 /// Refuses values that no container can have.
 fn check(filters: &Filters) -> Result<()> {
+    const HEALTH: [&str; 4] = ["none", "starting", "healthy", "unhealthy"];
     const STATES: [&str; 7] = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
     for state in filters.values("status") {
         if !STATES.contains(&state.as_str()) {
@@ -54,7 +55,11 @@ fn check(filters: &Filters) -> Result<()> {
             return Err(Error::invalid(format!("invalid filter 'exited={code}'")).with_hint("it is a number"));
         }
     }
-    Ok(())
+    if let Some(other) = filters.values("health").iter().find(|value| !HEALTH.contains(&value.as_str())) {
+        return Err(Error::invalid(format!("Unrecognised filter value for health: {other}"))
+            .with_hint("it is none, starting, healthy or unhealthy"));
+    }
+    filters.boolean("is-task").map(drop)
 }
 
 /// What `before` and `since` leave: creation times, exclusive.

@@ -1,7 +1,7 @@
 //! Which networks a list shows.
 
 use fluyt_engine::NetworkView;
-use fluyt_model::Result;
+use fluyt_model::{Error, Result};
 
 use crate::filter::Filters;
 
@@ -11,9 +11,16 @@ pub const FILTERS: &[&str] = &["dangling", "driver", "id", "label", "label!", "n
 /// Leaves the networks that the filters let pass.
 ///
 /// # Errors
-/// A `dangling` that is no boolean.
+/// A `dangling` that is no boolean, an unknown `type`.
 pub fn select(views: &mut Vec<NetworkView>, filters: &Filters) -> Result<()> {
     let dangling = filters.boolean("dangling")?;
+    if let Some(other) =
+        filters.values("type").iter().find(|kind| !matches!(kind.as_str(), "builtin" | "custom"))
+    {
+        return Err(
+            Error::invalid(format!("invalid filter 'type={other}'")).with_hint("it is builtin or custom")
+        );
+    }
     views.retain(|n| {
         filters.exact("driver", &n.spec.driver)
             && filters.id("id", &n.id)

@@ -3,7 +3,10 @@
 use serde_json::Value;
 
 use super::version::ApiVersion;
-use crate::types::{ContainerInspect, ContainerSummary, CreateRequest, EventMessage, Resources};
+use crate::select::networks::is_builtin;
+use crate::types::{
+    ContainerConfig, ContainerInspect, ContainerSummary, CreateRequest, EventMessage, Resources,
+};
 
 /// An event: 1.52 dropped the fields that said the same twice.
 pub fn event(event: &mut EventMessage, version: ApiVersion) {
@@ -21,10 +24,17 @@ pub fn summary(summary: &mut ContainerSummary, version: ApiVersion) {
     }
 }
 
-/// A container before 1.52. Until 1.43 it had one address for all its networks.
+/// A container before 1.52. Until 1.44 the short id was among the aliases on networks of one's own.
 pub fn inspect_before_52(document: &mut ContainerInspect, version: ApiVersion) {
-    if version.0 < 44 && document.config.mac_address.is_empty() {
-        document.config.mac_address.clone_from(&document.network_settings.mac_address);
+    if version.0 >= 45 {
+        return;
+    }
+    let short = document.id.get(..12).unwrap_or_default().to_owned();
+    let networks = document.network_settings.networks.iter_mut();
+    for (_, endpoint) in networks.filter(|(name, _)| !is_builtin(name)) {
+        if !endpoint.aliases.contains(&short) {
+            endpoint.aliases.push(short.clone());
+        }
     }
 }
 
@@ -49,6 +59,19 @@ pub fn inspect_since_52(document: &mut Value) {
     ];
     if let Some(Value::Object(settings)) = document.get_mut("NetworkSettings") {
         settings.retain(|name, _| !GONE.contains(&name.as_str()));
+    }
+}
+
+/// The configuration of an image: until 1.50 the fields of containers that images do not have were there too, empty.
+pub fn image_config(document: &mut Value, version: ApiVersion) {
+    if version.0 >= 50 {
+        return;
+    }
+    let Ok(Value::Object(all)) = serde_json::to_value(ContainerConfig::default()) else { return };
+    if let Some(Value::Object(config)) = document.get_mut("Config") {
+        for (name, value) in all {
+            config.entry(name).or_insert(value);
+        }
     }
 }
 
@@ -135,6 +158,7 @@ pub fn update(resources: &mut Resources, version: ApiVersion) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::EndpointSettings;
     use serde_json::json;
 
     #[test]
@@ -147,12 +171,27 @@ mod tests {
         let mut document = json!({"NetworkSettings": {"IPAddress": "1.2.3.4", "Networks": {}}, "Config": {}});
         inspect_since_52(&mut document);
         assert_eq!(document["NetworkSettings"], json!({"Networks": {}}));
-        let mut typed = ContainerInspect::default();
-        typed.network_settings.mac_address = "02:00:00:00:00:01".to_owned();
-        inspect_before_52(&mut typed, ApiVersion(44));
-        assert_eq!(typed.config.mac_address, "");
-        inspect_before_52(&mut typed, ApiVersion(43));
-        assert_eq!(typed.config.mac_address, "02:00:00:00:00:01");
+    }
+
+    #[test]
+    fn older_versions_have_what_they_had() {
+        let mut document =
+            ContainerInspect { id: "0123456789abcdef".to_owned(), ..ContainerInspect::default() };
+        for name in ["bridge", "own"] {
+            document.network_settings.networks.insert(name.to_owned(), EndpointSettings::default());
+        }
+        inspect_before_52(&mut document, ApiVersion(45));
+        assert!(document.network_settings.networks["own"].aliases.is_empty());
+        inspect_before_52(&mut document, ApiVersion(44));
+        inspect_before_52(&mut document, ApiVersion(44));
+        let networks = &document.network_settings.networks;
+        assert!(networks["bridge"].aliases.is_empty());
+        assert_eq!(*networks["own"].aliases, ["0123456789ab"]);
+        let mut image = json!({"Config": {"Cmd": ["sh"]}});
+        image_config(&mut image, ApiVersion(50));
+        assert_eq!(image["Config"], json!({"Cmd": ["sh"]}));
+        image_config(&mut image, ApiVersion(49));
+        assert_eq!((&image["Config"]["Tty"], &image["Config"]["Cmd"]), (&json!(false), &json!(["sh"])));
     }
 
     #[test]

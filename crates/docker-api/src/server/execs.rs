@@ -46,6 +46,7 @@ fn start(call: &mut Call<'_, '_>) -> Result<Response> {
     let body = call.json::<StartBody>()?.unwrap_or_default();
     let inspected = call.docker.exec_inspect(call.name())?;
     let size = body.console_size.filter(|_| body.tty && call.version.0 >= 42).map(|[r, c]| (r, c));
+    call.docker.exec_check(call.name())?;
     let how = StartExec { detach: body.detach, tty: body.tty, size };
     if body.detach {
         call.docker.exec_start(call.name(), how)?;

@@ -6,11 +6,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::call::{Call, json as answer};
-use super::flow;
 use super::progress::{self, Kept};
 use super::registry_auth;
 use super::route::{Route, delete, get, post};
 use super::version::ApiVersion;
+use super::{compat, flow};
 use crate::api::{
     CommitContainer, ImportImage, ListImages, ProgressMessage, PullImage, PushImage, RemoveImage,
     SearchImages,
@@ -37,6 +37,8 @@ pub const ROUTES: &[Route] = &[
 
 /// Documents had `VirtualSize` until here.
 const NO_VIRTUAL_SIZE: ApiVersion = ApiVersion(44);
+/// Configurations had all fields of containers until here.
+const OWN_CONFIG: ApiVersion = ApiVersion(50);
 /// Images without a name were called `<none>:<none>` until here.
 const NO_NONE: ApiVersion = ApiVersion(43);
 
@@ -116,10 +118,11 @@ fn inspect(call: &mut Call<'_, '_>) -> Result<Response> {
     // It asks for the newest version, whichever that is, and makes no container anew without the fields that are gone.
     let agent = call.request.head.header("user-agent").unwrap_or_default();
     let compose_1 = agent.starts_with("docker-compose/1.");
-    if !manifests && !old && !compose_1 {
+    if !manifests && call.version >= OWN_CONFIG && !compose_1 {
         return answer(200, &image);
     }
     let mut document = value(&image)?;
+    compat::image_config(&mut document, call.version);
     if manifests {
         document["Manifests"] = value(&call.docker.image_manifests(call.name())?)?;
     }

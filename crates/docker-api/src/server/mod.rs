@@ -29,6 +29,7 @@ mod session;
 mod swarm;
 mod system;
 mod tolerant;
+mod usage;
 mod version;
 mod volumes;
 mod websocket;

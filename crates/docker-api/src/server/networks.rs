@@ -1,7 +1,7 @@
 //! Networks.
 
 use fluyt_http::Response;
-use fluyt_model::{Error, Result};
+use fluyt_model::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 
 use super::call::{Call, done, json};
@@ -50,13 +50,19 @@ fn create(call: &mut Call<'_, '_>) -> Result<Response> {
         warning: String,
     }
     let wanted: NetworkCreate = call.json()?.unwrap_or_default();
-    let made = call.docker.network_create(&wanted)?;
+    let made = call.docker.network_create(&wanted).map_err(forbidden)?;
     json(201, &Created { id: made.id, warning: made.warning })
 }
 
 fn remove(call: &mut Call<'_, '_>) -> Result<Response> {
-    call.docker.network_remove(call.name())?;
+    call.docker.network_remove(call.name()).map_err(forbidden)?;
     done(204)
+}
+
+/// What is in the way of a network is forbidden, in Docker's eyes; only a name that is taken is a conflict.
+fn forbidden(error: Error) -> Error {
+    let taken = error.to_string().ends_with("already exists");
+    if error.kind() == Kind::Conflict && !taken { error.with_kind(Kind::PermissionDenied) } else { error }
 }
 
 #[derive(Default, Deserialize)]
@@ -69,8 +75,11 @@ struct Plug {
 
 fn connect(call: &mut Call<'_, '_>) -> Result<Response> {
     let plug: Plug = call.json()?.unwrap_or_default();
+    if plug.container.is_empty() {
+        return Err(Error::invalid("invalid name or ID supplied: \"\""));
+    }
     let endpoint = plug.endpoint_config.unwrap_or_default();
-    call.docker.network_connect(call.name(), &plug.container, &endpoint)?;
+    call.docker.network_connect(call.name(), &plug.container, &endpoint).map_err(forbidden)?;
     done(200)
 }
 

@@ -17,6 +17,9 @@ use crate::keys::DetachKeys;
 
 /// Input is passed on in pieces of this size: a socket that says it has room has room for more than that.
 const PIECE: usize = 32 * 1024;
+/// So long output waits at most until the client has read the head of the answer: what it finds in the same read as the
+/// head, it may leave in the buffers of its HTTP library when it takes the connection from there (docker-py does).
+const HEAD_READ: std::time::Duration = std::time::Duration::from_millis(100);
 /// How often a session that waits for a start is looked at.
 const LOOK_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
@@ -68,12 +71,14 @@ pub trait Client {
 pub struct Plain {
     duplex: Duplex,
     framed: bool,
+    /// Nothing has been sent yet.
+    fresh: bool,
 }
 
 impl Plain {
     /// Over a connection that was handed over.
     pub fn new(duplex: Duplex, framed: bool) -> Self {
-        Self { duplex, framed }
+        Self { duplex, framed, fresh: true }
     }
 }
 
@@ -86,6 +91,9 @@ pub fn frame(stream: Stream, length: usize) -> [u8; 8] {
 
 impl Client for Plain {
     fn send(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
+        if std::mem::take(&mut self.fresh) {
+            fluyt_engine::wait_until_read(self.duplex.as_fd(), HEAD_READ);
+        }
         if self.framed {
             // One call, so that small pieces are one packet.
             let mut framed = Vec::with_capacity(bytes.len() + 8);
@@ -174,6 +182,7 @@ fn run(client: &mut dyn Client, session: &mut dyn Attached, terms: Terms) -> Res
             give(session, &mut input)?;
         }
         if ready.input && !take(client, &mut input).map_err(broken)? {
+            session.detached();
             return Ok(());
         }
     }

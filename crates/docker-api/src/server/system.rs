@@ -2,11 +2,14 @@
 
 use fluyt_http::{Payload, Response};
 use fluyt_model::{Error, Result};
+use serde::Serialize;
 
 use super::call::{Call, json};
 use super::route::{Route, get, head, post};
+use super::usage;
 use super::version::ApiVersion;
 use crate::api::{AuthConfig, DiskUseOf};
+use crate::types::DiskUsage;
 
 /// Its operations.
 pub const ROUTES: &[Route] = &[
@@ -18,6 +21,8 @@ pub const ROUTES: &[Route] = &[
     get("/system/df", disk_use),
 ];
 
+/// Sums by kind are there from here on.
+const SUMS: ApiVersion = ApiVersion(52);
 /// `BuilderSize` was there until here.
 const NO_BUILDER_SIZE: ApiVersion = ApiVersion(42);
 
@@ -58,6 +63,19 @@ fn disk_use(call: &mut Call<'_, '_>) -> Result<Response> {
         }
     }
     let usage = call.docker.disk_usage(of)?;
+    if call.version >= SUMS {
+        #[derive(Serialize)]
+        struct Both<'u> {
+            /// Who asks for the objects of the new form knows the old one is gone.
+            #[serde(flatten)]
+            old: Option<&'u DiskUsage>,
+            #[serde(flatten)]
+            sums: usage::Usages,
+        }
+        let verbose = call.flag("verbose");
+        let old = (!verbose).then_some(&usage);
+        return json(200, &Both { old, sums: usage::sums(&usage, verbose) });
+    }
     if call.version >= NO_BUILDER_SIZE {
         return json(200, &usage);
     }

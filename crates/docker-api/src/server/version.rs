@@ -60,6 +60,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_engine_says_what_it_speaks() {
+        assert_eq!(NEWEST.to_string(), crate::render::API_VERSION);
+        assert_eq!(OLDEST.to_string(), crate::render::MIN_API_VERSION);
+    }
+
+    #[test]
     fn paths_with_and_without_a_version() {
         assert_eq!(split("/v1.41/info").unwrap(), (ApiVersion(41), "/info"));
         assert_eq!(split("/info").unwrap(), (NEWEST, "/info"));

@@ -111,6 +111,8 @@ pub struct SystemInfo {
     pub default_runtime: String,
     /// Whether containers survive the engine: always.
     pub live_restore_enabled: bool,
+    /// The cluster that this engine is part of: none.
+    pub swarm: SwarmInfo,
     /// Windows only.
     pub isolation: String,
     /// The program behind `--init`.
@@ -136,6 +138,25 @@ pub struct PluginsInfo {
     pub authorization: List<String>,
     /// Log drivers.
     pub log: List<String>,
+}
+
+/// A cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct SwarmInfo {
+    /// This node's.
+    #[serde(rename = "NodeID")]
+    pub node_id: String,
+    /// This node's.
+    pub node_addr: String,
+    /// `inactive`: there is none.
+    pub local_node_state: String,
+    /// Whether this node manages it.
+    pub control_available: bool,
+    /// Why it does not work.
+    pub error: String,
+    /// Others that manage it.
+    pub remote_managers: List<String>,
 }
 
 /// An OCI runtime.

@@ -28,7 +28,7 @@ use serde_json::Value;
 
 use crate::api::ExecOptions;
 use crate::container::create::random;
-use crate::container::exec::ExecTarget;
+use crate::container::exec::{ExecTarget, told};
 use crate::container::keeper;
 use crate::container::known::Known;
 use crate::{Attach, Engine, seal};
@@ -179,7 +179,7 @@ impl Engine {
         forget_old(&dir);
         let path = dir.join(&id);
         let file = OpenOptions::new().write(true).create_new(true).open(&path);
-        target.announce_made(&id, &options.args.join(" "));
+        target.announce_made(&id, &told(&options.args));
         let record = ExecRecord {
             id: id.clone(),
             container: target.id().to_owned(),
@@ -224,6 +224,16 @@ impl Engine {
         }
         let running = record.started && record.exit_code.is_none() && record.pid != 0;
         Ok((record, running))
+    }
+
+    /// Whether a command could be started now.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` if its container does not run or is paused.
+    pub fn exec_check(&self, id: &str) -> Result<()> {
+        let known =
+            self.exec_file(id)?.read()?.known.ok_or_else(|| Error::corrupt("the record of a command"))?;
+        ExecTarget::of(self.paths().root(), known)?.check_running().map(drop)
     }
 
     /// The ids of a container's commands that run or are yet to be started.

@@ -36,11 +36,12 @@ impl Engine {
     /// `NotFound`.
     pub fn path_stat(&self, name: &str, path: &str) -> Result<PathStat> {
         let view = self.container(name)?;
-        let path = inside(path);
-        within(&view, |_| stat(&path, &view.name))
+        let inside = inside(path);
+        within(&view, |_| Ok(stat(&inside, &view.name)?.called(path)))
     }
 
-    /// Writes `path` of a container, and all below it, as a tar archive whose entries begin with its last component.
+    /// Writes `path` of a container, and all below it, as a tar archive whose entries begin with its last component; that of
+    /// `DIRECTORY/.` is `.`: what is in it is meant.
     ///
     /// # Errors
     /// `NotFound`; the archive cannot be written.
@@ -54,20 +55,24 @@ impl Engine {
         let view = self.container(name)?;
         let asked = inside(path);
         within(&view, |maps| {
-            let stat = stat(&asked, &view.name)?;
+            let stat = self::stat(&asked, &view.name)?.called(path);
             let about = || format!("{}:{}", view.name, asked.display());
             let source = if follow && !stat.link_target.is_empty() {
                 std::fs::canonicalize(&asked).about(about)?
             } else {
                 asked.clone()
             };
-            let label = asked.file_name().map_or_else(|| PathBuf::from("."), PathBuf::from);
+            let label = match asked.file_name() {
+                Some(name) if !means_contents(path) => PathBuf::from(name),
+                _ => PathBuf::from("."),
+            };
             let down = |list: &[(u32, u32, u32)], id: u32| ids::inside(list, id).unwrap_or(NOBODY);
             let inner =
                 |uid: u32, gid: u32| maps.map_or((uid, gid), |m| (down(&m.uids, uid), down(&m.gids, gid)));
             archive::pack(&source, &label, out, &inner).map_err(|e| e.context(about()))?;
             Ok(stat)
         })
+        .inspect(|_| self.tell_container(&view.id, "archive-path", &[]))
     }
 
     /// Unpacks a tar archive into the directory `dest` of a container.
@@ -102,6 +107,7 @@ impl Engine {
             }
             archive::unpack(input, &dest, options, &outer, maps.is_none()).map_err(|e| e.context(about()))
         })?;
+        self.tell_container(&view.id, "extract-to-dir", &[]);
         Ok(())
     }
 }
@@ -291,8 +297,22 @@ fn inside(path: &str) -> PathBuf {
             _ => {}
         }
     }
-    // `dir/.` means what is in the directory; the last component says so to whoever asks.
     absolute
+}
+
+/// Whether a path is `DIRECTORY/.`.
+fn means_contents(path: &str) -> bool {
+    path == "." || path.ends_with("/.")
+}
+
+impl PathStat {
+    /// The name that the path ends with, where that is another one.
+    fn called(mut self, path: &str) -> Self {
+        if means_contents(path) {
+            ".".clone_into(&mut self.name);
+        }
+        self
+    }
 }
 
 fn on_writable_mount(view: &ContainerView, dest: &Path) -> bool {

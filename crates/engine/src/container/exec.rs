@@ -200,7 +200,7 @@ impl ExecTarget {
         let oci = self.oci()?;
         let process = self.process(options, &oci, &status)?;
         let (io, mut ends) = if attached { streams(options)? } else { detached()? };
-        let command = process.args.join(" ");
+        let command = told(&process.args);
         let cgroup: CgroupPaths = serde_json::from_value(status.cgroup.clone())
             .map_err(|e| Error::corrupt(format!("container {}: cgroup", record.name)).with_source(e))?;
         let running = fluyt_runtime::exec(ExecRequest {
@@ -304,6 +304,12 @@ impl ExecTarget {
         });
         Ok(process)
     }
+}
+
+/// A command as events name it: the program, a blank, the arguments.
+pub(crate) fn told(args: &[String]) -> String {
+    let program = args.first().map_or("", String::as_str);
+    format!("{program} {}", args.get(1..).unwrap_or_default().join(" "))
 }
 
 #[derive(Default)]

@@ -76,7 +76,7 @@ impl Engine {
             Err(e) => return Err(e),
         };
         self.remove_run_dir(&record.id)?;
-        self.records().delete_container(&record.id)?;
+        let first = self.records().delete_container(&record.id)?;
         self.memory.forget(&record.id);
         if let Some(doomed) = doomed {
             delete_tree(&doomed)?;
@@ -96,7 +96,10 @@ impl Engine {
                 }
             }
         }
-        self.emit_container("destroy", record, &[]);
+        // Of several who remove it at once, the one who took the record away tells of it.
+        if first {
+            self.emit_container("destroy", record, &[]);
+        }
         self.member_left(record)
     }
 

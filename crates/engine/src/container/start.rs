@@ -37,11 +37,27 @@ const INIT_PATH: &str = "/sbin/docker-init";
 /// So many times, 2 ms apart, a removal waits for a start that is being prepared.
 const REMOVAL_PATIENCE: u32 = 1000;
 
+/// So many times, 1 ms apart, it is tried to reach a monitor that was just begun.
+const MONITOR_PATIENCE: u32 = 5000;
+
 /// A container's plug, with all that its links and names are made from.
 pub(crate) struct Plugged {
     network: NetworkRecord,
     attachment: NetworkAttachment,
     endpoint: EndpointView,
+}
+
+impl Plugged {
+    fn is_default(&self) -> bool {
+        self.network.spec.name == network::DEFAULT_NETWORK
+    }
+}
+
+/// Links on networks of one's own: the resolver looks the other's name up when it is asked, whether somebody has it yet
+/// or not.
+fn aliases(plugged: &[Plugged]) -> Vec<(String, String)> {
+    let links = plugged.iter().filter(|p| !p.is_default()).flat_map(|p| &p.attachment.links);
+    links.map(|(name, alias)| (alias.clone(), name.trim_start_matches('/').to_owned())).collect()
 }
 
 impl Engine {
@@ -50,18 +66,25 @@ impl Engine {
     /// # Errors
     /// What the monitor met: a missing command (`CommandNotFound`), a port that is taken (`Conflict`), …
     pub fn start(&self, name: &str, options: StartOptions) -> Result<Option<Attach>> {
-        match self.start_new(name, options)? {
-            Some(attach) => Ok(attach),
+        match self.start_new(name, options, &[])? {
+            Some(mut sessions) => Ok(sessions.pop()),
             None if options.attach => self.attach(name, options.stdin).map(Some),
             None => Ok(None),
         }
     }
 
-    /// Starts a container as [`Engine::start`]; `None`, and nothing is attached, if it runs already.
+    /// Starts a container as [`Engine::start`], with several sessions, each of which sees its first byte: one as `options`
+    /// say, if they ask for one, and `others`, with or without input. The sessions come back in this order; `None`, and
+    /// nothing is attached, if it runs already.
     ///
     /// # Errors
     /// As for [`Engine::start`].
-    pub fn start_new(&self, name: &str, options: StartOptions) -> Result<Option<Option<Attach>>> {
+    pub fn start_new(
+        &self,
+        name: &str,
+        options: StartOptions,
+        others: &[bool],
+    ) -> Result<Option<Vec<Attach>>> {
         let record = self.records().container(name)?;
         let dir = self.paths.container(&record.id);
         let _starting = start_lock(&dir)?;
@@ -77,6 +100,15 @@ impl Engine {
         self.start_required(&record)?;
         let _sandbox = self.member_sandbox(&record)?;
         let (mut monitor, socket) = self.prepared(&record, &dir)?;
+        let others = match self.attached_early(&record, &mut monitor, others) {
+            Ok(others) => others,
+            Err(e) => {
+                // It ends when nobody tells it to start.
+                drop(socket);
+                let _ = monitor.wait();
+                return Err(e);
+            }
+        };
         let request = Request::Start {
             attach: options.attach,
             stdin: options.stdin,
@@ -87,7 +119,7 @@ impl Engine {
         match client::ask_on(socket, &request) {
             Ok((_, attach)) => {
                 self.children.borrow_mut().push(monitor);
-                Ok(Some(options.attach.then_some(attach)))
+                Ok(Some(options.attach.then_some(attach).into_iter().chain(others).collect()))
             }
             Err(e) => {
                 // It ends by itself; its pid must not linger in a caller that lives long.
@@ -95,6 +127,34 @@ impl Engine {
                 Err(e)
             }
         }
+    }
+
+    /// Sessions with a monitor that waits to be told to start.
+    fn attached_early(
+        &self,
+        record: &ContainerRecord,
+        monitor: &mut Child,
+        sessions: &[bool],
+    ) -> Result<Vec<Attach>> {
+        let run = self.paths.run_of(&record.id);
+        let mut attached = Vec::new();
+        for stdin in sessions {
+            let mut tries = 0;
+            attached.push(loop {
+                match client::attach(&run, *stdin) {
+                    // It does not listen yet.
+                    Err(e) if e.kind() == Kind::Conflict && tries < MONITOR_PATIENCE => {
+                        if matches!(monitor.try_wait(), Ok(Some(_))) {
+                            return Err(e);
+                        }
+                        tries += 1;
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    other => break other?,
+                }
+            });
+        }
+        Ok(attached)
     }
 
     /// Starts a container again whose monitor was killed, if its restart policy says so: as if the monitor had met the end
@@ -157,7 +217,7 @@ impl Engine {
             cdi::apply(&cdi::edits(&container.cdi_devices, &directories)?, &mut oci)?;
         }
         if let Some(process) = &mut oci.process {
-            for p in plugged.iter().filter(|p| p.network.spec.name == network::DEFAULT_NETWORK) {
+            for p in plugged.iter().filter(|p| p.is_default()) {
                 for (other, alias) in &p.attachment.links {
                     let linked = self.link_environment(&p.network, record, other, alias)?;
                     let known = |word: &String| process.env.iter().any(|have| same_variable(have, word));
@@ -191,6 +251,7 @@ impl Engine {
     ) -> Result<()> {
         let dir = self.paths.container(&record.id);
         let container = &record.spec.containers[0];
+        let predefined = self.predefined_network(record)?;
         let spec = MonitorSpec {
             id: record.id.clone(),
             root: self.paths.root().to_owned(),
@@ -216,13 +277,24 @@ impl Engine {
             volumes: self.volume_mounts(record)?,
             events: self.paths.events(),
             attributes: attributes(record),
-            companions: companions(record, plugged.iter().map(|p| &p.network)),
+            companions: companions(record, plugged.iter().map(|p| &p.network).chain(&predefined)),
             notify: record.spec.notify.clone(),
             auto_remove: record.spec.auto_remove,
             pod: self.pod_to_settle(record)?,
             dir: dir.clone(),
         };
         write_json(&dir.join("monitor.json"), &spec)
+    }
+
+    /// The network without addresses that a container is in, if it is: the host's, or none.
+    fn predefined_network(&self, record: &ContainerRecord) -> Result<Option<NetworkRecord>> {
+        let name = match record.spec.namespaces.network {
+            Namespace::Host => "host",
+            Namespace::Private if record.spec.networks.is_empty() => "none",
+            _ => return Ok(None),
+        };
+        self.ensure_predefined()?;
+        self.records().read(|tx| self.records().network(tx, name)).map(Some)
     }
 
     /// The log file of a container.
@@ -257,7 +329,7 @@ impl Engine {
         let spec = &record.spec;
         let own = matches!(spec.namespaces.network, Namespace::Private);
         let hostname = self.hostname(record)?;
-        let user_defined = plugged.iter().any(|p| p.network.spec.name != network::DEFAULT_NETWORK);
+        let user_defined = plugged.iter().any(|p| !p.is_default());
         let mode = match (own, user_defined) {
             (false, _) => resolvconf::Mode::Host,
             (true, false) => resolvconf::Mode::Direct,
@@ -313,10 +385,11 @@ impl Engine {
         if own && resolution.resolver {
             plan.dns = Some(fluyt_net::dns::Config {
                 names: plugged.iter().map(|p| self.paths.names(&p.network.id)).collect(),
+                aliases: aliases(plugged),
                 upstreams: resolution.upstreams.clone(),
                 yield_port: record.spec.ports.iter().any(|p| p.container_port == 53),
             });
-            for p in plugged.iter().filter(|p| p.network.spec.name != network::DEFAULT_NETWORK) {
+            for p in plugged.iter().filter(|p| !p.is_default()) {
                 self.publish_names(&p.network)?;
             }
         }
@@ -343,7 +416,7 @@ impl Engine {
         let host_gateway: Vec<_> =
             plugged.iter().flat_map(|p| ips(p.endpoint.gateway4, p.endpoint.gateway6)).collect();
         let mut extra = record.spec.extra_hosts.clone();
-        for p in plugged {
+        for p in plugged.iter().filter(|p| p.is_default()) {
             for (other, alias) in &p.attachment.links {
                 extra.extend(self.link(&p.network, other, alias)?);
             }
@@ -394,20 +467,14 @@ impl Engine {
         Ok(words)
     }
 
-    /// The lines of a link to another container.
+    /// The lines of a link to another container of the default network, which has no resolver.
     fn link(
         &self,
         net: &NetworkRecord,
         other: &str,
         alias: &str,
     ) -> Result<Vec<fluyt_model::sandbox::HostEntry>> {
-        // On networks of one's own, Docker takes a link to nobody: it leads nowhere.
-        let target = match self.records().container(other) {
-            Err(e) if e.kind() == Kind::NotFound && net.spec.name != network::DEFAULT_NETWORK => {
-                return Ok(Vec::new());
-            }
-            found => found?,
-        };
+        let target = self.records().container(other)?;
         if !self.is_running(&target.id) {
             return Err(Error::conflict(format!("Cannot link to a non running container: {other}")));
         }

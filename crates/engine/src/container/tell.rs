@@ -89,6 +89,16 @@ impl Engine {
     /// # Errors
     /// `Conflict` if it does not run.
     pub fn attach(&self, name: &str, stdin: bool) -> Result<Attach> {
+        let attach = self.attach_quietly(name, stdin)?;
+        self.tell_container(name, "attach", &[]);
+        Ok(attach)
+    }
+
+    /// The same without a word to the journal: it was told when the session began to wait.
+    ///
+    /// # Errors
+    /// As [`Engine::attach`].
+    pub fn attach_quietly(&self, name: &str, stdin: bool) -> Result<Attach> {
         let record = self.records().container(name)?;
         if !self.is_running(&record.id) {
             return Err(Error::conflict("cannot attach to a stopped container, start it first"));
@@ -96,9 +106,7 @@ impl Engine {
         if self.status(&record.id)?.phase == Phase::Paused {
             return Err(Error::conflict("cannot attach to a paused container, unpause it first"));
         }
-        let attach = client::attach(&self.paths.run_of(&record.id), stdin)?;
-        self.emit_container("attach", &record, &[]);
-        Ok(attach)
+        client::attach(&self.paths.run_of(&record.id), stdin)
     }
 
     /// Stops a container: its signal, then after its timeout SIGKILL. A stopped one stays as it is.
@@ -106,6 +114,11 @@ impl Engine {
     /// # Errors
     /// `Invalid` for an unknown signal.
     pub fn stop(&self, name: &str, options: &StopOptions) -> Result<()> {
+        self.stop_for(name, options, false)
+    }
+
+    /// Stops it; one that is to be kept is about to be started again, and does not remove itself.
+    fn stop_for(&self, name: &str, options: &StopOptions, keep: bool) -> Result<()> {
         let record = self.records().container(name)?;
         let stop = &record.spec.containers[0].stop;
         let wanted = options.signal.as_deref().unwrap_or(&stop.signal);
@@ -119,7 +132,9 @@ impl Engine {
                     return self.end_orphan(&record, Phase::Exited, true);
                 }
             }
-            match self.ask(&record, &Request::Stop { signal: number, timeout }) {
+            // Before it is done, as with a kill.
+            self.emit_container("kill", &record, &[("signal", &number.to_string())]);
+            match self.ask(&record, &Request::Stop { signal: number, timeout, keep }) {
                 // It ended before it could be asked: its monitor was killed in this moment, or is on its way out.
                 Err(e) => {
                     self.settle(&record.id);
@@ -225,10 +240,25 @@ impl Engine {
     /// As for stopping and starting.
     pub fn restart(&self, name: &str, options: &StopOptions) -> Result<()> {
         let record = self.records().container(name)?;
-        self.stop(&record.id, options)?;
+        self.stop_for(&record.id, options, true)?;
+        if record.spec.auto_remove {
+            self.forget_volatile(&record.id)?;
+        }
         self.start(&record.id, StartOptions::default())?;
         self.emit_container("restart", &record, &[]);
         Ok(())
+    }
+
+    /// Lets a container that was to be thrown away be mounted again: its overlay was not to be synced, and is marked so. It
+    /// has ended in order, and the machine has not gone down since.
+    fn forget_volatile(&self, id: &str) -> Result<()> {
+        let mark = self.paths.container(id).join("work/work/incompat");
+        match std::fs::remove_dir_all(&mark) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io(mark.display().to_string(), e))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Freezes all processes.
@@ -263,7 +293,10 @@ impl Engine {
     /// `Conflict` if it does not run.
     pub fn resize(&self, name: &str, rows: u16, cols: u16) -> Result<()> {
         let record = self.records().container(name)?;
-        self.ask(&record, &Request::Resize { rows, cols }).map(drop)
+        self.ask(&record, &Request::Resize { rows, cols })?;
+        let size = [("height", rows.to_string()), ("width", cols.to_string())];
+        self.emit_container("resize", &record, &size.each_ref().map(|(name, n)| (*name, n.as_str())));
+        Ok(())
     }
 
     /// Waits for a container's end and returns its exit code.
@@ -355,7 +388,7 @@ impl Engine {
         let container = &mut record.spec.containers[0];
         if let Some(restart) = request.restart {
             if record.spec.auto_remove && restart.condition != RestartCondition::No {
-                return Err(Error::invalid(
+                return Err(Error::conflict(
                     "Restart policy cannot be updated because AutoRemove is enabled for the container",
                 ));
             }
@@ -400,7 +433,9 @@ impl Engine {
         let paths: CgroupPaths = serde_json::from_value(self.status(&record.id)?.cgroup)
             .map_err(|e| Error::corrupt(format!("container {}: cgroup", record.name)).with_source(e))?;
         let pids = Cgroup::open(&paths).pids()?;
-        crate::container::top::processes(&pids, ps_args)
+        let table = crate::container::top::processes(&pids, ps_args)?;
+        self.emit_container("top", &record, &[]);
+        Ok(table)
     }
 }
 

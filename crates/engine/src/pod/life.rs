@@ -134,7 +134,7 @@ impl Engine {
                 let wanted = options.signal.as_deref().unwrap_or(&stop.signal);
                 let number = if wanted.is_empty() { 15 } else { signal(wanted)? };
                 let timeout = options.timeout.or(stop.timeout).unwrap_or(10);
-                let request = Request::Stop { signal: number, timeout };
+                let request = Request::Stop { signal: number, timeout, keep: false };
                 // One that does not answer is stopped in the usual way, which looks closer.
                 asked.push((member, client::say(&self.paths.run_of(&member.id), &request).ok()));
             }

@@ -258,7 +258,7 @@ fn events_are_told_in_order() {
         "container kill",
         "container die 137",
         "network disconnect",
-        "volume unmount <no value> /data",
+        "volume unmount",
         "container destroy",
         "image tag",
         "image untag",

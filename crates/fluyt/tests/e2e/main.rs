@@ -49,6 +49,7 @@ mod pods;
 mod quadlet;
 mod registry;
 mod remote;
+mod replay;
 mod reset;
 mod run;
 mod screen;

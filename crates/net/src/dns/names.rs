@@ -64,6 +64,8 @@ pub struct Names {
     by_name: BTreeMap<String, Vec<IpAddr>>,
     by_addr: BTreeMap<IpAddr, String>,
     subnets: Vec<Cidr>,
+    /// Names that this sandbox alone knows, and the network's names that they stand for.
+    aliases: BTreeMap<String, String>,
     turn: usize,
 }
 
@@ -80,11 +82,14 @@ pub(super) enum Lookup {
 }
 
 impl Names {
-    /// The table of the files at `paths`; they are read with the first question.
+    /// The table of the files at `paths`; they are read with the first question. `aliases` are names of this sandbox's
+    /// own for names of its networks, whether somebody has those yet or not.
     #[must_use]
-    pub fn new(paths: Vec<PathBuf>) -> Self {
+    pub fn new(paths: Vec<PathBuf>, aliases: &[(String, String)]) -> Self {
         let sources = paths.into_iter().map(|path| Source { path, stamp: None }).collect();
-        Self { sources, ..Self::default() }
+        let small = |text: &String| text.to_ascii_lowercase();
+        let aliases = aliases.iter().map(|(alias, name)| (small(alias), small(name))).collect();
+        Self { sources, aliases, ..Self::default() }
     }
 
     /// Reads the files again if one of them was replaced.
@@ -149,6 +154,7 @@ impl Names {
             let inside = self.subnets.iter().any(|s| s.contains(addr));
             return if inside { Lookup::Known(Rcode::NxDomain, Vec::new()) } else { Lookup::Unknown };
         }
+        let name = self.aliases.get(&name.to_ascii_lowercase()).map_or(name, String::as_str);
         let Some(addresses) = self.by_name.get(name) else { return Lookup::Unknown };
         if addresses.is_empty() {
             return Lookup::Known(Rcode::NxDomain, Vec::new());
@@ -226,7 +232,7 @@ mod tests {
             fs::rename(dir.join("new"), &path).unwrap();
         };
         put("10.0.0.1 a s\n10.0.0.2 b s\n");
-        let mut names = Names::new(vec![path.clone(), dir.join("missing")]);
+        let mut names = Names::new(vec![path.clone(), dir.join("missing")], &[("Link".into(), "s".into())]);
         names.refresh();
         let first = ask(&mut names, "s", TYPE_A);
         let second = ask(&mut names, "s", TYPE_A);
@@ -236,6 +242,10 @@ mod tests {
         names.refresh();
         assert_eq!(ask(&mut names, "s", TYPE_A), "NoError 10.0.0.9");
         assert_eq!(ask(&mut names, "a", TYPE_A), "upstream");
+        assert_eq!(ask(&mut names, "link", TYPE_A), "NoError 10.0.0.9", "a name for a name");
+        put("10.0.0.1 a\n");
+        names.refresh();
+        assert_eq!(ask(&mut names, "link", TYPE_A), "upstream", "nobody has the name that it stands for");
         fs::remove_dir_all(&dir).unwrap();
     }
 }

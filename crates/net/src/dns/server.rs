@@ -24,6 +24,9 @@ use crate::resolvconf::RESOLVER;
 pub struct Config {
     /// Files with the names of the sandbox's networks, see [`super::NamesFile`].
     pub names: Vec<PathBuf>,
+    /// Names that this sandbox alone knows (links), and the names of its networks that they stand for.
+    #[serde(default)]
+    pub aliases: Vec<(String, String)>,
     /// Servers for all other names; none on internal networks, where other names get a failure at once.
     pub upstreams: Vec<SocketAddr>,
     /// Whether programs in the sandbox want port 53 for themselves (it exposes or publishes that port). The resolver
@@ -89,7 +92,7 @@ impl Server {
             epoll,
             udp,
             tcp,
-            names: Names::new(config.names.clone()),
+            names: Names::new(config.names.clone(), &config.aliases),
             upstreams,
             slots: Vec::new(),
             connections: Vec::new(),
@@ -100,7 +103,7 @@ impl Server {
 
     /// Takes another configuration at run time, after a network was connected or disconnected.
     pub fn reconfigure(&mut self, config: &Config) {
-        self.names = Names::new(config.names.clone());
+        self.names = Names::new(config.names.clone(), &config.aliases);
         self.upstreams = config.upstreams.clone();
     }
 
