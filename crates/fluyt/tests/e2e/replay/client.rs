@@ -127,7 +127,7 @@ impl Open {
             // A connection that is cut after its last byte is one that has ended.
             loop {
                 let piece = match self.reader.fill_buf() {
-                    Ok(piece) if piece.is_empty() => break,
+                    Ok([]) => break,
                     Ok(piece) => piece.to_vec(),
                     Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => break,
                     Err(e) => panic!("after {} bytes: {e}", body.len()),
