@@ -97,7 +97,7 @@ fn special() -> Vec<Vec<u8>> {
     let data = [b'd'; 512];
     let mut old = member(b'S', "old-sparse", "", &data);
     // GNU's old form: pairs of offset and length from 386 on, whether more follow at 482, the real size at 483.
-    old[386..410].copy_from_slice(b"00000004000\000000001000\0");
+    old[386..410].copy_from_slice(b"00000004000\x0000000001000\x00");
     old[483..495].copy_from_slice(b"00000005000\0");
     old[257..265].copy_from_slice(b"ustar  \0");
     let map = format!("1\n2048\n512\n{}", "\0".repeat(501));
