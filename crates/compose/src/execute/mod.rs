@@ -49,6 +49,10 @@ pub struct How {
     pub parallel: Option<usize>,
     /// When this is set, no further step begins.
     pub cancel: Option<Arc<AtomicBool>>,
+    /// Containers that are made anew do not get the anonymous volumes of those before.
+    pub renew_anonymous_volumes: bool,
+    /// Networks, volumes and images that something else uses are left, which is told, and is no failure.
+    pub leave_used: bool,
 }
 
 /// Carries out plans.
@@ -300,6 +304,10 @@ impl<'a> Executor<'a> {
                 }
                 Ok(())
             }
+            Err(e) if self.how.leave_used && is_in_use(action, &e) => {
+                self.report.tell(&Event::new(&told.thing, State::Warning, "Resource is still in use"));
+                Ok(())
+            }
             Err(e) => {
                 let why = e.to_string();
                 let line = why.lines().next().unwrap_or_default();
@@ -363,6 +371,7 @@ impl<'a> Executor<'a> {
     /// What containers of a service depend on besides their files.
     pub fn surroundings(&self, service: &str, replaces: Option<String>) -> Surroundings {
         let old = replaces.as_ref().and_then(|id| self.volumes.get(id));
+        let old = old.filter(|_| !self.how.renew_anonymous_volumes);
         let inherited = old.into_iter().flatten().filter(|(_, name)| is_anonymous(name));
         let mut containers: BTreeMap<String, String> = BTreeMap::new();
         for ((service, _), id) in locked(&self.ids).iter() {
@@ -491,6 +500,17 @@ fn archive(contents: &[Content]) -> Result<Vec<u8>> {
             .map_err(io)?;
     }
     builder.into_inner().map_err(io)
+}
+
+/// Whether something could not be removed because somebody else uses it. Of networks dockerd says so with 403.
+fn is_in_use(action: &Action, error: &Error) -> bool {
+    match action {
+        Action::RemoveNetwork(_) => {
+            error.kind() == Kind::Conflict || error.chain().contains("active endpoints")
+        }
+        Action::RemoveVolume(_) | Action::RemoveImage(_) => error.kind() == Kind::Conflict,
+        _ => false,
+    }
 }
 
 /// What is gone already need not go.

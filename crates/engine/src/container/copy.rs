@@ -255,21 +255,36 @@ impl Processes {
     }
 }
 
-/// Mount points of the proc file systems in a mountinfo (proc_pid_mountinfo(5)) on which nothing else is mounted.
+/// Mount points of the proc file systems in a mountinfo (proc_pid_mountinfo(5)) that can be reached: nothing is mounted over
+/// them, or over what they are mounted in.
 fn proc_mounts(mountinfo: &[u8]) -> Vec<PathBuf> {
-    let lines =
-        || mountinfo.split(|b| *b == b'\n').map(|line| line.split(|b| *b == b' ').collect::<Vec<_>>());
-    let covers = |id: &[u8], point: &[u8]| {
-        lines().any(|other| other.get(1) == Some(&id) && other.get(4) == Some(&point))
+    let lines = mountinfo.split(|b| *b == b'\n').map(|line| line.split(|b| *b == b' ').collect::<Vec<_>>());
+    let mounts: Vec<Vec<&[u8]>> = lines.filter(|fields| fields.len() > 4).collect();
+    let hidden = |mount: &Vec<&[u8]>| {
+        let covered = |at: &Vec<&[u8]>| mounts.iter().any(|over| over[1] == at[0] && over[4] == at[4]);
+        let mut at = mount;
+        if covered(at) {
+            return true;
+        }
+        // A chain is no longer than there are mounts.
+        for _ in 0..mounts.len() {
+            let Some(below) = mounts.iter().find(|below| below[0] == at[1] && below[0] != at[0]) else {
+                break;
+            };
+            // What lies over it hides what is mounted in it, but not itself.
+            if at[4] != below[4] && covered(below) {
+                return true;
+            }
+            at = below;
+        }
+        false
     };
-    lines()
-        .filter_map(|fields| {
-            let dash = fields.iter().position(|field| *field == b"-")?;
-            let (id, point) = (*fields.first()?, *fields.get(4)?);
-            let shown = *fields.get(dash + 1)? == b"proc" && !covers(id, point);
-            shown.then(|| PathBuf::from(std::ffi::OsString::from_vec(unescaped(point))))
-        })
-        .collect()
+    let is_proc = |mount: &&Vec<&[u8]>| {
+        let dash = mount.iter().position(|field| *field == b"-");
+        dash.and_then(|dash| mount.get(dash + 1)).is_some_and(|kind| *kind == b"proc")
+    };
+    let shown = mounts.iter().filter(is_proc).filter(|mount| !hidden(mount));
+    shown.map(|mount| PathBuf::from(std::ffi::OsString::from_vec(unescaped(mount[4])))).collect()
 }
 
 /// A field of mountinfo, which has spaces, line feeds and backslashes as three octal digits.
@@ -358,6 +373,11 @@ mod tests {
             22 21 0:2 /sys /proc/sys ro - proc proc ro\n23 20 0:3 / /a\\040b rw - proc p rw\n\
             24 23 0:4 / /a\\040b rw - tmpfs none ro\n25 20 0:3 / /c\\134d rw - proc p rw\n";
         assert_eq!(proc_mounts(text), ["/proc", "/proc/sys", "/c\\d"].map(PathBuf::from));
+        // What is mounted in one that is covered is out of reach; a proc over the cover is not.
+        let cover = b"26 21 0:5 / /proc ro - tmpfs none ro\n";
+        assert_eq!(proc_mounts(&[&text[..], cover].concat()), ["/c\\d"].map(PathBuf::from));
+        let again = b"27 26 0:6 / /proc ro - proc p rw\n";
+        assert_eq!(proc_mounts(&[&text[..], cover, again].concat()), ["/c\\d", "/proc"].map(PathBuf::from));
     }
 
     #[test]

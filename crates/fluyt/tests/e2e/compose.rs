@@ -260,3 +260,33 @@ fn a_wrong_file_is_shown_where_it_is_wrong() {
     assert_eq!(shop.ok("config --services"), "web");
     assert_eq!(shop.ok("config --hash web").split(' ').nth(1).map(str::len), Some(64));
 }
+
+#[test]
+fn what_is_not_the_projects_is_left_alone() {
+    let host = host!();
+    ours_only!(host);
+    let yaml = "services:\n  a:\n    image: box\n    command: [sh, -c, STAY]\n    volumes: [/data]\n    stop_grace_period: 1s\n";
+    let shop = Shop::new(&host, yaml);
+    shop.ok("up -d");
+    // A container of `run` is nobody's to stop.
+    shop.ok("run -d --name once a sleep 600");
+    shop.ok("restart -t 1");
+    shop.ok("stop -t 1");
+    assert_eq!(host.field("once", "{{.State.Running}}"), "true");
+    // New anonymous volumes when they are asked for, the old ones otherwise.
+    shop.ok("start");
+    shop.ok("exec -T a touch /data/kept");
+    shop.ok("up -d --force-recreate");
+    assert_eq!(shop.ok("exec -T a ls /data"), "kept");
+    shop.ok("up -d --force-recreate -V");
+    assert_eq!(shop.ok("exec -T a ls /data"), "");
+    // Somebody else is in the project's network: what can go goes, and the rest is told of.
+    host.ok("run -d --name guest --network shop_default box sleep 600");
+    let outcome = host.run_words(&shop.words("down -t 1"));
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert!(outcome.stderr.contains("still in use"), "{outcome:?}");
+    assert_eq!(host.ok("ps -aq --filter name=shop"), "");
+    host.ok("rm -f guest");
+    shop.ok("down");
+    assert_eq!(host.ok("network ls -q --filter name=shop"), "");
+}

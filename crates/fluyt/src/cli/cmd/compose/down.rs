@@ -1,7 +1,7 @@
 //! `down`, `stop`, `start`, `restart`, `kill`, `rm`, `pause`, `unpause`, `wait`.
 
 use fluyt_compose::Project;
-use fluyt_compose::execute::{Event, Executor, Report, State};
+use fluyt_compose::execute::{Event, Executor, How, Report, State};
 use fluyt_compose::plan::{self, Action, Container, Down, Images, Observed, Plan, Step};
 use fluyt_compose::provider;
 use fluyt_compose::view::View;
@@ -117,7 +117,7 @@ fn carry_out(called: &Called<'_>, found: &Found, plan: &Plan) -> Outcome {
         return Ok(0);
     }
     let has = |name| called.parsed.has(name);
-    let how = called.how(has("timeout"), has("wait-timeout"))?;
+    let how = How { leave_used: called.word == "down", ..called.how(has("timeout"), has("wait-timeout"))? };
     let display = called.display(called.word)?;
     Executor::new(called.docker()?, project, &found.observed, how, &display).run(plan)?;
     Ok(0)
@@ -168,13 +168,20 @@ fn tell_providers(called: &Called<'_>, found: &Found, command: provider::Command
 /// # Errors
 /// A container cannot be stopped.
 pub fn stop(called: &Called<'_>) -> Outcome {
-    let found = called.found()?;
+    let found = of_services(called)?;
     found.containers(&called.parsed.args)?;
     let wanted = Down { services: called.parsed.args.clone(), ..Down::default() };
     let all = plan::down(found.project.as_ref(), &found.observed, &wanted);
     let code = carry_out(called, &found, &only_stops(all, "asked to stop"))?;
     tell_providers(called, &found, provider::Command::Stop)?;
     Ok(code)
+}
+
+/// What is there, without containers of `run`: those are ended by whoever made them, and by `down`.
+fn of_services(called: &Called<'_>) -> fluyt_model::Result<Found> {
+    let mut found = called.found()?;
+    found.observed.containers.retain(|c| !c.one_off);
+    Ok(found)
 }
 
 /// The stops of a plan, in its order: they wait for nothing but one another.
@@ -235,7 +242,7 @@ pub fn start(called: &Called<'_>) -> Outcome {
 /// # Errors
 /// A container cannot be stopped or started.
 pub fn restart(called: &Called<'_>) -> Outcome {
-    let found = called.found()?;
+    let found = of_services(called)?;
     found.containers(&called.parsed.args)?;
     let services = restarted(called, &found);
     let wanted = Down { services: services.clone(), ..Down::default() };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fluyt_compose::execute::{Event, Executor, Report, State, observe};
+use fluyt_compose::execute::{Event, Executor, How, Report, State, observe};
 use fluyt_compose::plan::{self, Action, Observed, Plan, Recreate, Up};
 use fluyt_compose::view::View;
 use fluyt_compose::{Options, Project};
@@ -312,7 +312,8 @@ pub fn up(called: &Called<'_>) -> Outcome {
         work.up.recreate_dependencies = Recreate::Always;
     }
     work.getting.quiet_build = parsed.on("quiet-build");
-    let how = called.how(true, true)?;
+    let renew_anonymous_volumes = work.up.renew_anonymous_volumes;
+    let how = How { renew_anonymous_volumes, ..called.how(true, true)? };
     if detached {
         work.run(called, &project, how)?;
         return Ok(0);
